@@ -1,0 +1,159 @@
+"""Where things lie, and writing that leaves either a whole file or none.
+
+Everything the study writes goes through `atomic_path`: a temporary name in the same folder, renamed when it is complete.
+Digests of contents (never of dates) say whether a result still belongs to the code, parameters and inputs that made it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+from tqdm import tqdm
+
+ROOT = Path(os.environ.get("FHLIB_ROOT") or Path(__file__).resolve().parents[1])
+DATA = ROOT / "data"
+PACKAGE = Path(__file__).resolve().parent
+
+Item = TypeVar("Item")
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path with the same name's suffixes; rename it to `path` on success, remove it on failure.
+
+    The temporary name keeps all suffixes (`.nii.gz`), since writers choose their format by them. Missing parent folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
+    temporary = folder / path.name
+    try:
+        yield temporary
+        if not temporary.exists():
+            raise FileNotFoundError(f"nothing was written for {path.name}: the writer was given {temporary}")
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_text(text: str, path: Path | str) -> Path:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_csv(frame: pd.DataFrame, path: Path | str) -> Path:
+    """Write a table atomically, without its index; floats with at most 10 significant digits, so that diffs stay readable."""
+    return write_text(frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"), path)
+
+
+def write_json(content: Any, path: Path | str) -> Path:
+    """Write JSON atomically, indented."""
+    return write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", path)
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def digest(*parts: Any) -> str:
+    """Short hash of JSON-like values, independent of the order of keys in mappings."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path | str) -> str:
+    """Short hash of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+@lru_cache(maxsize=None)
+def _imports(module: str) -> tuple[str, ...]:
+    """fhlib modules that the source of `module` imports directly."""
+    return tuple(sorted(_imported_modules(_source(module).read_text(encoding="utf-8"))))
+
+
+def _source(module: str) -> Path:
+    stem = PACKAGE.joinpath(*module.split(".")[1:])
+    return stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
+
+
+def _imported_modules(code: str) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "fhlib":
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = {name for name in submodules if _source(name).exists()}
+            found |= known or {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "fhlib"}
+    return {name for name in found if _source(name).exists() and name != "fhlib"}
+
+
+def code_modules(*modules: str, source: str = "") -> tuple[str, ...]:
+    """The named fhlib modules (`"fhlib.training"`), those that `source` imports, and every fhlib module these import in turn."""
+    waiting, seen = [*modules, *_imported_modules(source)], set()
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting.extend(_imports(module))
+    return tuple(sorted(seen))
+
+
+def code_digest(*modules: str) -> str:
+    """Hash of the named fhlib modules and of all fhlib modules that they import, as they stand on disk."""
+    return digest({module: module_digest(module) for module in code_modules(*modules)})
+
+
+def module_digest(module: str) -> str:
+    """Hash of what a module does: its syntax tree without docstrings, so that prose and layout may change freely."""
+    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return digest(ast.dump(tree))
+
+
+def require_free_space(folder: Path | str, needed_bytes: float) -> None:
+    """Raise OSError, before anything is written, where the disk that holds `folder` has less than `needed_bytes` free."""
+    folder = Path(folder)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise OSError(
+            f"{needed_bytes / 1e9:.1f} GB are needed for {folder.name}/ and {free / 1e9:.1f} GB are free: "
+            "free some space, or set FHLIB_ROOT to a clone on a larger disk"
+        )
+
+
+def safe_name(name: str, what: str = "name") -> str:
+    """Return `name` if it can be a folder's name everywhere (letters, digits, `-`, `_`, `.`), raise ValueError otherwise."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"{what} {name!r} must begin with a letter or digit and hold only letters, digits, '-', '_' and '.'")
+    return name
+
+
+def progress(iterable: Iterable[Item], description: str, total: int | None = None, initial: int = 0) -> tqdm[Item]:
+    """A text progress bar on standard error with the remaining time; in executed notebooks it passes through to the terminal."""
+    interval = 0.2 if sys.stderr.isatty() else 2.0
+    return tqdm(
+        iterable, desc=description, total=total, initial=initial, file=sys.stderr, mininterval=interval, dynamic_ncols=False, ncols=100
+    )

@@ -1,0 +1,1 @@
+"""The segmentors: blocks, the attention module, USegNet, and building a variant by its name."""

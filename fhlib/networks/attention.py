@@ -1,0 +1,32 @@
+"""The attention module of the hybrid attention scheme (section 2.4, Fig. 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fhlib.networks.blocks import convolution
+
+
+class AttentionModule(nn.Module):
+    """Weigh the channels of a feature map at every voxel.
+
+    With F the input: P = conv1(F) shrinks to `width` channels; W = conv_k(conv_k(P)) (Eq. 3); A = softmax(W) over the channels
+    (Eq. 4); T = P * A; the output is conv_k(concat(P, T)) with 2 `width` channels. No normalisation and no ReLU in between.
+    The paper prints kernel 3 everywhere; the authors' code uses 5 at the deep levels, which the caller chooses.
+    """
+
+    def __init__(self, spatial_dims: int, in_channels: int, width: int, kernel: int) -> None:
+        super().__init__()
+        self.shrink = convolution(spatial_dims, in_channels, width, 1)
+        self.weigh = nn.Sequential(
+            convolution(spatial_dims, width, width, kernel), convolution(spatial_dims, width, width, kernel)
+        )
+        self.out = convolution(spatial_dims, 2 * width, 2 * width, kernel)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, in, ...) -> output (b, 2 width, ...), attention A (b, width, ...)."""
+        shrunk = self.shrink(features)  # P
+        attention = torch.softmax(self.weigh(shrunk), dim=1)  # A
+        refined = shrunk * attention  # T
+        return self.out(torch.cat([shrunk, refined], dim=1)), attention

@@ -1,0 +1,67 @@
+"""Building blocks of the encoder and the decoder (section 2.3), in 2D and 3D."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CONVOLUTION: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+DECONVOLUTION: dict[int, type[nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+MAX_POOL: dict[int, type[nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+
+
+def convolution(spatial_dims: int, in_channels: int, out_channels: int, kernel: int) -> nn.Module:
+    """A "same" padded convolution of stride 1 with a bias."""
+    return CONVOLUTION[spatial_dims](in_channels, out_channels, kernel, padding=kernel // 2)
+
+
+class VolumeNorm(nn.Module):
+    """Normalise each channel with the statistics of the volume at hand, in training and in prediction.
+
+    The paper says batch normalisation (section 2.3) with batches of one; the authors' code takes the statistics of that one volume
+    at test time too. For one volume this is instance normalisation with affine weights, and so it is here for every batch size:
+    the result for a volume does not depend on its neighbours in the batch.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] == 1:  # keeps the memory format, which instance_norm does not
+            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+class ConvNormReLU(nn.Sequential):
+    """C-BN-R: (b, in, ...) -> (b, out, ...)."""
+
+    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, kernel: int) -> None:
+        super().__init__(
+            convolution(spatial_dims, in_channels, out_channels, kernel), VolumeNorm(out_channels), nn.ReLU(inplace=True)
+        )
+
+
+class EncoderBlock(nn.Sequential):
+    """Two successive C-BN-R layers between two poolings (section 2.3)."""
+
+    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, kernel: int) -> None:
+        super().__init__(
+            ConvNormReLU(spatial_dims, in_channels, out_channels, kernel),
+            ConvNormReLU(spatial_dims, out_channels, out_channels, kernel),
+        )
+
+
+class Upsampling(nn.Sequential):
+    """Deconvolution of stride 2, normalisation, ReLU: exactly twice the size."""
+
+    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, kernel: int) -> None:
+        deconvolution = DECONVOLUTION[spatial_dims]
+        super().__init__(
+            deconvolution(in_channels, out_channels, kernel, stride=2, padding=kernel // 2, output_padding=1),
+            VolumeNorm(out_channels),
+            nn.ReLU(inplace=True),
+        )

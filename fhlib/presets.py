@@ -1,0 +1,141 @@
+"""Typed parameter sets: what a run does, validated before anything starts.
+
+A preset is a YAML file in `data/presets/`. Unknown or mistyped names are errors that suggest the nearest known name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from fhlib.files import DATA
+from fhlib.variants import VARIANTS
+
+PRESETS = DATA / "presets"
+
+
+class Parameters(BaseModel):
+    """Base of all parameter sets: frozen, and closed against unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SimulatedCohort(Parameters):
+    """The digital cohort of a preset: how many subjects, at which voxel spacing.
+
+    The paper has 50 training and 50 test volumes (section 2.1) and 52 subjects in three directions (section 3.2).
+    `train_subjects` include those that become the validation split.
+    """
+
+    train_subjects: int = Field(ge=1)
+    test_subjects: int = Field(ge=0)
+    reproducibility_subjects: int = Field(ge=0)
+    spacing_mm: float = Field(gt=0, le=5)
+    seed: int = Field(default=2020, ge=0)
+    sites: tuple[str, ...] = ("paper-like",)
+
+
+class Preparation(Parameters):
+    """What the network reads: isotropic spacing for volumes, a scale for single images (section 3.1 scales each axis by 0.4).
+
+    Volumes go to a spacing instead of by a factor, so that cohorts from different machines meet at one resolution; for the paper's
+    0.38 mm it is the same grid (0.95 mm). Single images keep the paper's rule: their pixel size follows the sonographer's zoom.
+    """
+
+    spacing_mm: float = Field(gt=0, le=5)
+    image_scale: float = Field(default=0.4, gt=0, le=1)
+
+
+class Training(Parameters):
+    """How one segmentor is trained at one context level (section 3.1).
+
+    The paper: width 32, 30 epochs of 2112 augmented volumes = 63360 steps of batch 1, Adam, learning rate 1e-5, beta1 0.5,
+    weights from a truncated normal. `schedule="one-cycle"` warms up and anneals, for short trainings.
+    """
+
+    width: int = Field(ge=2, le=256)
+    steps: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, lt=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    schedule: Literal["constant", "one-cycle"] = "one-cycle"
+    l2: float = Field(default=0.0, ge=0)
+    initialisation: Literal["variance-preserving", "truncated-normal"] = "variance-preserving"
+    erasing_probability: float = Field(default=0.5, ge=0, le=1)
+    batch_size: int = Field(default=1, ge=1)
+    validate_every: int = Field(default=100, ge=1)
+    checkpoint_every: int = Field(default=50, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+
+class Prediction(Parameters):
+    """From probability to mask."""
+
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    largest_component: bool = True
+
+
+class Preset(Parameters):
+    """Everything a run needs. `training` is for volumes, `training_2d` for cohorts of single images."""
+
+    name: str
+    purpose: str
+    variants: tuple[str, ...] = Field(min_length=1)
+    simulated_cohort: SimulatedCohort
+    preparation: Preparation
+    training: Training
+    training_2d: Training
+    prediction: Prediction = Prediction()
+    val_fraction: float = Field(default=0.2, ge=0, lt=1)
+    test_fraction: float = Field(default=0.2, gt=0, lt=1)
+    split_seed: int = 2020
+
+    @field_validator("variants")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in VARIANTS:
+                raise ValueError(f"variant {name!r} is not known{suggestion(name, VARIANTS)}; known: {', '.join(VARIANTS)}")
+        return names
+
+
+class PresetError(ValueError):
+    """A preset that cannot be used; the message lists each fault with its remedy."""
+
+
+def suggestion(name: str, known: Any) -> str:
+    """`; did you mean 'x'?` for the nearest known name, or an empty string."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def load_preset(name: str) -> Preset:
+    """Read and validate `data/presets/<name>.yaml` (or a path to a YAML file). Raises PresetError."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
+    if not path.exists():
+        known = sorted(file.stem for file in PRESETS.glob("*.yaml"))
+        raise PresetError(f"preset {name!r} is not known{suggestion(name, known)}; there are: {', '.join(known)}")
+    return parse_preset({"name": path.stem, **(yaml.safe_load(path.read_text(encoding="utf-8")) or {})})
+
+
+def parse_preset(content: dict[str, Any]) -> Preset:
+    """Validate the content of a preset. Raises PresetError that lists every fault."""
+    try:
+        return Preset.model_validate(content)
+    except ValidationError as error:
+        faults = [_fault(item) for item in error.errors()]
+        raise PresetError("\n".join([f"preset {content.get('name')!r} cannot be used:", *faults])) from None
+
+
+def _fault(item: Any) -> str:
+    *section, name = item["loc"]
+    place = ".".join(map(str, item["loc"]))
+    if item["type"] != "extra_forbidden":
+        return f"  {place}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+    model: Any = Preset
+    for part in section:
+        model = model.model_fields[part].annotation
+    return f"  {place}: unknown parameter{suggestion(name, model.model_fields)}"

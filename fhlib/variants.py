@@ -1,0 +1,78 @@
+"""The rows of Table 1 and Table 2 by name: which modules a network has, and where. Data only.
+
+A variant is a row here. To add one: append a `Variant` to `_ROWS`; `build_network`, training, prediction and every table
+pick it up by its name, and a preset may list it.
+
+Attention modules are placed by encoder level (1 full size, 2 half, 3 quarter). The paper counts from the deep end: its module
+number 1 is at 1/4 size ("UAM 1 module before the second deconvolution layer", section 3.2), number 3 at full resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ALL_LEVELS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network of the paper.
+
+    `skip_attention` (SAM) and `path_attention` (UAM) are the encoder levels that carry a module. `patch` is the edge of the cubic
+    patches the network reads in training and prediction, in voxels (None: whole volumes). `spatial_dims` is fixed where the name
+    fixes it. `levels` counts Auto-Context levels (section 2.5); a cascade's first level is the segmentor of `base`.
+    """
+
+    name: str
+    skips: bool = True
+    deep_supervision: bool = False
+    skip_attention: tuple[int, ...] = ()
+    path_attention: tuple[int, ...] = ()
+    patch: int | None = None
+    spatial_dims: int | None = None
+    levels: int = 1
+    base: str | None = None
+
+
+def paper_number(level: int) -> int:
+    """The paper's number of an attention module at encoder `level` (its own inverse)."""
+    return 4 - level
+
+
+_ROWS = (
+    Variant("p-USegNet", patch=64),
+    Variant("2D-USegNet", spatial_dims=2),
+    Variant("3D-DeconvNet", skips=False),
+    Variant("USegNet"),
+    Variant("USegNet-DS", deep_supervision=True),
+    Variant("USegNet-DS-UAM", deep_supervision=True, path_attention=ALL_LEVELS),
+    Variant("USegNet-DS-SAM", deep_supervision=True, skip_attention=ALL_LEVELS),
+    Variant("USegNet-DS-HAS", deep_supervision=True, skip_attention=ALL_LEVELS, path_attention=ALL_LEVELS),
+    Variant(
+        "USegNet-DS-HAS-Ctx",
+        deep_supervision=True,
+        skip_attention=ALL_LEVELS,
+        path_attention=ALL_LEVELS,
+        levels=2,
+        base="USegNet-DS-HAS",
+    ),
+    Variant("SAM-1", deep_supervision=True, skip_attention=(3,)),
+    Variant("SAM-12", deep_supervision=True, skip_attention=(2, 3)),
+    Variant("UAM-1", deep_supervision=True, path_attention=(3,)),
+    Variant("UAM-12", deep_supervision=True, path_attention=(2, 3)),
+)
+
+VARIANTS: dict[str, Variant] = {row.name: row for row in _ROWS}
+
+TABLE1: tuple[str, ...] = (
+    "p-USegNet",
+    "2D-USegNet",
+    "3D-DeconvNet",
+    "USegNet",
+    "USegNet-DS",
+    "USegNet-DS-UAM",
+    "USegNet-DS-SAM",
+    "USegNet-DS-HAS",
+    "USegNet-DS-HAS-Ctx",
+)
+TABLE2: tuple[str, ...] = ("USegNet-DS", "SAM-1", "SAM-12", "USegNet-DS-SAM", "UAM-1", "UAM-12", "USegNet-DS-UAM")
