@@ -1,4 +1,4 @@
-"""Pictures of volumes: orthogonal planes, galleries, contours, probability and attention maps. Arrays in, matplotlib Figure out.
+"""Pictures of volumes: orthogonal planes, galleries, contours and probability maps. Arrays in, matplotlib Figure out.
 
 One style for all figures of the study: seaborn's colour-blind safe palette, units on axes, sizes that stay legible on a printed page.
 A volume is anything with `array` ((d, h, w) or (h, w)) and `spacing_mm` along the array's axes. Slices are drawn at true aspect ratio,
@@ -35,7 +35,6 @@ CONTOURS: tuple[tuple[str, Any], ...] = (
 )
 AXES = "dhw"
 PROBABILITY_MAP = "magma"
-ATTENTION_MAP = "viridis"
 
 seaborn.set_theme(
     context="paper",
@@ -85,8 +84,8 @@ def planes(
     cuts = _cuts(array.ndim)
     widths = [_panel_mm(volume, cut)[1] for cut in cuts]
     height = max(_panel_mm(volume, cut)[0] for cut in cuts)
-    scale = 9.0 / max(sum(widths), 1.6 * height)
-    size = (sum(widths) * scale + 0.4, height * scale + 0.8)
+    scale = min(9.0 / sum(widths), 4.2 / height)
+    size = (sum(widths) * scale + (0.9 if probability is not None else 0.2), height * scale + (0.9 if title else 0.6))
     figure, axes = new_figure(1, len(cuts), size, gridspec_kw={"width_ratios": widths})
     overlay = None
     for axis, cut in zip(axes[0], cuts, strict=True):
@@ -148,7 +147,7 @@ def augmentation_grid(samples: Iterable[tuple[Any, Any]], spacing_mm: Sequence[f
     if len(pairs) != len(titles):
         raise ValueError(f"one title for each sample is needed, got {len(titles)} titles for {len(pairs)} samples")
     columns = [(_Slab(image, tuple(spacing_mm)), label > 0.5, centre_of(label > 0.5)) for image, label in pairs]
-    return _plane_grid([(title, *column, None) for title, column in zip(titles, columns, strict=True)], ["label"], None)
+    return plane_grid([(title, *column, None) for title, column in zip(titles, columns, strict=True)], ["label"], None)
 
 
 def contour_comparison(
@@ -190,29 +189,7 @@ def probability_comparison(
     point = tuple(crosshair) if crosshair is not None else centre_of(mask)
     entries: list[tuple[str, Any, Any, Any, Any]] = [("image", volume, mask, point, None)]
     entries += [(name, volume, mask, point, _array(probability)) for name, probability in probabilities.items()]
-    return _plane_grid(entries, ["reference"], point, "probability of head", Normalize(0, 1), PROBABILITY_MAP, title)
-
-
-def attention_maps(
-    features: Any, modules: Sequence[str] | None = None, summary: str = "maximum", reference: Any = None, crosshair: Sequence[int] | None = None
-) -> Figure:
-    """Attention of each module (Eq. 4), reduced over its channels and laid on the image's grid: rows are planes, columns modules.
-
-    `features`: image (Volume at network resolution) and attention (module -> (channels, d', h', w')). `summary`: maximum, entropy, mean
-    or a channel's number, see `fhlib.explorer.summarise`. Each module has a colour scale of its own, printed above it, since their contrasts differ.
-    """
-    from fhlib.explorer import on_image_grid, summarise
-
-    image, mask = features.image, None if reference is None else _array(reference)
-    point = tuple(crosshair) if crosshair is not None else centre_of(mask if mask is not None else _array(features.probability) > 0.5)
-    entries: list[tuple[str, Any, Any, Any, Any]] = [("image", image, mask, point, None)]
-    for name in modules or sorted(features.attention):
-        values = summarise(features.attention[name], summary)
-        low, high = np.percentile(values, (1, 99.5))
-        scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
-        entries.append((f"{name}\n{low:.3g} to {high:.3g}", image, mask, point, on_image_grid(scaled, _array(image).shape)))
-    label = f"{summary} over channels (each module: 1st to 99.5th percentile)"
-    return _plane_grid(entries, ["reference"] if mask is not None else [], None, label, Normalize(0, 1), ATTENTION_MAP)
+    return plane_grid(entries, ["reference"], point, "probability of head", Normalize(0, 1), PROBABILITY_MAP, title)
 
 
 # --- building blocks -------------------------------------------------------------------------------------------------------------
@@ -291,7 +268,7 @@ class _Slab:
         self.array, self.spacing_mm = array, spacing_mm
 
 
-def _plane_grid(
+def plane_grid(
     entries: Sequence[tuple[str, Any, Any, Any, Any]],
     names: Sequence[str],
     crosshair: Sequence[int] | None,
@@ -300,12 +277,15 @@ def _plane_grid(
     cmap: str = PROBABILITY_MAP,
     title: str | None = None,
 ) -> Figure:
-    """Columns are (title, volume, mask or None, point, map or None), rows the orthogonal planes."""
+    """Columns are (title, volume, mask or None, point, map or None), rows the orthogonal planes through each column's point.
+
+    Maps are shown through `cmap` and `norm`, with one colour bar named `label`; `names` label the contours, `crosshair` is drawn where given.
+    """
     cuts = _cuts(_array(entries[0][1]).ndim)
     heights = [max(_panel_mm(volume, cut)[0] for _, volume, *_ in entries) for cut in cuts]
     wide = max(_panel_mm(volume, cut)[1] for _, volume, *_ in entries for cut in cuts)
     cell = min(2.4, 10.5 / len(entries))
-    size = (cell * len(entries) + 0.5, sum(heights) * cell / wide + 0.9)
+    size = (cell * len(entries) + (0.9 if norm is not None else 0.2), sum(heights) * cell / wide + 0.9)
     figure, axes = new_figure(len(cuts), len(entries), size, gridspec_kw={"height_ratios": heights})
     for column, (name, volume, mask, point, values) in enumerate(entries):
         for axis, cut in zip(axes[:, column], cuts, strict=True):
@@ -330,7 +310,7 @@ def _plane_grid(
 
 def _overlay(axis: Axes, volume: Any, values: NDArray[Any], cut: int | None) -> Any:
     high_mm, wide_mm = _panel_mm(volume, cut)
-    axis.imshow(values, cmap=PROBABILITY_MAP, vmin=0, vmax=1, alpha=0.55 * np.clip(values, 0, 1), extent=(0, wide_mm, high_mm, 0))
+    axis.imshow(values, cmap=PROBABILITY_MAP, vmin=0, vmax=1, alpha=0.45 * np.clip(values, 0, 1), extent=(0, wide_mm, high_mm, 0))
     return matplotlib.cm.ScalarMappable(Normalize(0, 1), PROBABILITY_MAP)
 
 

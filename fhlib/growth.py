@@ -3,13 +3,14 @@
 The equations are data (`data/reference/growth.csv`, one row a term): a statistic is the link function of
 `sum(coefficient * (GA / ga_divisor) ** ga_power * ln(GA) ** log_power)`, GA in weeks.
 
-- `hc`, `bpd`, `ofd`: head circumference, biparietal (outer to outer) and occipitofrontal diameter of the outer **skull**, in mm; `tcd`:
-  transcerebellar diameter in mm. INTERGROWTH-21st, 14 to 40 weeks, coefficients as in the R package gigs.
-- `icv`: intracranial volume in mL, mean only. Chang 2003, used from 22 to 34 weeks, where it agrees with the volume of an
-  ellipsoid through BPD and OFD; it turns negative before 17.5 weeks.
+- `hc`, `bpd`, `ofd`: head circumference, biparietal (outer to outer) and occipitofrontal diameter of the outer
+  **skull**, in mm; `tcd`: transcerebellar diameter in mm. INTERGROWTH-21st, 14 to 40 weeks, coefficients as in the R
+  package gigs.
+- `icv`: intracranial volume in mL, mean only. Chang 2003, used from 22 to 34 weeks, where it agrees with the volume
+  of an ellipsoid through BPD and OFD; it turns negative before 17.5 weeks.
 
-No chart exists for the volume of the whole head with its face (the paper's section 4, first open point); `fit_volume_chart`
-estimates one from a cohort.
+No chart exists for the volume of the whole head with its face (the paper's section 4, first open point);
+`fit_volume_chart` estimates one from a cohort.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ Floats = NDArray[np.float64]
 def reference(measure: str, ga_weeks: ArrayLike, *, extrapolate: bool = False) -> tuple[Floats, Floats]:
     """Mean and standard deviation of a measure at a gestational age; mm, or mL for `icv`, whose SD is NaN.
 
-    `ga_weeks` may be a number or an array of any shape; both results have that shape. Raises ValueError outside the weeks in which the
-    chart is valid, unless `extrapolate` is true (meant for simulation only: below 14 weeks the means contradict each other).
+    `ga_weeks` may be a number or an array of any shape; both results have that shape. Raises ValueError outside the
+    weeks in which the chart is valid, unless `extrapolate` is true (meant for simulation only: below 14 weeks the
+    means contradict each other).
     """
     terms = _terms(measure)
     weeks = np.asarray(ga_weeks, dtype=float)
@@ -52,10 +54,13 @@ def valid_weeks(measure: str) -> tuple[float, float]:
 
 
 def zscore(measure: str, value: ArrayLike, ga_weeks: ArrayLike) -> Floats:
-    """(value - mean) / SD at this gestational age. Raises ValueError outside the chart's weeks, and for `icv`, which has no SD."""
+    """(value - mean) / SD at this gestational age.
+
+    Raises ValueError outside the chart's weeks, and for `icv`, which has no SD.
+    """
     mean, sd = reference(measure, ga_weeks)
     if np.isnan(sd).any():
-        raise ValueError(f"measure {measure!r} has no z-score: its source prints a mean only; use reference() and compare with the mean")
+        raise ValueError(f"measure {measure!r} has no z-score: its source prints a mean only; compare with reference()")
     return (np.asarray(value, dtype=float) - mean) / sd
 
 
@@ -68,9 +73,10 @@ def centile(measure: str, value: ArrayLike, ga_weeks: ArrayLike) -> Floats:
 class VolumeChart:
     """A volume chart estimated from one cohort: ln(volume) = a + b GA + c GA^2 + normal error with constant SD.
 
-    The lognormal model keeps volumes positive and gives a constant coefficient of variation, which suits few subjects; it is the
-    LMS model with L = 0 and constant S. `table` has a row for each week: ga_weeks, centile, volume_ml, ci_low, ci_high (95 %
-    bootstrap over subjects). It describes the cohort it was fitted to and is not a clinical reference.
+    The lognormal model keeps volumes positive and gives a constant coefficient of variation, which suits few
+    subjects; it is the LMS model with L = 0 and constant S. `table` has a row for each week: ga_weeks, centile,
+    volume_ml, ci_low, ci_high (95 % bootstrap over subjects). It describes the cohort it was fitted to and is not a
+    clinical reference.
     """
 
     coefficients: tuple[float, float, float]
@@ -98,10 +104,15 @@ def fit_volume_chart(
     resamples: int = 500,
     seed: int = 0,
 ) -> VolumeChart:
-    """Estimate a volume chart from one scan a subject. Raises ValueError with fewer than 10 subjects or volumes that are not positive."""
+    """Estimate a volume chart from one scan a subject.
+
+    Raises ValueError with fewer than 10 subjects or volumes that are not positive.
+    """
     weeks, volume = np.asarray(ga_weeks, dtype=float), np.asarray(volume_ml, dtype=float)
     if weeks.shape != volume.shape or weeks.ndim != 1 or len(weeks) < 10:
-        raise ValueError(f"a chart needs at least 10 subjects, one volume each; got {weeks.shape} ages and {volume.shape} volumes")
+        raise ValueError(
+            f"a chart needs at least 10 subjects, one volume each; got {weeks.shape} ages and {volume.shape} volumes"
+        )
     if not (np.isfinite(weeks).all() and np.isfinite(volume).all() and (volume > 0).all()):
         raise ValueError("ages and volumes must be finite and volumes positive; leave out missed cases before fitting")
     grid = np.linspace(weeks.min(), weeks.max(), 25)
@@ -123,7 +134,10 @@ def fit_volume_chart(
 
 
 def _fit_log_volume(weeks: Floats, log_volume: Floats) -> tuple[Floats, float]:
-    """Least-squares parabola (highest power first) and residual SD with n - 3 degrees of freedom; centred for stability."""
+    """Least-squares parabola (highest power first) and residual SD with n - 3 degrees of freedom.
+
+    Centred for stability.
+    """
     centre = weeks.mean()
     design = np.vander(weeks - centre, 3)
     solution, *_ = np.linalg.lstsq(design, log_volume, rcond=None)

@@ -64,6 +64,7 @@ class Training(Parameters):
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
     l2: float = Field(default=0.0, ge=0)
     initialisation: Literal["variance-preserving", "truncated-normal"] = "variance-preserving"
+    start_from_previous_level: bool = False
     erasing_probability: float = Field(default=0.5, ge=0, le=1)
     batch_size: int = Field(default=1, ge=1)
     validate_every: int = Field(default=100, ge=1)

@@ -1,7 +1,7 @@
 """Images with their geometry: read, write, resample, pad and crop, each with its inverse.
 
-Arrays are (d, h, w) in 3D and (h, w) in 2D, and `spacing_mm` follows the array's axes. `origin` and `direction` are ITK's (LPS,
-x, y, z order, direction row-major), so the physical position of a voxel is
+Arrays are (d, h, w) in 3D and (h, w) in 2D, and `spacing_mm` follows the array's axes. `origin` and `direction` are
+ITK's (LPS, x, y, z order, direction row-major), so the physical position of a voxel is
 `origin + direction @ (spacing_xyz * index_xyz)`. Every function here keeps the physical position of what it keeps.
 """
 
@@ -27,15 +27,15 @@ from fhlib.files import atomic_path
 WRITABLE = (".nrrd", ".mha", ".nii.gz", ".nii", ".png")
 READABLE = (*WRITABLE, ".nhdr", ".mhd", ".dcm", ".hdr", ".tif", ".tiff")
 Array = NDArray[np.generic]
-Box = Sequence[slice] | Sequence[tuple[int, int]]
+Box = Sequence[slice | tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
     """An image in physical space, 3D (d, h, w) or 2D (h, w); the array is kept as given, not copied.
 
-    `spacing_mm` is one positive number an array axis; `origin` (mm, default zeros) the position of the first voxel's centre and
-    `direction` (n * n numbers, row-major, default identity; orthonormal) are ITK's, in x, y, z order.
+    `spacing_mm` is one positive number an array axis; `origin` (mm, default zeros) the position of the first voxel's
+    centre and `direction` (n * n numbers, row-major, default identity; orthonormal) are ITK's, in x, y, z order.
 
     Raises ValueError where a part does not fit the array, TypeError for an array that holds no real numbers.
     """
@@ -99,7 +99,7 @@ class Volume:
         return math.prod(self.spacing_mm) / 1000 if self.ndim == 3 else math.nan
 
     def position(self, index: Sequence[float]) -> tuple[float, ...]:
-        """Physical position (x, y, z in mm) of an array index (d, h, w), fractions and places outside the array allowed."""
+        """Physical position (x, y, z in mm) of an array index (d, h, w); it may be fractional or outside the array."""
         step = np.array(self.spacing_mm[::-1]) * np.array(index, dtype=float)[::-1]
         return tuple((np.array(self.origin) + np.array(self.direction).reshape(self.ndim, self.ndim) @ step).tolist())
 
@@ -146,8 +146,8 @@ def to_sitk(volume: Volume) -> sitk.Image:
 def from_sitk(image: sitk.Image) -> Volume:
     """Volume of a scalar or colour image; what else the image carries (DICOM tags, comments) stays behind.
 
-    Colours become grey by the Rec. 601 luma 0.299 R + 0.587 G + 0.114 B, rounded to the pixel type (so R = G = B keeps its value);
-    alpha is ignored. Raises ValueError for any other number of channels and for images that are not 2D or 3D.
+    Colours become grey by the Rec. 601 luma 0.299 R + 0.587 G + 0.114 B, rounded to the pixel type (so R = G = B keeps
+    its value); alpha is ignored. Raises ValueError for any other number of channels or dimensions.
     """
     if image.GetDimension() not in (2, 3):
         raise ValueError(
@@ -167,8 +167,8 @@ def from_sitk(image: sitk.Image) -> Volume:
 def read_volume(path: Path | str, spacing_mm: Sequence[float] | None = None) -> Volume:
     """Read NRRD, MetaImage, NIfTI, a DICOM file or series folder, PNG, or another image that SimpleITK reads.
 
-    `spacing_mm` (array order) replaces the file's. PNG and TIFF have no spacing that can be trusted: without the argument it is
-    1 mm and a warning says so. Of a DICOM series only voxels and geometry are kept, never a tag.
+    `spacing_mm` (array order) replaces the file's. PNG and TIFF have no spacing that can be trusted: without the
+    argument it is 1 mm and a warning says so. Of a DICOM series only voxels and geometry are kept, never a tag.
 
     Raises FileNotFoundError; ValueError where the file or folder is not one image of 2 or 3 dimensions.
     """
@@ -179,15 +179,16 @@ def read_volume(path: Path | str, spacing_mm: Sequence[float] | None = None) -> 
         with path.open("rb") as stream:
             if suffix_of(path) == ".vol" or stream.read(9) == b"KRETZFILE":
                 raise ValueError(
-                    f"{path.name} is a GE Kretz volume, which stores beams and not voxels: export it as DICOM or NRRD on the scanner's "
-                    "workstation, or convert it with 3D Slicer (SlicerHeart extension, Kretz reader) and save it as .nrrd"
+                    f"{path.name} is a GE Kretz volume, which stores beams, not voxels: export it as DICOM or NRRD on "
+                    "the scanner's workstation, or load it in 3D Slicer (SlicerHeart extension) and save it as .nrrd"
                 )
     try:
         volume = from_sitk(_read_series(path) if path.is_dir() else _read_file(path))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].replace(str(path), path.name)
         raise ValueError(
-            f"cannot read {path.name} as an image: expected NRRD, MHA, NIfTI, DICOM or PNG; convert it with SimpleITK or 3D Slicer ({reason})"
+            f"cannot read {path.name} as an image: expected NRRD, MHA, NIfTI, DICOM or PNG; "
+            f"convert it with SimpleITK or 3D Slicer ({reason})"
         ) from error
     if spacing_mm is not None:
         return replace(volume, spacing_mm=tuple(spacing_mm))
@@ -208,7 +209,7 @@ def _read_file(path: Path) -> sitk.Image:
 
 
 def _read_series(folder: Path) -> sitk.Image:
-    """The one DICOM series of a folder, its slices sorted by position; ValueError for none, several or missing slices."""
+    """The one DICOM series of a folder, slices sorted by position; ValueError for none, several or missing slices."""
     series = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in _series_ids(folder)}
     if not series:
         raise ValueError(
@@ -246,12 +247,13 @@ def _check_slices(folder: Path, files: Sequence[str]) -> None:
     steps = np.linalg.norm(np.diff(np.array(positions), axis=0), axis=1)
     if steps.max() - steps.min() > 0.05 * np.median(steps) + 1e-3:
         raise ValueError(
-            f"the slices in {folder.name}/ are {steps.min():.3g} to {steps.max():.3g} mm apart, expected one distance: a slice is missing or doubled"
+            f"the slices in {folder.name}/ are {steps.min():.3g} to {steps.max():.3g} mm apart, expected one distance: "
+            "a slice is missing or doubled"
         )
 
 
 def write_volume(volume: Volume, path: Path | str) -> None:
-    """Write a volume atomically and compressed: .nrrd, .mha, .nii.gz, .nii, or .png (2D, 8 or 16 bit, geometry is lost).
+    """Write a volume atomically, compressed: .nrrd, .mha, .nii.gz, .nii, or .png (2D, 8 or 16 bit, geometry is lost).
 
     Booleans are written as uint8. Raises ValueError for another suffix or what the format cannot hold.
     """
@@ -261,7 +263,7 @@ def write_volume(volume: Volume, path: Path | str) -> None:
     image = to_sitk(volume)
     if suffix == ".png" and (volume.ndim != 2 or image.GetPixelID() not in (sitk.sitkUInt8, sitk.sitkUInt16)):
         raise ValueError(
-            f"a PNG holds 2D uint8 or uint16, got {volume.ndim}D {volume.array.dtype}: scale and cast it, or write .nrrd"
+            f"a PNG holds 2D uint8 or uint16, got {volume.ndim}D {volume.array.dtype}: cast it, or write .nrrd"
         )
     with atomic_path(path) as temporary:
         sitk.WriteImage(image, str(temporary), useCompression=True)
@@ -276,12 +278,14 @@ def resample(
 ) -> Volume:
     """Resample to a spacing (mm, array order, or one number for all axes), or onto the exact grid of `like`.
 
-    With `spacing_mm` the new grid covers the same physical box, corner to corner: sizes are rounded to whole voxels and the two boxes
-    share their centre, so that they differ by at most a quarter of a new voxel at each side. `resample(x, like=original)`
-    is the inverse in geometry. Beyond the outermost voxel centres the nearest voxel is repeated (ITK would give 0 there).
+    With `spacing_mm` the new grid covers the same physical box, corner to corner: sizes are rounded to whole voxels and
+    the two boxes share their centre, so that they differ by at most a quarter of a new voxel at each side.
+    `resample(x, like=original)` is the inverse in geometry. Beyond the outermost voxel centres the nearest voxel is
+    repeated (ITK would give 0 there).
 
-    Linear results are float32 (float64 stays), nearest keeps the type. `smooth` applies, before linear downsampling, the Gaussian whose
-    width turns the old voxel's into the new one's (Cardoso 2015: sigma = sqrt(f^2 - 1) / 2.355 old voxels for a factor f).
+    Linear results are float32 (float64 stays), nearest keeps the type. `smooth` applies, before linear downsampling,
+    the Gaussian whose width turns the old voxel's into the new one's (Cardoso et al. 2015: for a factor f, sigma is
+    sqrt(f^2 - 1) / 2.355 old voxels).
 
     Raises ValueError unless exactly one of `spacing_mm` and `like` is given.
     """
@@ -338,7 +342,7 @@ class Padding:
     original: Volume
 
     def undo(self, padded: Volume) -> Volume:
-        """Crop a volume of the padded shape back into exactly the geometry before padding; ValueError for another shape."""
+        """Crop a volume of the padded shape back to the exact geometry before; ValueError for another shape."""
         expected = tuple(b + n + a for b, n, a in zip(self.before, self.original.shape, self.after, strict=True))
         if padded.shape != expected:
             raise ValueError(f"the padding was made for shape {expected}, got {padded.shape}")
@@ -349,7 +353,7 @@ class Padding:
 def pad_to_multiple(
     volume: Volume, multiple: int = 8, mode: Literal["constant", "edge"] = "constant"
 ) -> tuple[Volume, Padding]:
-    """Pad each axis evenly (one more behind than before where odd) to a multiple, with zeros or the nearest voxel's value."""
+    """Pad each axis evenly (where odd, one more behind) to a multiple, with zeros or the nearest voxel's value."""
     if multiple < 1:
         raise ValueError(f"multiple must be at least 1, got {multiple}")
     total = [-count % multiple for count in volume.shape]
@@ -369,8 +373,8 @@ class Crop:
     def undo(self, cropped: Volume, outside: float | None = None) -> Volume:
         """Paste a volume of the box's shape back in the original geometry.
 
-        Around it stands what was there before, or `outside` where given (0 for a mask found within the box). The result has the pasted
-        array's type. Raises ValueError for another shape.
+        Around it stands what was there before, or `outside` where given (0 for a mask found within the box). The result
+        has the pasted array's type. Raises ValueError for another shape.
         """
         expected = tuple(stop - start for start, stop in self.box)
         if cropped.shape != expected:
@@ -384,11 +388,8 @@ class Crop:
 
 
 def crop_to_box(volume: Volume, box: Box) -> tuple[Volume, Crop]:
-    """Crop to a box given as slices or (start, stop) pairs in array order; ValueError if it is empty or leaves the volume."""
-    edges = tuple(
-        edge.indices(count)[:2] if isinstance(edge, slice) else (int(edge[0]), int(edge[1]))
-        for edge, count in zip(box, volume.shape, strict=True)
-    )
+    """Crop to a box, slices or (start, stop) pairs in array order; ValueError if it is empty or leaves the volume."""
+    edges = tuple(_edge(side, count) for side, count in zip(box, volume.shape, strict=True))
     if not all(0 <= start < stop <= count for (start, stop), count in zip(edges, volume.shape, strict=True)):
         raise ValueError(
             f"the box {edges} is empty or leaves the volume of shape {volume.shape}: give 0 <= start < stop <= size"
@@ -397,8 +398,14 @@ def crop_to_box(volume: Volume, box: Box) -> tuple[Volume, Crop]:
     return replace(volume, array=array, origin=volume.position([start for start, _ in edges])), Crop(edges, volume)
 
 
+def _edge(side: slice | tuple[int, int], count: int) -> tuple[int, int]:
+    if isinstance(side, slice):
+        return int(side.start or 0), int(count if side.stop is None else side.stop)
+    return int(side[0]), int(side[1])
+
+
 def bounding_box(mask: Volume, margin_mm: float = 0.0) -> tuple[tuple[int, int], ...]:
-    """Smallest box that holds the mask's voxels and a margin, cut at the volume's edge; ValueError for an empty mask."""
+    """Smallest box around the mask's voxels and a margin, cut at the volume's edge; ValueError for an empty mask."""
     inside = np.argwhere(mask.array)
     if not len(inside):
         raise ValueError("an empty mask has no bounding box: check for a missed head first")

@@ -35,7 +35,9 @@ def test_equations_written_out_match_the_data():
     log = np.log(week)
     mean, sd = growth.reference("hc", week)
     np.testing.assert_allclose(mean, -28.2849 + 1.69267 * week**2 - 0.397485 * week**2 * log)
-    np.testing.assert_allclose(sd, 1.98735 + 0.0136772 * week**3 - 0.00726264 * week**3 * log + 0.000976253 * week**3 * log**2)
+    np.testing.assert_allclose(
+        sd, 1.98735 + 0.0136772 * week**3 - 0.00726264 * week**3 * log + 0.000976253 * week**3 * log**2
+    )
     mean, sd = growth.reference("bpd", week)
     np.testing.assert_allclose(mean, 5.60878 + 0.158369 * week**2 - 0.00256379 * week**3)
     np.testing.assert_allclose(
@@ -64,7 +66,9 @@ def test_intracranial_volume_agrees_with_the_ellipsoid_through_bpd_and_ofd():
 def test_zscore_and_centile():
     mean, sd = growth.reference("hc", 26)
     np.testing.assert_allclose(growth.zscore("hc", [mean, mean + 1.5 * sd], 26), [0, 1.5], atol=1e-12)
-    np.testing.assert_allclose(growth.centile("hc", [mean, mean + 1.2816 * sd, mean - 1.8808 * sd], 26), [50, 90, 3], atol=0.01)
+    np.testing.assert_allclose(
+        growth.centile("hc", [mean, mean + 1.2816 * sd, mean - 1.8808 * sd], 26), [50, 90, 3], atol=0.01
+    )
 
 
 def test_outside_validity_is_refused_with_the_reason():

@@ -1,0 +1,503 @@
+"""Agreement with the expert, reproducibility between scans, and paired comparison of variants (section 3.2, Fig. 8
+and 9).
+
+Every standard deviation divides by n - 1 unless its name or docstring says otherwise. Intervals are 95 %. Where a
+number cannot be had (too few cases, no spread) it is NaN and `notes` says why.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import statsmodels.formula.api as smf
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+Z = 1.96  # the paper's and Bland and Altman's limits
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two methods measured on the same cases; `difference` is measured minus reference, in their unit.
+
+    Each `_low`, `_high` pair of a quantity is its 95 % confidence interval.
+    """
+
+    n: int
+    excluded: int
+    """Pairs left out because one value is missing or not finite."""
+    bias: float
+    bias_low: float
+    bias_high: float
+    sd: float
+    """SD of the differences, ddof 1."""
+    loa_low: float
+    """Lower limit of agreement: bias - 1.96 sd."""
+    loa_low_low: float
+    """Its confidence interval, exact by the noncentral t distribution (Carkeet 2015)."""
+    loa_low_high: float
+    loa_high: float
+    loa_high_low: float
+    loa_high_high: float
+    loa_approximate_half_width: float
+    """Half width of the limits' interval by Bland and Altman (1986): t(n - 1) sqrt(3 / n) sd."""
+    within_limits: float
+    """Fraction of cases between the limits of agreement."""
+    slope: float
+    """Proportional bias: slope of difference on the mean of both methods (Bland and Altman 1999)."""
+    slope_low: float
+    slope_high: float
+    slope_p: float
+    pearson: float
+    pearson_low: float
+    pearson_high: float
+    ccc: float
+    """Lin's concordance correlation coefficient, variances with ddof 0 as in Lin (1989)."""
+    icc21: float
+    """ICC(2,1): two-way random effects, absolute agreement, single measurement (Shrout and Fleiss 1979)."""
+    icc21_low: float
+    icc21_high: float
+    mean_absolute_error: float
+    mean_absolute_relative_error: float
+    """Mean of |measured - reference| / reference."""
+    notes: tuple[str, ...] = ()
+
+    def asdict(self) -> dict[str, Any]:
+        """The numbers by name; notes joined into one string."""
+        return {**asdict(self), "notes": "; ".join(self.notes)}
+
+
+def bland_altman(measured: ArrayLike, reference: ArrayLike) -> Agreement:
+    """Agreement of two methods, one value a case each. Raises ValueError if the two differ in length.
+
+    With fewer than 3 pairs what needs a spread is NaN, and `notes` says so. Intervals of bias and slope are by t, of
+    Pearson's r by Fisher's z.
+    """
+    first, second = np.asarray(measured, dtype=float).ravel(), np.asarray(reference, dtype=float).ravel()
+    if first.shape != second.shape:
+        raise ValueError(
+            f"{first.size} measured and {second.size} reference values: expected one of each for every case"
+        )
+    both = np.isfinite(first) & np.isfinite(second)
+    excluded = int((~both).sum())
+    first, second = first[both], second[both]
+    n, difference, mean = len(first), first - second, (first + second) / 2
+    notes = [f"{excluded} pairs left out: a value is missing"] if excluded else []
+    if n < 3:
+        notes.append(f"{n} pairs: spread, limits and correlations need at least 3")
+    sd = float(difference.std(ddof=1)) if n > 2 else math.nan
+    bias = float(difference.mean()) if n else math.nan
+    t = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) if n > 2 else math.nan
+    nearer, farther = _limit_factors(n)
+    slope = _slope(mean, difference, notes)
+    pearson = _pearson(first, second, notes)
+    icc = icc21(np.column_stack([first, second]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.abs(difference) / second
+    return Agreement(
+        n=n,
+        excluded=excluded,
+        bias=bias,
+        bias_low=bias - t * sd / math.sqrt(max(n, 1)),
+        bias_high=bias + t * sd / math.sqrt(max(n, 1)),
+        sd=sd,
+        loa_low=bias - Z * sd,
+        loa_low_low=bias - farther * sd,
+        loa_low_high=bias - nearer * sd,
+        loa_high=bias + Z * sd,
+        loa_high_low=bias + nearer * sd,
+        loa_high_high=bias + farther * sd,
+        loa_approximate_half_width=t * math.sqrt(3 / max(n, 1)) * sd,
+        within_limits=float(np.mean(np.abs(difference - bias) <= Z * sd)) if n > 2 else math.nan,
+        slope=slope[0],
+        slope_low=slope[1],
+        slope_high=slope[2],
+        slope_p=slope[3],
+        pearson=pearson[0],
+        pearson_low=pearson[1],
+        pearson_high=pearson[2],
+        ccc=concordance(first, second),
+        icc21=icc[0],
+        icc21_low=icc[1],
+        icc21_high=icc[2],
+        mean_absolute_error=float(np.abs(difference).mean()) if n else math.nan,
+        mean_absolute_relative_error=float(relative.mean()) if n else math.nan,
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class Repeatability:
+    """Several scans of each subject: how far the same method disagrees with itself, in the values' unit."""
+
+    subjects: int
+    """Subjects with at least two finite values; the others are counted in `excluded_subjects`."""
+    excluded_subjects: int
+    values: int
+    mean: float
+    ddof: int
+    """Of the per-subject standard deviations."""
+    mean_sd: float
+    """Mean of the per-subject SDs, as the paper prints it (11.524 mL), with this `ddof`."""
+    min_sd: float
+    max_sd: float
+    within_subject_sd: float
+    """s_w = sqrt(mean of the per-subject variances, ddof 1, weighted by their degrees of freedom)."""
+    within_subject_sd_low: float
+    within_subject_sd_high: float
+    repeatability_coefficient: float
+    """1.96 sqrt(2) s_w: two scans of a subject differ by less in 95 % of pairs (Bland and Altman 1999)."""
+    repeatability_coefficient_low: float
+    repeatability_coefficient_high: float
+    icc11: float
+    """ICC(1,1): one-way random effects, single measurement (Shrout and Fleiss 1979)."""
+    icc11_low: float
+    icc11_high: float
+    per_subject: pd.DataFrame
+    """A row a subject: subject, n, mean, sd (with `ddof`), low, high (smallest and largest value)."""
+    notes: tuple[str, ...] = ()
+
+    def asdict(self) -> dict[str, Any]:
+        """The numbers by name, without the table; notes joined into one string."""
+        numbers = {name: value for name, value in vars(self).items() if name != "per_subject"}
+        return {**numbers, "notes": "; ".join(self.notes)}
+
+
+def repeatability(values: ArrayLike, subjects: Sequence[Any] | pd.Series, ddof: int = 1) -> Repeatability:
+    """Spread of repeated measurements within subjects: one value and one subject name a scan.
+
+    The paper does not say which ddof its SDs have; 1 is the default here. Raises ValueError if the two differ in
+    length or ddof is neither 0 nor 1.
+    """
+    if ddof not in (0, 1):
+        raise ValueError(f"ddof is {ddof}: expected 0 or 1")
+    numbers, names = np.asarray(values, dtype=float).ravel(), np.asarray(subjects, dtype=object).ravel()
+    if len(numbers) != len(names):
+        raise ValueError(f"{len(numbers)} values and {len(names)} subject names: expected one name for every value")
+    frame = pd.DataFrame({"subject": names, "value": numbers})
+    finite = frame[np.isfinite(numbers)]
+    notes = [f"{len(frame) - len(finite)} values left out: missing"] if len(finite) < len(frame) else []
+    groups = [(name, group["value"].to_numpy()) for name, group in finite.groupby("subject", sort=True)]
+    groups = [(name, group) for name, group in groups if len(group) > 1]
+    excluded = frame["subject"].nunique() - len(groups)
+    if excluded:
+        notes.append(f"{excluded} subjects left out: fewer than two values")
+    rows = [(name, len(g), g.mean(), g.std(ddof=ddof), g.min(), g.max()) for name, g in groups]
+    table = pd.DataFrame(rows, columns=["subject", "n", "mean", "sd", "low", "high"])
+    freedom = sum(len(g) - 1 for _, g in groups)
+    if not groups:
+        notes.append("no subject has two values: no spread can be given")
+    within = math.sqrt(sum((len(g) - 1) * g.var(ddof=1) for _, g in groups) / freedom) if groups else math.nan
+    tail = (1 - CONFIDENCE) / 2
+    low, high = (
+        (within * math.sqrt(freedom / stats.chi2.ppf(q, freedom)) for q in (1 - tail, tail))
+        if groups
+        else [math.nan] * 2
+    )
+    if len(groups) < 3:
+        notes.append(f"{len(groups)} subjects: ICC(1,1) needs at least 3")
+    icc = icc11([g for _, g in groups])
+    factor = Z * math.sqrt(2)
+    spread = table["sd"]
+    return Repeatability(
+        subjects=len(groups),
+        excluded_subjects=int(excluded),
+        values=int(table["n"].sum()),
+        mean=float(np.concatenate([g for _, g in groups]).mean()) if groups else math.nan,
+        ddof=ddof,
+        mean_sd=float(spread.mean()) if groups else math.nan,
+        min_sd=float(spread.min()) if groups else math.nan,
+        max_sd=float(spread.max()) if groups else math.nan,
+        within_subject_sd=within,
+        within_subject_sd_low=low,
+        within_subject_sd_high=high,
+        repeatability_coefficient=factor * within,
+        repeatability_coefficient_low=factor * low,
+        repeatability_coefficient_high=factor * high,
+        icc11=icc[0],
+        icc11_low=icc[1],
+        icc11_high=icc[2],
+        per_subject=table,
+        notes=tuple(notes),
+    )
+
+
+def direction_effect(
+    frame: pd.DataFrame, value: str = "volume_ml", direction: str = "scan_direction", subject: str = "subject"
+) -> pd.DataFrame:
+    """Does the scanning direction shift the measurement? Mixed model: direction fixed, subject random, by REML.
+
+    One row a direction: direction, n, mean, difference (from the first direction by name), low, high, p, p_all (Wald
+    test that all directions agree), note. With one direction, fewer than 3 subjects or a fit that fails, differences
+    are NaN and `note` says why.
+    """
+    data = frame[[value, direction, subject]].rename(
+        columns={value: "value", direction: "direction", subject: "subject"}
+    )
+    data = data[np.isfinite(data["value"].astype(float))]
+    summary = data.groupby("direction", sort=True)["value"].agg(n="size", mean="mean").reset_index()
+    columns = ["difference", "low", "high", "p", "p_all"]
+    summary[columns] = math.nan
+    summary["note"] = ""
+    if len(summary) < 2 or data["subject"].nunique() < 3:
+        summary["note"] = (
+            f"{len(summary)} directions, {data['subject'].nunique()} subjects: at least 2 and 3 are needed"
+        )
+        return summary
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fit = smf.mixedlm("value ~ C(direction)", data, groups=data["subject"]).fit(reml=True)
+    except (np.linalg.LinAlgError, ValueError) as error:
+        summary["note"] = f"the model could not be fitted: {error}"
+        return summary
+    terms = [name for name in fit.fe_params.index if name.startswith("C(direction)")]
+    intervals = fit.conf_int(alpha=1 - CONFIDENCE).loc[terms]
+    effect, covariance = fit.fe_params[terms].to_numpy(), fit.cov_params().loc[terms, terms].to_numpy()
+    wald = float(effect @ np.linalg.solve(covariance, effect))
+    summary.loc[0, "difference"] = 0.0
+    summary.loc[1:, "difference"] = effect
+    summary.loc[1:, ["low", "high"]] = intervals.to_numpy()
+    summary.loc[1:, "p"] = fit.pvalues[terms].to_numpy()
+    summary["p_all"] = float(stats.chi2.sf(wald, len(terms)))
+    return summary
+
+
+def compare_variants(
+    scores: pd.DataFrame, measure: str, baseline: str, resamples: int = 5000, seed: int = 0
+) -> pd.DataFrame:
+    """Paired comparison of every variant with a baseline over the same cases (columns variant, case, `measure`;
+    optional subject).
+
+    One row a variant: variant, baseline, measure, n (pairs), unpaired (cases without a finite value in both), mean,
+    baseline_mean, difference (variant - baseline), low, high (95 % percentile bootstrap over subjects, seeded), p
+    (Wilcoxon signed rank, two-sided), p_holm (Holm over the rows), effect_size (matched-pairs rank-biserial
+    correlation, -1 to 1), dz (mean / SD of the differences), note. Raises ValueError if a column or the baseline is
+    missing.
+    """
+    lacking = {"variant", "case", measure} - set(scores.columns)
+    if lacking:
+        raise ValueError(f"scores lack the columns {sorted(lacking)}; there are {sorted(scores.columns)}")
+    wide = scores.pivot(index="case", columns="variant", values=measure).astype(float)
+    if baseline not in wide:
+        raise ValueError(f"baseline {baseline!r} has no scores; there are {', '.join(wide.columns)}")
+    subject = scores.drop_duplicates("case").set_index("case").get("subject", pd.Series(wide.index, wide.index))
+    order = [name for name in dict.fromkeys(scores["variant"]) if name != baseline]
+    rows = []
+    for variant in order:
+        pairs = wide[[variant, baseline]]
+        finite = pairs[np.isfinite(pairs).all(axis=1)]
+        difference = (finite[variant] - finite[baseline]).to_numpy()
+        n = len(difference)
+        low, high = bootstrap_interval(difference, np.mean, subject.reindex(finite.index), resamples, seed)
+        spread = difference.std(ddof=1) if n > 2 else math.nan
+        p, effect = _signed_rank(difference)
+        rows.append(
+            {
+                "variant": variant,
+                "baseline": baseline,
+                "measure": measure,
+                "n": n,
+                "unpaired": len(pairs) - n,
+                "mean": finite[variant].mean(),
+                "baseline_mean": finite[baseline].mean(),
+                "difference": difference.mean() if n else math.nan,
+                "low": low,
+                "high": high,
+                "p": p,
+                "p_holm": math.nan,
+                "effect_size": effect,
+                "dz": difference.mean() / spread if n > 2 and spread > 0 else math.nan,
+                "note": "" if n > 2 else f"{n} pairs: at least 3 are needed",
+            }
+        )
+    table = pd.DataFrame(rows)
+    if rows:
+        table["p_holm"] = holm(table["p"])
+    return table
+
+
+def rank_stability(
+    scores: pd.DataFrame, measure: str, higher_is_better: bool, resamples: int = 5000, seed: int = 0
+) -> pd.DataFrame:
+    """How firm the order of the variants is: mean, rank, and over bootstrap samples of cases the ranks' 95 % range
+    and the share of rank 1.
+
+    Only cases with a finite value for every variant count (column n). Several trainings of a variant may be told
+    apart by naming them so.
+    """
+    wide = scores.pivot(index="case", columns="variant", values=measure).astype(float)
+    wide = wide[list(dict.fromkeys(scores["variant"]))]
+    finite = wide[np.isfinite(wide).all(axis=1)]
+    if finite.empty:
+        raise ValueError(f"no case has a finite {measure!r} for every variant")
+    values = finite.to_numpy() * (-1 if higher_is_better else 1)
+    draws = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    ranks = stats.rankdata(values[draws].mean(axis=1), axis=1, method="min")
+    low, high = np.percentile(ranks, [2.5, 97.5], axis=0)
+    return pd.DataFrame(
+        {
+            "variant": finite.columns,
+            "n": len(finite),
+            "mean": finite.mean().to_numpy(),
+            "rank": stats.rankdata(values.mean(axis=0), method="min").astype(int),
+            "rank_low": low,
+            "rank_high": high,
+            "first": (ranks == 1).mean(axis=0),
+        }
+    )
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    statistic: Callable[..., Any] = np.mean,
+    clusters: Sequence[Any] | pd.Series | None = None,
+    resamples: int = 5000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of `statistic(values, axis=0)`; values (n,) or (n, k) for a statistic of
+    several columns.
+
+    With `clusters`, whole clusters (subjects) are drawn. NaN for fewer than 3 cases or clusters. The same seed gives
+    the same interval.
+    """
+    data = np.asarray(values, dtype=float)
+    codes = pd.factorize(np.asarray(clusters, dtype=object))[0] if clusters is not None else np.arange(len(data))
+    members = [np.flatnonzero(codes == code) for code in range(codes.max(initial=-1) + 1)]
+    if len(members) < 3:
+        return math.nan, math.nan
+    draws = np.random.default_rng(seed).integers(len(members), size=(resamples, len(members)))
+    if len(members) == len(data):
+        drawn = (data[draw] for draw in draws)
+    else:
+        drawn = (data[np.concatenate([members[i] for i in draw])] for draw in draws)
+    low, high = np.nanpercentile([statistic(sample, axis=0) for sample in drawn], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def concordance(first: ArrayLike, second: ArrayLike) -> float:
+    """Lin's concordance correlation: 2 s_xy / (s_x^2 + s_y^2 + (mean x - mean y)^2), ddof 0.
+
+    NaN for fewer than 3 pairs or no spread.
+    """
+    x, y = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if len(x) < 3:
+        return math.nan
+    total = x.var() + y.var() + (x.mean() - y.mean()) ** 2
+    return float(2 * np.mean((x - x.mean()) * (y - y.mean())) / total) if total > 0 else math.nan
+
+
+def icc21(table: ArrayLike) -> tuple[float, float, float]:
+    """ICC(2,1) and its 95 % interval for (targets, judges) without gaps; formulas of Shrout and Fleiss (1979).
+
+    NaN below 3 targets.
+    """
+    x = np.asarray(table, dtype=float)
+    n, k = x.shape
+    if n < 3 or k < 2:
+        return (math.nan,) * 3
+    rows, columns, grand = x.mean(axis=1), x.mean(axis=0), x.mean()
+    bms = k * ((rows - grand) ** 2).sum() / (n - 1)
+    jms = n * ((columns - grand) ** 2).sum() / (k - 1)
+    ems = ((x - rows[:, None] - columns + grand) ** 2).sum() / ((n - 1) * (k - 1))
+    denominator = bms + (k - 1) * ems + k * (jms - ems) / n
+    if denominator <= 0 or bms <= 0:
+        return (math.nan,) * 3
+    icc = (bms - ems) / denominator
+    if ems <= 0:
+        return icc, math.nan, math.nan
+    f = jms / ems
+    a, b = k * icc * f, n * (1 + (k - 1) * icc) - k * icc
+    freedom = (k - 1) * (n - 1) * (a + b) ** 2 / ((n - 1) * k**2 * icc**2 * f**2 + b**2)
+    q = (1 + CONFIDENCE) / 2
+    f_low, f_high = stats.f.ppf(q, n - 1, freedom), stats.f.ppf(q, freedom, n - 1)
+    common = k * jms + (k * n - k - n) * ems
+    low = n * (bms - f_low * ems) / (f_low * common + n * bms)
+    high = n * (f_high * bms - ems) / (common + n * f_high * bms)
+    return float(icc), float(low), float(high)
+
+
+def icc11(groups: Sequence[ArrayLike]) -> tuple[float, float, float]:
+    """ICC(1,1) and its 95 % interval for groups of repeated values, which may differ in size (k is then the ANOVA's
+    mean size).
+
+    The interval is exact for equal sizes and approximate otherwise. NaN for fewer than 3 groups or no spread.
+    """
+    data = [np.asarray(group, dtype=float) for group in groups]
+    n, sizes = len(data), np.array([len(group) for group in data])
+    if n < 3 or (sizes < 2).any():
+        return (math.nan,) * 3
+    total = int(sizes.sum())
+    k = (total - (sizes**2).sum() / total) / (n - 1)
+    grand = np.concatenate(data).mean()
+    between = sum(size * (group.mean() - grand) ** 2 for size, group in zip(sizes, data, strict=True)) / (n - 1)
+    within = sum(((group - group.mean()) ** 2).sum() for group in data) / (total - n)
+    if between + within <= 0:
+        return (math.nan,) * 3
+    icc = (between - within) / (between + (k - 1) * within)
+    if within <= 0:
+        return float(icc), math.nan, math.nan
+    q, f = (1 + CONFIDENCE) / 2, between / within
+    f_low = f / stats.f.ppf(q, n - 1, total - n)
+    f_high = f * stats.f.ppf(q, total - n, n - 1)
+    return float(icc), float((f_low - 1) / (f_low + k - 1)), float((f_high - 1) / (f_high + k - 1))
+
+
+def holm(p: ArrayLike) -> Floats:
+    """Holm's step-down correction; NaN stay NaN and do not count."""
+    values = np.asarray(p, dtype=float)
+    adjusted = np.full(values.shape, math.nan)
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(values[known])]
+    running = np.maximum.accumulate(values[order] * np.arange(len(order), 0, -1))
+    adjusted[order] = np.minimum(running, 1)
+    return adjusted
+
+
+def _limit_factors(n: int) -> tuple[float, float]:
+    """Exact 95 % interval of mean + 1.96 SD in units of the sample SD: noncentral t quantiles (Carkeet 2015)."""
+    if n < 3:
+        return math.nan, math.nan
+    low, high = stats.nct.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], n - 1, Z * math.sqrt(n)) / math.sqrt(n)
+    return float(low), float(high)
+
+
+def _slope(mean: Floats, difference: Floats, notes: list[str]) -> tuple[float, float, float, float]:
+    if len(mean) < 3 or np.ptp(mean) == 0:
+        if len(mean) >= 3:
+            notes.append("all means are equal: no proportional bias can be given")
+        return (math.nan,) * 4
+    fit = stats.linregress(mean, difference)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(mean) - 2) * fit.stderr
+    return float(fit.slope), float(fit.slope - half), float(fit.slope + half), float(fit.pvalue)
+
+
+def _pearson(first: Floats, second: Floats, notes: list[str]) -> tuple[float, float, float]:
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        if len(first) >= 3:
+            notes.append("one method has no spread: no correlation can be given")
+        return (math.nan,) * 3
+    result = stats.pearsonr(first, second)
+    if len(first) < 4:
+        notes.append("3 pairs: the interval of Pearson's r needs at least 4")
+        return float(result.statistic), math.nan, math.nan
+    interval = result.confidence_interval(CONFIDENCE)
+    return float(result.statistic), float(interval.low), float(interval.high)
+
+
+def _signed_rank(difference: Floats) -> tuple[float, float]:
+    """Wilcoxon signed-rank p and matched-pairs rank-biserial correlation, zero differences left out of both."""
+    moved = difference[difference != 0]
+    if len(moved) < 3:
+        return math.nan, math.nan if len(difference) < 3 or len(moved) else 0.0
+    ranks = stats.rankdata(np.abs(moved))
+    return float(stats.wilcoxon(moved).pvalue), float((ranks * np.sign(moved)).sum() / ranks.sum())

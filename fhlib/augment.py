@@ -1,0 +1,74 @@
+"""The paper's augmentation (section 2.1): flips and 180-degree rotations, then Random Erasing.
+
+Each training step draws afresh instead of from a fixed set of 2112 volumes: the same distribution, and nothing to store.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+def distinct_flips(spatial_dims: int) -> tuple[tuple[int, ...], ...]:
+    """Sets of axes to flip. A 180-degree rotation is a pair of flips, so in 3D all combinations give 8 distinct results.
+
+    The paper counts 12 a volume (50 -> 600); some of those coincide.
+    """
+    axes = range(spatial_dims)
+    return tuple(chosen for n in range(spatial_dims + 1) for chosen in itertools.combinations(axes, n))
+
+
+def flip(arrays: Sequence[NDArray[np.generic]], axes: Sequence[int]) -> list[NDArray[np.generic]]:
+    """Views of all `arrays` flipped along the same axes."""
+    return [np.flip(array, axes) for array in arrays]
+
+
+def random_erasing(
+    image: Array,
+    label: NDArray[np.uint8],
+    rng: np.random.Generator,
+    edge: tuple[float, float] = (0.15, 0.45),
+) -> Array:
+    """Copy of `image` with one box set to 0, to mimic an acoustic shadow (Zhong et al. 2017, adapted to volumes by the paper).
+
+    The box's centre is drawn within the head's bounding box ("around the whole fetal head"; the whole image where there is no
+    head) and each edge as a fraction of the image's; the paper does not give the sizes, these are ours.
+    """
+    low, high = _bounding_box(label)
+    centre = rng.uniform(low, high)
+    half = rng.uniform(*edge, size=image.ndim) * image.shape / 2
+    box = tuple(
+        slice(max(0, round(c - h)), max(0, round(c + h))) for c, h in zip(centre, half, strict=True)
+    )
+    erased = image.copy()
+    erased[box] = 0
+    return erased
+
+
+def _bounding_box(label: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    if not label.any():
+        return np.zeros(label.ndim, np.intp), np.array(label.shape)
+    inside = [np.flatnonzero(label.any(axis=tuple(a for a in range(label.ndim) if a != axis))) for axis in range(label.ndim)]
+    return np.array([found[0] for found in inside]), np.array([found[-1] + 1 for found in inside])
+
+
+def augment(
+    image: Array, label: NDArray[np.uint8], context: Array | None, rng: np.random.Generator, erasing_probability: float
+) -> tuple[Array, NDArray[np.uint8], Array | None]:
+    """One random flip and, with `erasing_probability`, Random Erasing of the image.
+
+    `context` (the probability of the level before) is flipped along and not erased: it was predicted from the whole image. The
+    paper does not say how contexts are augmented.
+    """
+    options = distinct_flips(image.ndim)
+    axes = options[rng.integers(len(options))]
+    image, label = np.flip(image, axes), np.flip(label, axes)
+    if rng.random() < erasing_probability:
+        image = random_erasing(image, label, rng)
+    context = None if context is None else np.ascontiguousarray(np.flip(context, axes))
+    return np.ascontiguousarray(image), np.ascontiguousarray(label), context

@@ -1,0 +1,273 @@
+"""Charts of results: growth, learning, accuracy, agreement, reproducibility, speed. Frames in, matplotlib Figure out.
+
+Columns are those of a run's tables; volumes are in mL, distances in mm, DSC and its relatives fractions that are shown in percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from scipy import stats
+
+from fhlib import growth
+from fhlib.figures import PALETTE, new_figure
+
+MEASURES = {
+    "dsc": "DSC [%]",
+    "conf": "Conformity [%]",
+    "jacc": "Jaccard [%]",
+    "adb_mm": "Adb [mm]",
+    "hdb_mm": "Hdb [mm]",
+    "hd95_mm": "HD95 [mm]",
+    "surface_dice_1mm": "surface Dice at 1 mm [%]",
+    "relative_volume_error": "volume error [%]",
+}
+GROWTH = {"hc_mm": ("hc", "head circumference [mm]"), "bpd_mm": ("bpd", "biparietal diameter [mm]"),
+          "ofd_mm": ("ofd", "occipitofrontal diameter [mm]"), "volume_ml": (None, "volume of the whole head [mL]")}  # fmt: skip
+THIRD_CENTILE_Z = 1.881
+
+
+def growth_curve(frame: pd.DataFrame, columns: Sequence[str] | None = None, hue: str | None = None) -> Figure:
+    """Measures against gestational age, one panel each, over the INTERGROWTH-21st chart (mean, 3rd to 97th centile) of the skull.
+
+    `frame` has `ga_weeks` and any of hc_mm, bpd_mm, ofd_mm (of the outer skull) and volume_ml (whole head: no chart exists).
+    `hue` colours by another column. Rows without gestational age or measure are left out and counted.
+    """
+    columns = [name for name in (columns or GROWTH) if name in frame.columns]
+    if not columns or "ga_weeks" not in frame.columns:
+        raise ValueError(f"growth_curve needs ga_weeks and one of {', '.join(GROWTH)}; the frame has {', '.join(map(str, frame.columns))}")
+    figure, axes = new_figure(1, len(columns), (min(10.0, 3.6 * len(columns) + 0.4), 3.4))
+    for axis, name in zip(axes[0], columns, strict=True):
+        measure, label = GROWTH[name]
+        known = frame[frame["ga_weeks"].notna() & frame[name].notna()]
+        if measure:
+            _chart_band(axis, measure, known["ga_weeks"])
+        groups = known.groupby(hue, sort=True) if hue else [("measured", known)]
+        for number, (group, rows) in enumerate(groups):
+            axis.scatter(rows["ga_weeks"], rows[name], s=16, color=PALETTE[number % len(PALETTE)], alpha=0.8, linewidths=0, label=str(group))
+        axis.set(xlabel="gestational age [weeks]", ylabel=label, title=f"n = {len(known)} of {len(frame)}")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if measure or hue:
+            axis.legend(fontsize=7, loc="upper left")
+    return figure
+
+
+def _chart_band(axis: Axes, measure: str, ga_weeks: pd.Series) -> None:
+    first, last = growth.valid_weeks(measure)
+    low, high = (ga_weeks.min() - 1, ga_weeks.max() + 1) if len(ga_weeks) else (20, 32)
+    weeks = np.linspace(max(first, low), min(last, high), 60)
+    if weeks[0] >= weeks[-1]:
+        return
+    mean, sd = growth.reference(measure, weeks)
+    axis.fill_between(weeks, mean - THIRD_CENTILE_Z * sd, mean + THIRD_CENTILE_Z * sd, color="#D9D9D9", label="chart, 3rd to 97th centile", linewidth=0)
+    axis.plot(weeks, mean, color="#555555", linewidth=1, label="chart, mean")
+
+
+def learning_curves(histories: pd.DataFrame | Mapping[str, pd.DataFrame], title: str | None = None) -> Figure:
+    """Loss (all steps faint, running mean over 25 bold), validation DSC and learning rate against the step, a colour for each history.
+
+    Columns used: step, loss, and where present main_loss, val_dsc (fraction), learning_rate. Steps without validation have a missing val_dsc.
+    """
+    named = histories if isinstance(histories, Mapping) else {"loss": histories}
+    with_dsc = [name for name, frame in named.items() if "val_dsc" in frame and frame["val_dsc"].notna().any()]
+    panels = ["loss"] + ["val_dsc"] * bool(with_dsc) + ["learning_rate"] * any("learning_rate" in frame for frame in named.values())
+    figure, axes = new_figure(1, len(panels), (3.5 * len(panels), 3.2))
+    for (name, frame), colour in zip(named.items(), PALETTE * 3, strict=False):
+        for panel, axis in zip(panels, axes[0], strict=True):
+            if panel not in frame:
+                continue
+            rows = frame[frame[panel].notna()]
+            if panel == "loss":
+                axis.plot(rows["step"], rows["loss"], color=colour, alpha=0.25, linewidth=0.6)
+                axis.plot(rows["step"], rows["loss"].rolling(25, min_periods=1, center=True).mean(), color=colour, label=name)
+                if len(named) == 1 and "main_loss" in rows:
+                    main = rows["main_loss"].rolling(25, min_periods=1, center=True).mean()
+                    axis.plot(rows["step"], main, color=PALETTE[1], linestyle="--", label="main branch alone")
+            elif panel == "val_dsc":
+                axis.plot(rows["step"], 100 * rows["val_dsc"], color=colour, marker="o", markersize=3.5, label=name)
+            else:
+                axis.plot(rows["step"], rows["learning_rate"], color=colour, label=name)
+    labels = {"loss": "loss (cross-entropy, log scale)", "val_dsc": "validation DSC [%]", "learning_rate": "learning rate"}
+    for panel, axis in zip(panels, axes[0], strict=True):
+        axis.set(xlabel="step", ylabel=labels[panel])
+    if all((frame["loss"].dropna() > 0).all() for frame in named.values()):
+        axes[0, 0].set_yscale("log")
+        axes[0, 0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[0, 0].yaxis.set_major_formatter("{x:g}")
+        axes[0, 0].yaxis.set_minor_formatter(NullFormatter())
+    axes[0, 0].legend(fontsize=7)
+    if "learning_rate" in panels:
+        axes[0, -1].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def score_boxes(scores: pd.DataFrame, measures: Sequence[str] = ("dsc", "adb_mm", "hdb_mm"), order: Sequence[str] | None = None) -> Figure:
+    """Box (median, quartiles, whiskers to 1.5 IQR), mean (diamond) and every found case of each variant, a panel for each measure.
+
+    Missed cases are counted beside the variant's name and not drawn; tables count them as DSC 0.
+    """
+    variants = list(order or dict.fromkeys(scores["variant"]))
+    found = scores[scores["status"] != "missed"] if "status" in scores else scores
+    figure, axes = new_figure(1, len(measures), (1.9 + 2.7 * len(measures), 0.42 * len(variants) + 1.5), sharey=True)
+    random = np.random.default_rng(0)
+    for axis, measure in zip(axes[0], measures, strict=True):
+        factor = 100 if "[%]" in MEASURES.get(measure, "") else 1
+        values = [factor * _finite(found.loc[found["variant"] == name, measure]) for name in variants]
+        for place, (points, colour) in enumerate(zip(values, PALETTE * 3, strict=False)):
+            if len(points) == 0:
+                continue
+            axis.boxplot(points, positions=[place], orientation="horizontal", widths=0.6, showfliers=False, patch_artist=True,
+                         boxprops={"facecolor": colour, "alpha": 0.35}, medianprops={"color": "black"})  # fmt: skip
+            axis.scatter(points, place + random.uniform(-0.2, 0.2, len(points)), s=7, color=colour, linewidths=0, zorder=3)
+            axis.scatter([points.mean()], [place], marker="D", s=22, facecolor="white", edgecolor="black", linewidths=0.8, zorder=4)
+        axis.set(xlabel=MEASURES.get(measure, measure))
+    axes[0, 0].set(yticks=range(len(variants)), yticklabels=[_counted(scores, name) for name in variants], ylim=(len(variants) - 0.5, -0.5))
+    return figure
+
+
+def _counted(scores: pd.DataFrame, variant: str) -> str:
+    rows = scores[scores["variant"] == variant]
+    missed = int((rows["status"] == "missed").sum()) if "status" in rows else 0
+    return f"{variant}\nn = {len(rows) - missed}" + (f", {missed} missed" if missed else "")
+
+
+def table_beside_paper(scores: pd.DataFrame, paper: pd.DataFrame, measures: Sequence[str] = ("dsc", "conf", "jacc", "adb_mm", "hdb_mm")) -> pd.DataFrame:
+    """A row for each variant of the paper's table or of `scores`: obtained mean and SD beside the printed mean; fractions in percent.
+
+    `scores` has a row a case; Conformity and distances are averaged over found cases (finite values), n and missed stand beside them.
+    `paper` has `variant` and a column for each measure, in percent and mm as printed (suffixes such as `_percent` are understood).
+    """
+    printed = paper.set_index("variant" if "variant" in paper else paper.columns[0])
+    obtained = list(dict.fromkeys(scores["variant"]))
+    rows = []
+    for variant in [*printed.index, *(name for name in obtained if name not in printed.index)]:
+        cases = scores[scores["variant"] == variant]
+        row: dict[str, Any] = {"variant": variant, "n": len(cases) or "", "missed": int((cases["status"] == "missed").sum()) if len(cases) else ""}
+        for measure in measures:
+            label = MEASURES[measure]
+            values = (100 if "[%]" in label else 1) * _finite(cases[measure]) if len(cases) else np.array([])
+            digits = 2 if "[%]" in label else 3
+            row[f"{label}, here"] = _mean_sd(values, digits)
+            column = next((name for name in printed.columns if str(name).lower().split("_")[0] == measure.split("_")[0]), None)
+            known = column is not None and variant in printed.index and pd.notna(printed.loc[variant, column])
+            row[f"{label}, paper"] = f"{float(printed.loc[variant, column]):.{digits}f}" if known else ""
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _mean_sd(values: np.ndarray, digits: int) -> str:
+    if len(values) == 0:
+        return ""
+    spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
+
+
+def correlation_and_agreement(measured: Any, reference: Any, unit: str = "mL", quantity: str = "head volume") -> Figure:
+    """Fig. 8: measured against reference with identity and least-squares line; Bland-Altman plot with bias, 95 % limits and their confidence intervals.
+
+    Difference is measured minus reference; limits are bias +/- 1.96 SD (ddof 1). Confidence intervals are the exact t interval for the bias and
+    Bland and Altman's approximation, t sqrt(3/n) SD, for the limits. Pairs with a missing value are left out and counted.
+    """
+    pairs = np.column_stack([np.asarray(measured, float), np.asarray(reference, float)])
+    found = pairs[np.isfinite(pairs).all(axis=1)]
+    if len(found) < 3:
+        raise ValueError(f"agreement needs at least 3 pairs of finite values, got {len(found)} of {len(pairs)}")
+    x, y = found[:, 1], found[:, 0]
+    left_out = f", {len(pairs) - len(found)} without a measurement" if len(found) < len(pairs) else ""
+    figure, axes = new_figure(1, 2, (9.2, 3.9), gridspec_kw={"width_ratios": [1, 1.35]})
+    correlation, agreement = axes[0]
+
+    low, high = found.min(), found.max()
+    margin = 0.06 * (high - low or 1)
+    line = np.array([low - margin, high + margin])
+    fit = stats.linregress(x, y) if np.ptp(x) > 0 else None
+    correlation.plot(line, line, color="#888888", linewidth=1, linestyle="--", label="identity")
+    if fit is not None:
+        label = f"y = {fit.slope:.3f} x {'+' if fit.intercept >= 0 else '−'} {abs(fit.intercept):.1f}"
+        correlation.plot(line, fit.intercept + fit.slope * line, color=PALETTE[1], linewidth=1.4, label=label)
+    correlation.scatter(x, y, s=18, color=PALETTE[0], linewidths=0, alpha=0.85, zorder=3)
+    correlation.set(xlabel=f"{quantity}, reference [{unit}]", ylabel=f"{quantity}, measured [{unit}]", xlim=line, ylim=line, aspect="equal")
+    correlation.set_title(f"n = {len(found)}{left_out}" + (f",  r = {fit.rvalue:.3f}" if fit is not None else ""), fontsize=9)
+    correlation.legend(fontsize=8, loc="upper left")
+
+    difference, middle, n = y - x, found.mean(axis=1), len(found)
+    bias, sd, t = difference.mean(), difference.std(ddof=1), stats.t.ppf(0.975, len(found) - 1)
+    agreement.axhline(0, color="#888888", linewidth=0.8, linestyle="--")
+    levels = ((bias, t * sd / np.sqrt(n), "mean", PALETTE[0]), (bias - 1.96 * sd, t * sd * np.sqrt(3 / n), "−1.96 SD", PALETTE[3]),
+              (bias + 1.96 * sd, t * sd * np.sqrt(3 / n), "+1.96 SD", PALETTE[3]))  # fmt: skip
+    for level, half, name, colour in levels:
+        agreement.axhspan(level - half, level + half, color=colour, alpha=0.13, linewidth=0)
+        agreement.axhline(level, color=colour, linewidth=1.3)
+        agreement.annotate(f"{name}\n{_signed(level)}", (1.01, level), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=colour)
+    agreement.scatter(middle, difference, s=18, color=PALETTE[0], linewidths=0, alpha=0.85, zorder=3)
+    agreement.set(xlabel=f"mean of measured and reference [{unit}]", ylabel=f"measured − reference [{unit}]")
+    inside = int((np.abs(difference - bias) <= 1.96 * sd).sum())
+    agreement.set_title(f"{_signed(bias)} ± {1.96 * sd:.1f} {unit} (1.96 SD), {inside} of {n} inside; bands: 95 % CI", fontsize=9)
+    return figure
+
+
+def hc_agreement(measured_mm: Any, reference_mm: Any) -> Figure:
+    """Head circumference from the fitted ellipse against the sonographer's, in mm: as `correlation_and_agreement`."""
+    return correlation_and_agreement(measured_mm, reference_mm, unit="mm", quantity="head circumference")
+
+
+def reproducibility_boxes(points: pd.DataFrame, value: str = "volume_ml", unit: str = "mL") -> Figure:
+    """Fig. 9: repeated measurements of each subject (box and points by scan direction), subjects ordered by their mean.
+
+    Columns: subject, scan_direction (optional) and `value`. Missing values are left out and counted in the title, which gives mean,
+    minimum and maximum of the groups' standard deviations (ddof 1).
+    """
+    found = points[points[value].notna()]
+    means = found.groupby("subject")[value].mean().sort_values()
+    deviations = found.groupby("subject")[value].std(ddof=1).dropna()
+    place = {subject: number for number, subject in enumerate(means.index)}
+    figure, axes = new_figure(1, 1, (max(5.0, min(10.5, 0.28 * len(means) + 2)), 3.8))
+    axis = axes[0, 0]
+    groups = [found.loc[found["subject"] == subject, value].to_numpy() for subject in means.index]
+    axis.boxplot(groups, positions=range(len(groups)), widths=0.6, whis=(0, 100), patch_artist=True,
+                 boxprops={"facecolor": "#D9D9D9", "linewidth": 0.7}, medianprops={"color": "black"})  # fmt: skip
+    directions = found.groupby("scan_direction", sort=True) if "scan_direction" in found else [("scan", found)]
+    for number, (direction, rows) in enumerate(directions):
+        marker, colour = "osD^v"[number % 5], PALETTE[number % len(PALETTE)]
+        axis.scatter(rows["subject"].map(place), rows[value], s=16, marker=marker, color=colour, linewidths=0, zorder=3, label=str(direction))
+    names = list(means.index) if len(means) <= 26 else [""] * len(means)
+    axis.set(xlabel="subject, ordered by mean", ylabel=f"head volume [{unit}]", xlim=(-0.7, len(groups) - 0.3))
+    axis.set_xticks(range(len(groups)), names, rotation=90, fontsize=7)
+    axis.grid(axis="x", visible=False)
+    missing = f", {len(points) - len(found)} scans missed" if len(found) < len(points) else ""
+    if len(deviations):
+        spread = f"SD of a subject's scans: mean {deviations.mean():.1f}, min {deviations.min():.1f}, max {deviations.max():.1f} {unit}"
+        axis.set_title(f"{len(means)} subjects, {len(found)} scans{missing}. {spread}", fontsize=9)
+    axis.legend(fontsize=8, loc="upper left")
+    return figure
+
+
+def timing_bars(frame: pd.DataFrame, label: str = "name", value: str = "seconds", error: str | None = None, axis_label: str = "time [s]") -> Figure:
+    """Horizontal bars of a time (or memory) for each row, each with its number, fastest first; `error` names a column of spreads."""
+    rows = frame[frame[value].notna()].sort_values(value).reset_index(drop=True)
+    figure, axes = new_figure(1, 1, (7.0, 0.34 * len(rows) + 0.9))
+    axis = axes[0, 0]
+    axis.barh(rows.index, rows[value], xerr=rows[error] if error else None, color=PALETTE[0], height=0.65, error_kw={"linewidth": 1})
+    right = rows[value] + (rows[error].fillna(0) if error else 0)
+    for place, number in rows[value].items():
+        axis.text(right[place] + 0.01 * right.max(), place, f"{number:.3g}", va="center", fontsize=8)
+    axis.set(yticks=rows.index, yticklabels=rows[label], xlabel=axis_label, xlim=(0, 1.12 * right.max()), ylim=(len(rows) - 0.4, -0.6))
+    axis.grid(axis="y", visible=False)
+    return figure
+
+
+def _signed(value: float) -> str:
+    return f"{value:.1f}".replace("-", "−")
+
+
+def _finite(values: pd.Series) -> np.ndarray:
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
+    return numbers[np.isfinite(numbers)]

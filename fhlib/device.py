@@ -1,0 +1,120 @@
+"""Where and how the network runs: device, precision, memory format. The only place that knows about hardware.
+
+Accelerate chooses the device (CPU, one or several GPUs). Precision and memory format are chosen by a short measurement on the
+machine at hand, recorded with the run, and kept on resume, so that a resumed run gives the same numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from fhlib.files import read_json, write_json
+
+MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """`precision`: `no` (fp32), `bf16` or `fp16`. `channels_last`: memory format. `threads`: of the CPU, 0 for PyTorch's default."""
+
+    precision: str = "no"
+    channels_last: bool = False
+    threads: int = 0
+
+    def accelerator(self) -> Accelerator:
+        """A fresh accelerator with this precision (one process may train and predict with different ones)."""
+        if self.threads and torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        AcceleratorState._reset_state()
+        return Accelerator(mixed_precision=self.precision)
+
+    def place(self, x: Tensor | nn.Module, device: torch.device) -> Any:
+        """Move a (b, c, ...) tensor or a network to the device in this memory format, without a copy where none is needed."""
+        dims = x.dim() - 2 if isinstance(x, Tensor) else int(x.spatial_dims)  # type: ignore[arg-type]
+        layout = MEMORY_FORMAT[dims] if self.channels_last else torch.contiguous_format
+        return x.to(device, memory_format=layout, non_blocking=True)  # type: ignore[call-overload]
+
+
+def choose_execution(record: Path, build: Callable[[], nn.Module], shape: tuple[int, ...]) -> Execution:
+    """The fastest way to train on this machine, by measurement; read from `record` (JSON) where it stands there already.
+
+    `shape` is that of a typical input (d, h, w) or (h, w). On the CPU, fp32 and bf16 in both memory formats compete by the time of
+    a training step; a processor without bf16 instructions loses with bf16 and so gets fp32. On a GPU, bf16 where it is supported, else fp16.
+    """
+    key = f"{len(shape)}D on {_machine()}"
+    known = read_json(record) if record.exists() else {}
+    if key in known:
+        return Execution(**known[key]["chosen"])
+    seconds: dict[str, float] = {}
+    if torch.cuda.is_available():
+        chosen = Execution("bf16" if torch.cuda.is_bf16_supported() else "fp16", channels_last=True)
+    else:
+        threads = torch.get_num_threads()
+        precisions = ("no", "bf16") if _bf16_pays() else ("no",)
+        candidates = [Execution(p, layout, threads) for p in precisions for layout in (False, True)]
+        timed = {candidate: _step_seconds(candidate, build, shape) for candidate in candidates}
+        seconds = {f"{c.precision}, {'channels last' if c.channels_last else 'contiguous'}": round(s, 4) for c, s in timed.items()}
+        chosen = min(timed, key=lambda candidate: timed[candidate])
+    write_json({**known, key: {"chosen": asdict(chosen), "seconds_a_step": seconds}}, record)
+    return chosen
+
+
+def _machine() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _bf16_pays() -> bool:
+    """Whether a bf16 convolution is faster than fp32 here; emulated bf16 is many times slower, so this asks before a whole step does."""
+    x, weight = torch.rand(1, 32, 16, 16, 16), torch.rand(32, 32, 3, 3, 3)
+
+    def seconds(dtype: torch.dtype) -> float:
+        a, b = x.to(dtype), weight.to(dtype)
+        return _fastest(lambda: torch.nn.functional.conv3d(a, b, padding=1))
+
+    return seconds(torch.bfloat16) < seconds(torch.float32)
+
+
+def _step_seconds(execution: Execution, build: Callable[[], nn.Module], shape: tuple[int, ...]) -> float:
+    net = execution.place(build(), torch.device("cpu"))
+    x = execution.place(torch.rand(1, 1, *shape), torch.device("cpu"))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=execution.precision == "bf16"):
+            loss = net(x).logits.float().square().mean()
+        loss.backward()
+
+    return _fastest(step)
+
+
+def _fastest(work: Callable[[], Any], repeats: int = 3) -> float:
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+@contextmanager
+def inference(net: nn.Module) -> Iterator[None]:
+    """No gradients, evaluation mode; the network's mode is restored."""
+    was_training = net.training
+    net.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        net.train(was_training)
+
+

@@ -1,0 +1,282 @@
+"""Load a segmentor and segment volumes in their own geometry (sections 2.5 and 3.1), with quality flags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from scipy import ndimage
+from torch import Tensor, nn
+
+from fhlib.cascade import head_probability, join
+from fhlib.device import Execution, inference
+from fhlib.files import code_digest, digest, file_digest, progress, read_json, write_csv, write_json
+from fhlib.networks.build import build_network
+from fhlib.prepare import to_network_grid
+from fhlib.presets import Prediction, Preparation, Training
+from fhlib.variants import VARIANTS
+from fhlib.volume import Volume, read_volume, resample, write_volume
+
+PROBABILITY_STEPS = 255
+PATCH_OVERLAP = 0.5
+
+# Thresholds of the quality flags, first values: chosen by reason on the paper's range of heads, not yet calibrated on damaged scans
+LOW_CONFIDENCE = 0.8
+SMALLEST_HEAD_ML, LARGEST_HEAD_ML = 10.0, 900.0
+SMALLEST_HEAD_SHARE = 0.005
+STRAY_SHARE = 0.02
+PLAUSIBLE_SPACING_MM = (0.03, 3.0)
+
+
+@dataclass(frozen=True)
+class SegmentorParameters:
+    """Everything that made one level's weights; written beside them as parameters.json."""
+
+    variant: str
+    level: int
+    spatial_dims: int
+    preparation: Preparation
+    training: Training
+    execution: Execution
+    fingerprint: str
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        content = {
+            **asdict(self),
+            "preparation": self.preparation.model_dump(),
+            "training": self.training.model_dump(),
+        }
+        write_json(content, path)
+
+    @classmethod
+    def load(cls, path: Path) -> SegmentorParameters:
+        """Read what `save` wrote; raises FileNotFoundError, or ValueError for unknown parameters."""
+        content = read_json(path)
+        return cls(
+            **{
+                **content,
+                "preparation": Preparation(**content["preparation"]),
+                "training": Training(**content["training"]),
+                "execution": Execution(**content["execution"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Result in the volume's own geometry: `mask` (uint8), `probability` of the head (float32, 0-1), volume (nan in 2D), quality flags."""
+
+    mask: Volume
+    probability: Volume
+    volume_ml: float
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What one context level saw and did, at the network's resolution.
+
+    `attention`: the paper's module name -> A of Eq. 4, (channels, d', h', w') at the module's own size; the network's padding is
+    at the far end of each axis.
+    """
+
+    image: Volume
+    probability: Volume
+    attention: dict[str, NDArray[np.float32]]
+
+
+class Segmentor:
+    """One variant with its trained context levels."""
+
+    def __init__(
+        self,
+        levels: Iterable[nn.Module],
+        parameters: SegmentorParameters,
+        prediction: Prediction | None = None,
+        execution: Execution | None = None,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        self.parameters = parameters
+        self.prediction = prediction or Prediction()
+        self.execution = execution or parameters.execution
+        accelerator = accelerator or self.execution.accelerator()
+        self.device, self._autocast = accelerator.device, accelerator.autocast
+        self.levels = [self.execution.place(net, self.device) for net in levels]
+        self.patch = VARIANTS[parameters.variant].patch
+
+    def segment(self, volume: Volume) -> Segmentation:
+        """Segment one volume (or single image) of any size and geometry.
+
+        The probability is resampled to the volume's grid and thresholded there (not the coarse mask, which would be rougher). Raises
+        ValueError where the volume's dimensions are not the segmentor's, or its intensities are not finite.
+        """
+        if volume.ndim != self.parameters.spatial_dims:
+            raise ValueError(
+                f"this segmentor was trained on {self.parameters.spatial_dims}D images, the image is {volume.ndim}D: choose another model"
+            )
+        image = to_network_grid(volume, self.parameters.preparation)
+        coarse = image.with_array(self.probability(image.array))
+        probability = resample(coarse, like=volume)
+        foreground = probability.array >= self.prediction.threshold
+        mask = _largest_component(foreground) if self.prediction.largest_component else foreground
+        flags = quality_flags(volume, probability.array, foreground, mask)
+        result = volume.with_array(mask.astype(np.uint8))
+        return Segmentation(result, probability, int(mask.sum()) * volume.voxel_volume_ml, flags)
+
+    def probability(self, image: NDArray[np.float32], upto: int | None = None) -> NDArray[np.float32]:
+        """Head probability of a prepared image (d, h, w) after all context levels, or the first `upto`."""
+        x = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None].to(self.device)
+        probability: Tensor | None = None
+        for net in self.levels[:upto]:
+            with inference(net), self._autocast():
+                probability = head_probability(self._logits(net, join(x, probability)))
+        assert probability is not None
+        return probability[0, 0].cpu().numpy()
+
+    def features(self, volume: Volume, level: int = -1) -> Features:
+        """Probability and attention maps of one context level (index into the levels; -1: the last)."""
+        image = to_network_grid(volume, self.parameters.preparation)
+        index = range(len(self.levels))[level]
+        x = torch.from_numpy(image.array)[None, None].to(self.device)
+        if index:
+            x = join(x, torch.from_numpy(self.probability(image.array, upto=index))[None, None].to(self.device))
+        net = self.levels[index]
+        with inference(net), self._autocast():
+            output = net(self.execution.place(x, self.device))
+        probability = head_probability(output.logits)[0, 0].cpu().numpy()
+        maps = {name: weights[0].float().cpu().numpy() for name, weights in output.attention.items()}
+        return Features(image, image.with_array(probability), maps)
+
+    def _logits(self, net: nn.Module, x: Tensor) -> Tensor:
+        forward = partial(net, with_attention=False)
+        if self.patch is None:
+            return forward(self.execution.place(x, self.device)).logits
+        roi = (self.patch,) * (x.dim() - 2)
+        return sliding_window_inference(x, roi, 1, lambda part: forward(part).logits, overlap=PATCH_OVERLAP)
+
+
+def load_segmentor(
+    folder: Path | str, prediction: Prediction | None = None, execution: Execution | None = None
+) -> Segmentor:
+    """Load a variant's folder (`level1/`, `level2/`, ... each with weights.safetensors and parameters.json).
+
+    `execution` overrides how it was trained to run (precision, memory format). Raises FileNotFoundError for a folder without weights,
+    ValueError where a level is missing.
+    """
+    folder = Path(folder)
+    found = sorted(folder.glob("level*/weights.safetensors"), key=lambda path: int(path.parent.name[5:]))
+    if not found:
+        raise FileNotFoundError(f"{folder.name}/ holds no level1/weights.safetensors: train the variant first (03_train)")
+    parameters = [SegmentorParameters.load(path.with_name("parameters.json")) for path in found]
+    expected = VARIANTS[parameters[-1].variant].levels
+    if [p.level for p in parameters] != list(range(1, expected + 1)):
+        raise ValueError(
+            f"{folder.name}/ holds levels {[p.level for p in parameters]}, {parameters[-1].variant} needs 1 to {expected}: train the missing ones"
+        )
+    levels = [_load_level(path, p) for path, p in zip(found, parameters, strict=True)]
+    return Segmentor(levels, parameters[-1], prediction, execution)
+
+
+def _load_level(path: Path, parameters: SegmentorParameters) -> nn.Module:
+    net = build_network(parameters.variant, parameters.training.width, parameters.spatial_dims)
+    net.load_state_dict(load_file(path))
+    return net
+
+
+def quality_flags(
+    volume: Volume, probability: NDArray[np.float32], foreground: NDArray[np.bool_], mask: NDArray[np.bool_]
+) -> tuple[str, ...]:
+    """Reasons to look at a result before using it; an empty tuple where there is none.
+
+    `no head`: nothing found, or a mask smaller than a head can be. `implausible size`, `several components` (stray parts above 2 % of
+    the mask), `cut by the border`, `low confidence` (mean probability inside the mask under 0.8), `implausible spacing`.
+    """
+    flags = []
+    size = int(mask.sum())
+    spacing_fine = all(PLAUSIBLE_SPACING_MM[0] <= s <= PLAUSIBLE_SPACING_MM[1] for s in volume.spacing_mm)
+    volume_ml = size * volume.voxel_volume_ml
+    too_small = size < SMALLEST_HEAD_SHARE * mask.size or (spacing_fine and volume_ml < SMALLEST_HEAD_ML)
+    if too_small:
+        flags.append("no head")
+    elif spacing_fine and volume_ml > LARGEST_HEAD_ML:
+        flags.append("implausible size")
+    if size and int(foreground.sum()) - int(_largest_component(foreground).sum()) > STRAY_SHARE * size:
+        flags.append("several components")
+    if any(np.take(mask, edge, axis).any() for axis in range(mask.ndim) for edge in (0, -1)):
+        flags.append("cut by the border")
+    if size and float(probability[mask].mean()) < LOW_CONFIDENCE:
+        flags.append("low confidence")
+    if not spacing_fine:
+        flags.append("implausible spacing")
+    return tuple(flags)
+
+
+def _largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    labels, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
+
+
+def predict_cases(
+    segmentor: Segmentor, cases: Iterable[Mapping[str, Any]], root: Path, folder: Path, model_digest: str
+) -> pd.DataFrame:
+    """Segment every case of a manifest and write mask and probability beside a row a case; predictions.csv comes last.
+
+    `cases`: manifest rows (case, subject, split, image relative to `root`). The probability is stored as 0-255 (steps of 0.004), in the
+    image's own geometry. A case that is complete for the same model, parameters and image is kept, so a killed prediction
+    continues. A mask without a voxel has status `missed`.
+    """
+    code = code_digest("fhlib.inference")
+    rows = []
+    cases = list(cases)
+    for case in progress(cases, "segment"):
+        source = root / case["image"]
+        content = file_digest(source) if source.is_file() else digest([file_digest(f) for f in sorted(source.iterdir())])
+        fingerprint = digest(code, model_digest, segmentor.prediction.model_dump(), content)
+        stamp = folder / f"{case['case']}.json"
+        known = read_json(stamp) if stamp.exists() else {}
+        if known.get("fingerprint") != fingerprint:
+            known = {"fingerprint": fingerprint, "row": _predict_case(segmentor, case, source, folder)}
+            write_json(known, stamp)
+        rows.append({**{key: case[key] for key in ("case", "subject", "split")}, **known["row"]})
+    frame = pd.DataFrame(rows, columns=["case", "subject", "split", "status", "volume_ml", "flags", "mask", "probability"])
+    write_csv(frame, folder / "predictions.csv")
+    return frame
+
+
+def _predict_case(segmentor: Segmentor, case: Mapping[str, Any], source: Path, folder: Path) -> dict[str, Any]:
+    result = segmentor.segment(read_volume(source))
+    names = {kind: f"{case['case']}_{kind}.nrrd" for kind in ("mask", "probability")}
+    write_volume(result.mask, folder / names["mask"])
+    steps = np.rint(result.probability.array * PROBABILITY_STEPS).astype(np.uint8)
+    write_volume(result.probability.with_array(steps), folder / names["probability"])
+    return {
+        "status": "found" if result.mask.array.any() else "missed",
+        "volume_ml": None if np.isnan(result.volume_ml) else round(result.volume_ml, 4),
+        "flags": "; ".join(result.flags),
+        **names,
+    }
+
+
+def read_prediction(folder: Path, row: Mapping[str, Any]) -> tuple[Volume, Volume]:
+    """Mask (bool) and probability (float32, 0-1) of a row of predictions.csv."""
+    mask, steps = read_volume(folder / row["mask"]), read_volume(folder / row["probability"])
+    probability = steps.with_array(steps.array.astype(np.float32) / PROBABILITY_STEPS)
+    return mask.with_array(mask.array > 0), probability
+
+
+def model_digest(folder: Path) -> str:
+    """Hash of all levels' weights of a variant's folder."""
+    return digest([file_digest(path) for path in sorted(folder.glob("level*/weights.safetensors"))])

@@ -1,0 +1,334 @@
+"""The fetal head as analytic signed distances, drawn from gestational age.
+
+Head coordinates are in mm with the skull's centre as origin: x to the fetus's left, y to its back, z to its vertex (the face looks
+towards -y). Skull size follows the INTERGROWTH-21st charts of the outer skull (`fhlib.growth`). Positions inside the head are
+fractions of OFD or BPD read off general anatomy; where no source is named they are unconfirmed general knowledge.
+
+Two solids carry the truth: the whole head to its outer skin above the plane through lower jaw and C2 (the paper's outline), and
+the filled outer skull (what growth charts and HC18 outline).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fhlib import growth
+from fhlib.phantom.shapes import (
+    Field,
+    Points,
+    capsule,
+    dot,
+    ellipsoid,
+    shifted,
+    smooth_intersection,
+    smooth_union,
+    sphere,
+    wave_vectors,
+)
+from fhlib.phantom.tissues import ID
+
+GA_MEAN_WEEKS, GA_SD_WEEKS, GA_RANGE_WEEKS = 25.0, 2.0, (20.0, 31.0)
+CHART_FROM_WEEKS, ZERO_SIZE_WEEKS = 14.0, 7.2
+SIZE_CORRELATION, TCD_CORRELATION = 0.6, 0.5
+SCALP_MM_PER_OFD = 0.022
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One fetus: its measures and the parameters of its head's shape. Everything follows from `seed` and `ga_weeks`.
+
+    `bpd_mm`, `ofd_mm` and `hc_mm` are exact measures of the outer skull: its extents along x and y and the perimeter of its section
+    z = 0; the volumes are integrals of the two labels' solids. `axes_mm` and `deformation` shape the skull, `face_scale`,
+    `scalp_mm` the rest; `plate_scale` multiplies the thickness of the calvarium and `suture_mm` is a suture's half width.
+    """
+
+    seed: int
+    ga_weeks: float
+    bpd_mm: float
+    ofd_mm: float
+    tcd_mm: float
+    axes_mm: tuple[float, float, float]
+    deformation: tuple[float, ...]
+    scalp_mm: float
+    face_scale: float
+    plate_scale: float
+    suture_mm: float
+    hc_mm: float = np.nan
+    head_volume_ml: float = np.nan
+    skull_volume_ml: float = np.nan
+
+
+def draw_subject(seed: int, ga_weeks: float | None = None) -> Subject:
+    """Draw a fetus. Without `ga_weeks` the age is N(25, 2) weeks cut to 20-31, the mix calibrated to the paper's mean volume.
+
+    BPD and OFD follow their charts' mean and SD with a correlation of 0.6: a compromise between 0.69, which the SDs of BPD, OFD and
+    HC imply when HC = pi / 2 (BPD + OFD), and about 0.2, which a cephalic index of +/- 0.045 would need. Below 14 weeks, where the charts
+    end, sizes shrink linearly to zero at 7.2 weeks, so that BPD is about 21 mm at 12 weeks (unconfirmed general knowledge).
+    Raises ValueError for an age outside 12-40 weeks.
+    """
+    rng = np.random.default_rng([int(seed), 101])
+    drawn = GA_MEAN_WEEKS + GA_SD_WEEKS * _cut_normal(rng, *((g - GA_MEAN_WEEKS) / GA_SD_WEEKS for g in GA_RANGE_WEEKS))
+    weeks = float(drawn if ga_weeks is None else ga_weeks)
+    if not 12 <= weeks <= 40:
+        raise ValueError(f"ga_weeks must lie in 12-40, the ages the simulator covers, got {weeks}")
+    z_bpd, z_other, z_tcd = (_cut_normal(rng, -2.5, 2.5) for _ in range(3))
+    z_ofd = SIZE_CORRELATION * z_bpd + np.sqrt(1 - SIZE_CORRELATION**2) * z_other
+    z_tcd = TCD_CORRELATION * z_bpd + np.sqrt(1 - TCD_CORRELATION**2) * z_tcd
+    bpd, ofd, tcd = (_size(name, weeks, z) for name, z in (("bpd", z_bpd), ("ofd", z_ofd), ("tcd", z_tcd)))
+    egg, skew = rng.normal([0.035, 0.0], [0.02, 0.01])
+    deformation = (float(egg), float(skew), *rng.normal(0, 0.012, 4).tolist())
+    subject = Subject(
+        seed=int(seed),
+        ga_weeks=weeks,
+        bpd_mm=bpd,
+        ofd_mm=ofd,
+        tcd_mm=tcd,
+        axes_mm=_calibrated_axes(bpd, ofd, 0.395 * ofd * float(rng.normal(1, 0.03)), deformation),
+        deformation=deformation,
+        scalp_mm=float(SCALP_MM_PER_OFD * ofd * rng.uniform(0.85, 1.2)),
+        face_scale=float(rng.normal(1, 0.03)),
+        plate_scale=float(rng.uniform(0.8, 1.2)),
+        suture_mm=float(rng.uniform(0.8, 1.6)),
+    )
+    head = Head(subject)
+    head_ml, skull_ml = head.volumes_ml(spacing_mm=ofd / 60)
+    return replace(subject, hc_mm=head.circumference_mm(), head_volume_ml=head_ml, skull_volume_ml=skull_ml)
+
+
+def _cut_normal(rng: np.random.Generator, low: float, high: float) -> float:
+    while not low <= (value := float(rng.normal())) <= high:
+        pass
+    return value
+
+
+def _size(measure: str, weeks: float, z: float) -> float:
+    mean, sd = growth.reference(measure, max(weeks, CHART_FROM_WEEKS))
+    shrink = min(1.0, (weeks - ZERO_SIZE_WEEKS) / (CHART_FROM_WEEKS - ZERO_SIZE_WEEKS))
+    return float(mean + z * sd) * shrink
+
+
+def _calibrated_axes(bpd: float, ofd: float, height: float, deformation: tuple[float, ...]) -> tuple[float, float, float]:
+    """Semi-axes that give the deformed skull exactly `bpd` across and `ofd` along; extents scale with their axis."""
+    polar, azimuth = np.meshgrid(np.linspace(0.35, np.pi - 0.6, 200), np.linspace(0, 2 * np.pi, 400), indexing="ij")
+    u = (np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar))
+    radius = 1 + _deform(u, deformation)
+    return bpd / float(np.ptp(radius * u[0])), ofd / float(np.ptp(radius * u[1])), height
+
+
+def _deform(u: Points, deformation: tuple[float, ...]) -> Field:
+    """Relative radius change in direction `u`: egg shape (wider at the back), skew, and four smooth irregularities."""
+    egg, skew, a, b, c, d = (np.float32(value) for value in deformation)
+    x, y, z = u
+    xx, yy, zz = x * x, y * y, z * z
+    return y * (xx * egg + zz * b) + x * (y * skew + z * a) + c * (xx * yy) * 4 + d * z * (yy - xx)
+
+
+class Head:
+    """The solids and tissues of one subject's head; every method takes points in head coordinates."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        o, s = subject.ofd_mm, subject.face_scale
+        self.o = o
+        self.orbit_mm = max(0.654 * subject.ga_weeks - 0.856, 3.0) * o / growth_ofd(subject.ga_weeks)
+        self.binocular_mm = (1.679 * subject.ga_weeks + 0.510) * o / growth_ofd(subject.ga_weeks)
+        self.chin = np.array([0, -0.40 * s, -0.56 * s]) * o
+        self.c2 = np.array([0, 0.11, -0.465]) * o
+        normal = np.cross([1, 0, 0], np.array([0, -0.42 * s, -0.615 * s]) - np.array([0, 0.11, -0.50]))
+        self.plane_normal = normal / np.linalg.norm(normal) * np.sign(normal[2])
+        self.plane_offset = float(self.plane_normal @ (np.array([0, 0.11, -0.50]) * o))
+        rng = np.random.default_rng([subject.seed, 102])
+        self.sulci = wave_vectors(rng, 0.13 * o, 4)
+        self.midline_bend = rng.normal(0, 0.01, 2) * o
+
+    # Solids
+
+    def skull(self, p: Points) -> Field:
+        """Outer skull, filled: a deformed ellipsoid cut by the sloping skull base."""
+        axes = self.subject.axes_mm
+        q = [c * np.float32(1 / a) for c, a in zip(p, axes, strict=True)]
+        n = np.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2]) + np.float32(1e-6)
+        inverse = 1 / n
+        radius = 1 + _deform((q[0] * inverse, q[1] * inverse, q[2] * inverse), self.subject.deformation)
+        for component, a in zip(q, axes, strict=True):
+            component *= np.float32(1 / a)
+        slope = np.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2]) + np.float32(1e-6)
+        return smooth_intersection((n - radius) * n / slope, self.base(p), 0.08 * self.o)
+
+    def base(self, p: Points) -> Field:
+        """Height below the skull base, a plane from the orbital roofs down to the occiput (negative above it)."""
+        return dot(shifted(p, (0, -0.45 * self.o, -0.25 * self.o)), (0, -0.17, -0.9854))
+
+    def skin(self, p: Points, skull: Field) -> Field:
+        """Outer skin of head and neck, given the skull's distance there: scalp over the skull, and the soft parts of the face."""
+        o, s = self.o, self.subject.face_scale
+        scalp = skull - np.float32(self.subject.scalp_mm)
+        side = (np.abs(p[0]), p[1], p[2])
+        face = ellipsoid(p, (0, -0.24 * o, -0.36 * o * s), (0.25 * o, 0.22 * o * s, 0.245 * o * s))
+        cheeks = ellipsoid(side, (0.15 * o, -0.33 * o * s, -0.42 * o * s), (0.12 * o, 0.11 * o, 0.12 * o))
+        chin = ellipsoid(p, self.chin * np.array([1, 0.94, 0.97]), (0.11 * o, 0.085 * o, 0.08 * o))
+        lips = ellipsoid(p, (0, -0.475 * o * s, -0.475 * o * s), (0.085 * o, 0.055 * o, 0.045 * o))
+        nose = ellipsoid(p, (0, -0.50 * o * s, -0.335 * o * s), (0.05 * o, 0.075 * o, 0.055 * o))
+        neck = capsule(p, (0, 0.09 * o, -0.25 * o), (0, 0.12 * o, -0.95 * o), 0.175 * o)
+        ears = ellipsoid(side, (0.475 * self.subject.bpd_mm, 0.10 * o, -0.23 * o), (0.05 * o, 0.07 * o, 0.10 * o))
+        soft = smooth_union(smooth_union(face, cheeks, 0.06 * o), smooth_union(chin, neck, 0.08 * o), 0.10 * o)
+        soft = smooth_union(soft, np.minimum(lips, nose), 0.04 * o)
+        return smooth_union(smooth_union(scalp, soft, 0.08 * o), ears, 0.02 * o)
+
+    def plane(self, p: Points) -> Field:
+        """Height below the plane through lower jaw and C2; the head is where it is negative."""
+        return -dot(p, self.plane_normal) + np.float32(self.plane_offset)
+
+    def whole(self, p: Points, skull: Field | None = None) -> Field:
+        """The paper's whole head: inside the outer skin and above the plane."""
+        skull = self.skull(p) if skull is None else skull
+        return np.maximum(self.skin(p, skull), self.plane(p))
+
+    # Measures
+
+    @cached_property
+    def bounding(self) -> tuple[NDArray[np.float64], float]:
+        """Centre and radius (mm) of a sphere that holds the whole head."""
+        return np.array([0, -0.06, -0.12]) * self.o, 0.74 * self.o
+
+    def volumes_ml(self, spacing_mm: float) -> tuple[float, float]:
+        """Volumes of head and skull by integration on a grid, voxels at the surface weighted by their distance to it."""
+        low, high = np.array([-0.56, -0.72, -0.80]) * self.o, np.array([0.56, 0.66, 0.52]) * self.o
+        axes = [np.arange(a, b, spacing_mm, dtype=np.float32) for a, b in zip(low, high, strict=True)]
+        head = skull = 0.0
+        for x in axes[0]:
+            p = (np.full((1, 1), x, np.float32), axes[1][:, None], axes[2][None, :])
+            skull_mm = self.skull(p)
+            skull += float(np.clip(0.5 - skull_mm / spacing_mm, 0, 1).sum())
+            head += float(np.clip(0.5 - self.whole(p, skull_mm) / spacing_mm, 0, 1).sum())
+        return head * spacing_mm**3 / 1000, skull * spacing_mm**3 / 1000
+
+    def circumference_mm(self) -> float:
+        """Perimeter of the outer skull in the plane z = 0, where BPD and OFD are measured."""
+        t = np.linspace(0, 2 * np.pi, 2001)
+        u = (np.cos(t), np.sin(t), np.zeros_like(t))
+        radius = 1 + _deform(u, self.subject.deformation)
+        x, y = (a * radius * c for a, c in zip(self.subject.axes_mm[:2], u[:2], strict=True))
+        return float(np.hypot(np.diff(x), np.diff(y)).sum())
+
+    def surface(self, count: int = 700) -> NDArray[np.float64]:
+        """`count` points (count, 3) on the whole head's surface, by bisection along rays from its centre."""
+        k = np.arange(count) + 0.5
+        polar, azimuth = np.arccos(1 - 2 * k / count), np.pi * (1 + 5**0.5) * k
+        u = np.stack([np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], 1)
+        centre, radius = self.bounding
+        low, high = np.zeros(count), np.full(count, 1.4 * radius)
+        for _ in range(18):
+            middle = (low + high) / 2
+            at = (centre + u * middle[:, None]).astype(np.float32)
+            outside = self.whole((at[:, 0], at[:, 1], at[:, 2])) > 0
+            low, high = np.where(outside, low, middle), np.where(outside, middle, high)
+        return centre + u * low[:, None]
+
+    # Skull plates
+
+    def plate(self, p: Points, skull: Field) -> tuple[Field, Field]:
+        """Thickness (mm) of the calvarium and how far it is closed (1 bone, 0 suture or fontanelle).
+
+        Thickness grows linearly to frontal 0.4, parietal 0.54 and occipital 1.65 mm at 40 weeks (Ohtsuki 1977, at birth); the growth
+        is unconfirmed, and so are the widths of sutures and fontanelles.
+        """
+        o, w = self.o, self.subject.suture_mm
+        front = np.clip(p[1] * np.float32(1 / (0.5 * o)), -1, 1)
+        low = np.clip(p[2] * np.float32(-3 / o) + np.float32(0.2), 0, 1)
+        thick = np.float32(0.47) + np.float32(0.07) * front + np.float32(1.1) * np.maximum(front - 0.5, 0) * 2 * low
+        thick = thick * np.float32(self.subject.plate_scale * self.subject.ga_weeks / 40)
+        upper = p[2] > np.float32(0.02 * o)
+        coronal = dot(shifted(p, (0, -0.22 * o, 0.33 * o)), (0, 0.83, -0.56))
+        lambdoid = dot(shifted(p, (0, 0.40 * o, 0.22 * o)), (0, 0.75, 0.66)) - np.abs(p[0]) * np.float32(0.35)
+        gap = np.where(upper & (lambdoid < 0), np.abs(p[0]), np.float32(99))
+        gap = np.minimum(gap, np.where(upper, np.abs(coronal), np.float32(99)))
+        gap = np.minimum(gap, np.where(p[2] > -0.1 * o, np.abs(lambdoid), np.float32(99)))
+        fontanelle = ellipsoid(p, (0, -0.22 * o, 0.36 * o), (0.085 * o, 0.12 * o, 0.2 * o))
+        gap = np.minimum(gap, fontanelle + np.float32(w))
+        return thick, np.clip((gap - np.float32(w)) * 2 + np.float32(0.5), 0, 1)
+
+    # Tissues
+
+    def paint_face(self, p: Points, tissue: NDArray[np.uint8], skin: Field, skull: Field) -> None:
+        """Soft tissue of face, scalp and neck and the bones in them, into `tissue` where the skin holds them."""
+        o, s = self.o, self.subject.face_scale
+        side = (np.abs(p[0]), p[1], p[2])
+        inside = skin < 0
+        tissue[inside] = ID["fetal soft tissue"]
+        tissue[inside & (skull < self.subject.scalp_mm + 0.5)] = ID["scalp"]
+        maxilla = ellipsoid(p, (0, -0.34 * o * s, -0.40 * o * s), (0.15 * o, 0.10 * o, 0.035 * o))
+        mandible = np.minimum(
+            capsule(side, (0.20 * o, -0.10 * o, -0.42 * o), (0.18 * o, -0.14 * o, -0.53 * o), 0.022 * o),
+            capsule(side, (0.18 * o, -0.14 * o, -0.53 * o), (0.02 * o, -0.405 * o * s, -0.56 * o * s), 0.026 * o),
+        )
+        length = (4 + 8 * (self.subject.ga_weeks - 14) / 21) * o / growth_ofd(self.subject.ga_weeks)
+        top = np.array([0, -0.475, -0.20]) * o
+        nasal = capsule(p, top, top + np.array([0, -0.35, -0.94]) * length, 0.016 * o)
+        c = self.c2
+        spots = np.minimum(
+            sphere(p, c, 0.026 * o),
+            np.minimum(sphere(side, c + np.array([0.055, 0.05, 0]) * o, 0.02 * o), sphere(side, c + np.array([0.055, 0.045, 0.075]) * o, 0.02 * o)),
+        )
+        bones = np.minimum(np.minimum(maxilla, mandible), np.minimum(nasal, spots))
+        tissue[inside & (bones < 0)] = ID["bone"]
+        x = (self.binocular_mm - self.orbit_mm) / 2
+        globe = sphere(side, (x, -0.37 * o, -0.285 * o), self.orbit_mm / 2)
+        tissue[inside & (globe < 0.03 * o) & (globe > 0) & (p[1] > -0.40 * o)] = ID["skull base"]
+        tissue[inside & (globe < 0)] = ID["globe"]
+        lens = sphere(side, (x, -0.37 * o - 0.32 * self.orbit_mm, -0.285 * o), self.orbit_mm * 0.14)
+        tissue[(lens < 0) & (lens > -1.0)] = ID["lens"]
+
+    def paint_brain(self, p: Points, tissue: NDArray[np.uint8], skull: Field) -> Field:
+        """What the skull holds, into `tissue`; returns the distance to the nearest smooth wall (falx, ventricles) for specular echoes."""
+        o = self.o
+        side = (np.abs(p[0]), p[1], p[2])
+        inside = skull < 0
+        tissue[inside] = ID["brain"]
+        fold = sum(np.sin(dot(p, vector) + np.float32(phase)) for vector, phase in self.sulci)
+        age = np.clip((self.subject.ga_weeks - 20) / 12, 0, 1)
+        cortex = inside & (skull > -0.11 * o)
+        tissue[cortex & (skull > -0.022 * o)] = ID["cerebrospinal fluid"]
+        tissue[cortex & (np.abs(fold) < 0.10 + 0.15 * age) & (skull < -0.015 * o)] = ID["sulcus"]
+        insula = ellipsoid(side, (0.26 * o, -0.06 * o, -0.04 * o), (0.03 * o, 0.11 * o, 0.07 * o))
+        tissue[inside & (np.abs(insula) < 0.012 * o)] = ID["sulcus"]
+        thalami = ellipsoid(side, (0.075 * o, 0.03 * o, -0.06 * o), (0.065 * o, 0.10 * o, 0.075 * o))
+        tissue[inside & (thalami < 0)] = ID["thalamus"]
+        ventricle = np.minimum(
+            ellipsoid(side, (0.135 * o, 0.17 * o, 0.0), (0.05 * o, 0.16 * o, 0.06 * o)),
+            ellipsoid(side, (0.06 * o, -0.20 * o, 0.03 * o), (0.025 * o, 0.10 * o, 0.035 * o)),
+        )
+        tissue[inside & (ventricle < 0)] = ID["cerebrospinal fluid"]
+        choroid = ellipsoid(side, (0.14 * o, 0.19 * o, -0.005 * o), (0.037 * o, 0.10 * o, 0.05 * o))
+        tissue[inside & (choroid < 0)] = ID["choroid plexus"]
+        base = self.base(p)
+        tissue[inside & (base > -0.045 * o)] = ID["skull base"]
+        petrous = capsule(side, (0.06 * o, 0.02 * o, -0.28 * o), (0.30 * o, 0.16 * o, -0.25 * o), 0.035 * o)
+        sphenoid = capsule(side, (0.05 * o, -0.16 * o, -0.24 * o), (0.32 * o, -0.22 * o, -0.13 * o), 0.02 * o)
+        tissue[inside & (np.minimum(petrous, sphenoid) < 0)] = ID["skull base"]
+        t = self.subject.tcd_mm
+        tentorium = dot(shifted(p, (0, 0.24 * o, -0.12 * o)), (0, -0.35, 0.94)) + np.abs(p[0]) * np.float32(0.25)
+        posterior = inside & (tentorium < 0) & (p[1] > np.float32(0.14 * o)) & (base < -0.05 * o)
+        tissue[posterior & (tentorium > -0.018 * o)] = ID["midline"]
+        cisterna = ellipsoid(p, (0, 0.38 * o, -0.24 * o), (0.16 * o, 0.075 * o, 0.08 * o))
+        tissue[posterior & (cisterna < 0)] = ID["cerebrospinal fluid"]
+        cerebellum = ellipsoid(side, (0.24 * t, 0.27 * o, -0.235 * o), (0.26 * t, 0.085 * o, 0.085 * o))
+        tissue[posterior & (cerebellum < 0)] = ID["cerebellum"]
+        vermis = ellipsoid(p, (0, 0.28 * o, -0.225 * o), (0.035 * o, 0.075 * o, 0.075 * o))
+        tissue[posterior & (vermis < 0)] = ID["vermis"]
+        bend = p[0] - np.float32(self.midline_bend[0]) * np.sin(p[1] * np.float32(4 / o)) - np.float32(self.midline_bend[1]) * p[2] / np.float32(o)
+        falx = inside & (p[2] > np.float32(-0.02 * o)) & (np.abs(p[1] + np.float32(0.02 * o)) > 0.09 * o)
+        tissue[falx & (np.abs(bend) < max(0.5, 0.008 * o))] = ID["midline"]
+        cavum = ellipsoid(p, (0, -0.15 * o, 0.0), (0.035 * o, 0.065 * o, 0.04 * o))
+        tissue[inside & (cavum < 0)] = ID["cerebrospinal fluid"]
+        wall = np.where(np.abs(ventricle) < np.abs(cavum), ventricle, cavum)
+        return np.where(falx & (np.abs(bend) < np.abs(wall)), bend, wall)
+
+
+def growth_ofd(ga_weeks: float) -> float:
+    """Mean OFD (mm) at this age, extrapolated as in `draw_subject`; face measures with an age formula scale with OFD around it."""
+    return _size("ofd", ga_weeks, 0.0)

@@ -1,0 +1,223 @@
+"""One simulated scan with its truth.
+
+A subject's anatomy depends on its seed (and age) alone, a scan's pose, surroundings and noise on (seed, direction). The same call gives the
+same bytes whatever the number of processes. Labels are evaluated on the voxel grid from the same signed distances as the image.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fhlib.phantom.acoustics import SITES, Site, Skull, form_image, local_response
+from fhlib.phantom.anatomy import Head, Subject, draw_subject
+from fhlib.phantom.probe import BeamGrid, Box, blocks, enclosing_sphere, scan_convert
+from fhlib.phantom.scene import Pose, Scene
+from fhlib.phantom.tissues import TISSUES
+from fhlib.volume import Volume
+
+SCAN_DIRECTIONS = ("from the front", "from the side", "from the top of the head")
+TOP_ABOVE_FACE_MM = 8.0
+TRIES, GROWTH = 30, 1.06
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A simulated volume with its truth; all three volumes share one geometry.
+
+    `image` is uint8, 0 outside the sector; `label` the whole head to its skin above the plane through lower jaw and C2; `label_skull` the filled
+    outer skull. `box_grown` is the factor by which the site's box had to grow to hold this head (1 if it did not).
+    """
+
+    image: Volume
+    label: Volume
+    label_skull: Volume
+    subject: Subject
+    scan_direction: str
+    site: str
+    standoff_mm: float
+    box_grown: float
+
+
+def simulate_scan(
+    subject_seed: int,
+    ga_weeks: float | None = None,
+    scan_direction: str | None = None,
+    site: str | None = None,
+    spacing_mm: float = 0.38,
+    threads: int = 2,
+) -> Scan:
+    """Simulate one 3D scan: the head of subject `subject_seed`, seen from `scan_direction` (drawn if None) by a machine of `site`.
+
+    Voxels are isotropic; at the paper's 0.38 mm the paper-like box has 440 x 258 x 388 voxels (z, y, x). At a coarser spacing the beams are
+    sampled more coarsely too and speckle is as wide as a voxel: such a scan looks like a fine one that was resampled, without being its copy.
+    Raises ValueError for an unknown direction or site, or an age outside 12-40 weeks.
+    """
+    direction_index = _direction_index(scan_direction, subject_seed)
+    profile = _site(site)
+    if not 0.1 <= spacing_mm <= 5:
+        raise ValueError(f"spacing_mm must lie in 0.1-5 mm, got {spacing_mm}")
+    rng = np.random.default_rng([int(subject_seed), 201, direction_index])
+    subject = draw_subject(subject_seed, ga_weeks)
+    head = Head(subject)
+    pose, size_mm, grown = _place(head, direction_index, profile, rng)
+    box = Box.build(size_mm, spacing_mm, profile.probe.probe_radius_mm - TOP_ABOVE_FACE_MM)
+    scene = Scene(head, pose, pose.to_probe(head.surface()), profile.probe.probe_radius_mm, rng)
+    beams, grid = _beam_image(scene, subject, profile, size_mm, spacing_mm, rng, threads)
+    label, skull = _labels(head, pose, box, threads)
+    geometry = _geometry(box, rng)
+    return Scan(
+        image=Volume(scan_convert(beams, grid, box), *geometry),
+        label=Volume(label, *geometry),
+        label_skull=Volume(skull, *geometry),
+        subject=subject,
+        scan_direction=SCAN_DIRECTIONS[direction_index],
+        site=profile.name,
+        standoff_mm=pose.standoff_mm,
+        box_grown=grown,
+    )
+
+
+def drawn_direction(subject_seed: int) -> str:
+    """The direction from which a subject is scanned when none is asked for."""
+    return SCAN_DIRECTIONS[int(np.random.default_rng([int(subject_seed), 202]).integers(len(SCAN_DIRECTIONS)))]
+
+
+def _direction_index(scan_direction: str | None, seed: int) -> int:
+    if scan_direction is None:
+        scan_direction = drawn_direction(seed)
+    if scan_direction not in SCAN_DIRECTIONS:
+        raise ValueError(f"scan_direction must be one of {SCAN_DIRECTIONS} or None, got {scan_direction!r}")
+    return SCAN_DIRECTIONS.index(scan_direction)
+
+
+def _site(name: str | None) -> Site:
+    name = "paper-like" if name is None else name
+    if name not in SITES:
+        raise ValueError(f"site must be one of {tuple(SITES)}, got {name!r}")
+    return SITES[name]
+
+
+def _place(
+    head: Head, direction_index: int, site: Site, rng: np.random.Generator
+) -> tuple[Pose, tuple[float, float, float], float]:
+    """Draw poses until the whole head lies in the sector and the box; where none of 30 does, the box and its depth grow by 6 %."""
+    surface, grown = head.surface(), 1.0
+    while True:
+        for _ in range(TRIES):
+            pose = _draw_pose(surface, direction_index, site, grown, rng)
+            size = tuple(edge * grown for edge in site.box_mm)
+            if _fits(pose.to_probe(surface), site, size):
+                return pose, size, grown
+        grown *= GROWTH
+
+
+def _draw_pose(surface: NDArray[np.float64], direction_index: int, site: Site, grown: float, rng: np.random.Generator) -> Pose:
+    """A random tilt about the direction's standard view, the head's box near the probe's axis."""
+    side = 1 if rng.uniform() < 0.5 else -1
+    # Rows: the probe's x (lateral), y (elevation), z (depth) axes in head coordinates.
+    lateral, depth = (
+        (np.array([0, 0, side]), np.array([0, 1, 0])),
+        (np.array([0, 0, 1]), np.array([side, 0, 0])),
+        (np.array([0, side, 0]), np.array([0, 0, -1])),
+    )[direction_index]
+    axes = np.stack([lateral, np.cross(depth, lateral), depth]).astype(float)
+    tilt = _rotation(rng.normal(0, np.radians([13, 13, 12])))
+    rotation = (tilt @ axes).T
+    low, high = (f(surface @ rotation, axis=0) for f in (np.min, np.max))
+    standoff = rng.uniform(14, 38) * (1 + 2 * (grown - 1)) + 40 * (grown - 1)
+    middle = -(low + high) / 2 + rng.normal(0, 4, 3)
+    middle[2] = site.probe.probe_radius_mm + standoff - low[2]
+    return Pose(rotation, middle, standoff)
+
+
+def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotation matrix of an axis-angle vector (Rodrigues)."""
+    angle = float(np.linalg.norm(angles))
+    x, y, z = angles / angle
+    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
+
+
+def _fits(points: NDArray[np.float64], site: Site, size_mm: tuple[float, float, float]) -> bool:
+    margin = 2.0
+    top = site.probe.probe_radius_mm - TOP_ABOVE_FACE_MM
+    x, y, z = points.T
+    inside = (np.abs(x) < size_mm[0] / 2 - margin) & (np.abs(y) < size_mm[1] / 2 - margin) & (z < top + size_mm[2] - margin)
+    return bool(inside.all() and site.probe.sees((x, y, z), size_mm[2] - TOP_ABOVE_FACE_MM - margin, 0.5).mean() > 0.985)
+
+
+def _beam_image(
+    scene: Scene,
+    subject: Subject,
+    site: Site,
+    size_mm: tuple[float, float, float],
+    spacing_mm: float,
+    rng: np.random.Generator,
+    threads: int,
+) -> tuple[NDArray[np.uint8], BeamGrid]:
+    """Beam data over the sector. Steps follow the spacing, but stay below the width of the point spread function across the beams."""
+    grid = BeamGrid.build(
+        site.probe,
+        depth_mm=size_mm[2] - TOP_ABOVE_FACE_MM,
+        range_step_mm=max(0.32, 0.62 * spacing_mm),
+        theta_step=float(np.clip(0.0068 * spacing_mm / 0.95, 0.0045, 0.0095)),
+        phi_step=float(np.clip(0.0120 * spacing_mm / 0.95, 0.0085, 0.0150)),
+    )
+    skull = Skull(
+        echo_db=float(rng.uniform(20, 27)),
+        power=float(rng.uniform(2.5, 4.5)),
+        normal_loss_db=float(rng.uniform(3.5, 7)),
+        oblique_loss_db=float(rng.uniform(16, 30)),
+        critical_degrees=float(rng.uniform(34, 48)),
+    )
+    gains = rng.normal(0, 1.5, len(TISSUES)).astype(np.float32)
+    power, coherent, loss = (np.zeros(grid.shape, np.float32) for _ in range(3))
+    half_x, half_y = size_mm[0] / 2 + 6, size_mm[1] / 2 + 6
+
+    def fill(block: tuple[slice, ...]) -> None:
+        p = grid.points(block)
+        if np.abs(p[0]).min() > half_x or np.abs(p[1]).min() > half_y:
+            return  # beams that have left the box do not come back
+        depth = np.broadcast_to(grid.r[block[2]] - np.float32(site.probe.probe_radius_mm), p[0].shape)
+        sample = scene.sample(p, depth)
+        power[block], coherent[block], loss[block] = local_response(sample, grid.steps[2], site, skull, gains)
+
+    _run(fill, blocks(grid.shape), threads)
+    return form_image(power, coherent, loss, grid, site, rng, gain_db=float(rng.normal(0, 2.0))), grid
+
+
+def _labels(head: Head, pose: Pose, box: Box, threads: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    label, skull = np.zeros(box.shape, np.uint8), np.zeros(box.shape, np.uint8)
+    centre, reach = pose.to_probe(head.bounding[0][None])[0], head.bounding[1]
+
+    def fill(block: tuple[slice, ...]) -> None:
+        p = box.points(block)
+        middle, radius = enclosing_sphere(p)
+        if np.linalg.norm(middle - centre) < radius + reach:
+            h = pose.to_head(p)
+            distance = head.skull(h)
+            skull[block] = distance <= 0
+            label[block] = head.whole(h, distance) <= 0
+
+    _run(fill, blocks(box.shape, (32, 32, 32)), threads)
+    return label, skull
+
+
+def _run(work, items, threads: int) -> None:
+    if threads <= 1:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, items))
+
+
+def _geometry(box: Box, rng: np.random.Generator) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Spacing, and an oblique but valid ITK origin and direction: the probe is held at an angle to the mother."""
+    direction = _rotation(rng.normal(0, 0.35, 3))
+    origin = direction @ np.array(box.corner) + rng.uniform(-60, 60, 3)
+    return (box.spacing_mm,) * 3, tuple(np.round(origin, 3).tolist()), tuple(direction.ravel().tolist())

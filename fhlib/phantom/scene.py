@@ -1,0 +1,159 @@
+"""Everything in front of the probe: the head in its pose, body, limbs, cord, fluid, placenta, uterus and the mother's layers.
+
+Surroundings are drawn for each scan (a fetus moves between scans, its anatomy does not). Their sizes and positions are unconfirmed general
+knowledge; only the depth of about 3 cm of overlying tissue has a source (Carson 1989).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fhlib.phantom.acoustics import Sample
+from fhlib.phantom.anatomy import Head
+from fhlib.phantom.probe import enclosing_sphere
+from fhlib.phantom.shapes import Field, Points, capsule, dot, ellipsoid, rotated, shifted, sphere, wave_vectors, waves
+from fhlib.phantom.tissues import ID
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the head lies: `head = rotation @ (probe - centre)`, both in mm; `standoff_mm` is the depth of its nearest point."""
+
+    rotation: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    standoff_mm: float
+
+    def to_head(self, p: Points) -> Points:
+        """Head coordinates of probe coordinates."""
+        return rotated(shifted(p, self.centre), self.rotation)
+
+    def to_probe(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probe coordinates (n, 3) of head coordinates (n, 3)."""
+        return points @ self.rotation + self.centre
+
+
+class Scene:
+    """One scan's tissues: `sample` tells what lies at points in probe coordinates."""
+
+    def __init__(self, head: Head, pose: Pose, surface: NDArray[np.float64], probe_radius_mm: float, rng: np.random.Generator) -> None:
+        self.head, self.pose, self.probe_radius = head, pose, probe_radius_mm
+        o = head.o
+        self.head_centre = pose.to_probe(head.bounding[0][None])[0]
+        self.skull_centre, self.skull_radius = pose.to_probe(np.array([[0, 0.0, 0.03 * o]]))[0], 0.56 * o
+        self.layers = np.cumsum([rng.uniform(1.5, 2.5), rng.uniform(4, 14), rng.uniform(4, 9)])
+        self.layers *= min(1.0, 0.85 * pose.standoff_mm / self.layers[-1])
+        low, high = surface.min(0), surface.max(0)
+        room = rng.uniform(-3, 16, (2, 3)) * np.array([1, 1, 0.7])
+        self.cavity = (low + high + room[0] - room[1]) / 2, (high - low) / 2 * 1.12 + np.maximum(room.mean(0), 0) + 3
+        self.wall_mm = rng.uniform(5, 10)
+        self.placenta_direction = _unit(rng)
+        self.placenta_mm = rng.uniform(12, 28)
+        self.placenta_extent = rng.uniform(0.0, 0.45)
+        self.warp = wave_vectors(rng, 55, 4)
+        self.texture_seed = int(rng.integers(2**31))
+        self._draw_fetus(rng)
+
+    def _draw_fetus(self, rng: np.random.Generator) -> None:
+        """Body axis, limbs (soft radius, bone radius) and cord, all in head coordinates."""
+        o = self.head.o
+        flexion, lean = np.radians(rng.uniform([-10, -12], [35, 12]))
+        down = np.array([np.sin(lean), -np.sin(flexion), -np.cos(flexion)])
+        self.trunk = np.array([0, 0.10, -0.95]) * o, np.array([0, 0.10, -0.95]) * o + down / np.linalg.norm(down) * 1.6 * o
+        self.limbs = []
+        for _ in range(int(rng.integers(1, 5))):
+            direction = _unit(rng)
+            start = self.head.bounding[0] + direction * o * rng.uniform(0.62, 0.80)
+            along = np.cross(direction, _unit(rng))
+            end = start + (along / np.linalg.norm(along) + 0.25 * direction) * o * rng.uniform(0.3, 0.7)
+            self.limbs.append((start, end, o * rng.uniform(0.055, 0.10)))
+        start = self.head.bounding[0] + _unit(rng) * o * 0.72
+        steps = np.cumsum(0.22 * o * np.array([_unit(rng) for _ in range(6)]) + 0.06 * o * _unit(rng), axis=0)
+        path = np.vstack([start, start + steps])
+        away = path - self.head.bounding[0]
+        length = np.linalg.norm(away, axis=1, keepdims=True)
+        self.cord = self.head.bounding[0] + away / length * np.maximum(length, 0.70 * o)
+        self.cord_mm = 0.045 * o + 1.5
+
+    def sample(self, p: Points, depth: Field) -> Sample:
+        """Tissues at a block of points (probe coordinates, mm) whose depths from the probe's face are `depth`."""
+        centre, radius = enclosing_sphere(p)
+        rng = np.random.default_rng(self.texture_seed)
+        fine = waves(p, rng, 9.0, 4)
+        streaks = np.sin(depth * np.float32(2 * np.pi / 5.5) + fine * np.float32(0.9)) * np.float32(1.1)
+        warp = sum(np.sin(dot(p, vector) + np.float32(phase)) for vector, phase in self.warp) * np.float32(3.0)
+        tissue, interface = self._mother(p, depth, warp)
+        texture = np.where(tissue == ID["muscle"], streaks, fine)
+        h = self.pose.to_head(p)
+        local = (self.pose.rotation @ (centre - self.pose.centre), radius)
+        self._paint_fetus(h, local, tissue)
+        skull = plate = closed = None
+        if np.linalg.norm(centre - self.head_centre) < radius + 1.1 * self.head.o:
+            skull = self.head.skull(h)
+            skin = self.head.skin(h, skull)
+            if skin.min() < 4:
+                interface = np.where(np.abs(skin) < np.abs(interface), skin, interface)
+                self.head.paint_face(h, tissue, skin, skull)
+                if np.linalg.norm(centre - self.skull_centre) < radius + self.skull_radius:
+                    wall = self.head.paint_brain(h, tissue, skull)
+                    interface = np.where(skull < -1.5, wall, interface)
+                plate, closed = self.head.plate(h, skull)
+                closed = closed * (self.head.base(h) < np.float32(-0.05 * self.head.o))
+            else:
+                skull = None
+        return Sample(tissue, texture, skull, plate, closed, interface)
+
+    def _mother(self, p: Points, depth: Field, warp: Field) -> tuple[NDArray[np.uint8], Field]:
+        """Layers under the probe, then uterine wall, placenta and fluid; and the distance to the cavity's wall."""
+        cavity = ellipsoid(p, *self.cavity) + warp
+        around = dot(shifted(p, self.cavity[0]), self.placenta_direction) / np.float32(self.cavity[1].mean())
+        tissue = np.full(depth.shape, ID["maternal tissue"], np.uint8)
+        tissue[cavity < self.wall_mm] = ID["uterine wall"]
+        tissue[cavity < 0] = ID["amniotic fluid"]
+        placenta = (cavity < 0) & (cavity > -np.float32(self.placenta_mm) * np.clip((around - np.float32(self.placenta_extent)) * 3, 0, 1))
+        tissue[placenta] = ID["placenta"]
+        layered = depth + warp * np.float32(0.25)
+        for name, floor in reversed(list(zip(("maternal skin", "fat", "muscle"), self.layers, strict=True))):
+            tissue[layered < np.float32(floor)] = ID[name]
+        return tissue, np.where(placenta, np.float32(50), cavity)
+
+    def _paint_fetus(self, h: Points, local: tuple[NDArray[np.float64], float], tissue: NDArray[np.uint8]) -> None:
+        """Trunk with spine, ribs and lungs, limbs and cord; `local` is the block's enclosing sphere in head coordinates."""
+        o = self.head.o
+        centre, radius = local
+        start, end = self.trunk
+        if _near(centre, start, end, radius + 0.6 * o):
+            body = capsule(h, start, end, 0.40 * o)
+            shoulders = capsule(h, start + np.array([-0.38, 0, -0.05]) * o, start + np.array([0.38, 0, -0.05]) * o, 0.15 * o)
+            inside = np.minimum(body, shoulders) < 0
+            tissue[inside] = ID["fetal soft tissue"]
+            axis = (end - start) / np.linalg.norm(end - start)
+            along = dot(shifted(h, start), axis)
+            ribs = np.mod(along * np.float32(1 / (0.085 * o)), 1) < 0.4
+            tissue[(body < -0.05 * o) & (along > 0.1 * o) & (along < 0.9 * o)] = ID["lung"]
+            tissue[ribs & (np.abs(body + np.float32(0.045 * o)) < 0.016 * o) & (along > 0) & (along < 0.9 * o)] = ID["bone"]
+            back = np.array([0, 0.26 * o, 0])
+            spine = capsule(h, self.head.c2, start + back, 0.035 * o)
+            spine = np.minimum(spine, capsule(h, start + back, end + back, 0.04 * o))
+            tissue[(spine < 0) & ribs & (self.head.plane(h) > 0)] = ID["bone"]
+        for begin, finish, size in self.limbs:
+            if _near(centre, begin, finish, radius + size):
+                limb = capsule(h, begin, finish, size)
+                tissue[limb < 0] = ID["fetal soft tissue"]
+                tissue[limb < -0.72 * size] = ID["bone"]
+        if np.linalg.norm(centre - self.cord.mean(0)) < radius + 1.2 * o:
+            cord = np.min([capsule(h, a, b, self.cord_mm) for a, b in zip(self.cord[:-1], self.cord[1:], strict=True)], axis=0)
+            tissue[cord < 0] = ID["cord"]
+            tissue[(cord < -0.35 * self.cord_mm)] = ID["blood"]
+
+
+def _unit(rng: np.random.Generator) -> NDArray[np.float64]:
+    vector = rng.normal(size=3)
+    return vector / np.linalg.norm(vector)
+
+
+def _near(centre: NDArray[np.float64], start: NDArray[np.float64], end: NDArray[np.float64], reach: float) -> bool:
+    point = tuple(np.full(1, c, np.float32) for c in centre)
+    return bool(capsule(point, start, end, reach)[0] < 0)

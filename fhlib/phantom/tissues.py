@@ -1,0 +1,56 @@
+"""Acoustic properties of the tissues in the phantom.
+
+Echogenicity is the backscattered power in dB relative to a reference soft tissue; attenuation is one way, in dB/cm/MHz.
+Attenuations of fat, muscle, blood, water and bone follow the tables of NVIDIA raysim (0.63, 1.09, 0.18, 0.002, 5); those of
+fetal brain (0.2-0.4), amniotic fluid (0.005-0.02) and fetal skull are unconfirmed general knowledge. The echogenicities are
+unconfirmed too: only their order (skull plates > base, face bones, vertebrae > choroid plexus, midline > vermis, sulci >
+scalp, cheeks, uterine wall, placenta > cerebellum > cerebrum > thalami > fluid) is what sonographers describe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """Name, echogenicity (dB), one-way attenuation (dB/cm/MHz) and SD of its slow echogenicity variation (dB)."""
+
+    name: str
+    echogenicity_db: float
+    attenuation_db: float
+    texture_db: float = 1.5
+
+
+TISSUES = (
+    Tissue("amniotic fluid", -54, 0.01, 2.0),
+    Tissue("maternal skin", -3, 1.0, 1.0),
+    Tissue("fat", -13, 0.63, 3.0),
+    Tissue("muscle", -11, 0.9, 3.5),
+    Tissue("uterine wall", -10, 0.75, 2.5),
+    Tissue("placenta", -9, 0.6, 2.0),
+    Tissue("maternal tissue", -11, 0.7, 4.5),
+    Tissue("blood", -42, 0.18, 0.0),
+    Tissue("cord", -10, 0.5, 1.0),
+    Tissue("fetal soft tissue", -13, 0.7, 2.5),
+    Tissue("scalp", -12, 0.7, 1.0),
+    Tissue("bone", 6, 9.0, 1.5),
+    Tissue("lung", -9, 0.9, 2.0),
+    Tissue("brain", -24, 0.28, 1.5),
+    Tissue("thalamus", -27, 0.28, 1.0),
+    Tissue("cerebrospinal fluid", -44, 0.01, 0.0),
+    Tissue("choroid plexus", -9, 0.4, 1.5),
+    Tissue("midline", -11, 0.4, 3.0),
+    Tissue("cerebellum", -20, 0.35, 1.5),
+    Tissue("vermis", -12, 0.4, 1.0),
+    Tissue("sulcus", -14, 0.3, 2.0),
+    Tissue("globe", -44, 0.02, 0.0),
+    Tissue("lens", -12, 0.3, 0.0),
+    Tissue("skull base", 0, 6.0, 2.5),
+)
+ID = {tissue.name: index for index, tissue in enumerate(TISSUES)}
+ECHOGENICITY_DB = np.array([tissue.echogenicity_db for tissue in TISSUES], np.float32)
+ATTENUATION_DB = np.array([tissue.attenuation_db for tissue in TISSUES], np.float32)
+TEXTURE_DB = np.array([tissue.texture_db for tissue in TISSUES], np.float32)

@@ -1,0 +1,129 @@
+"""Network-resolution copies of a cohort (section 3.1): resample, normalise to [0, 1], store for memory-mapped reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fhlib.cohort import Cohort
+from fhlib.files import atomic_path, code_digest, digest, file_digest, progress, read_json, write_csv, write_json
+from fhlib.presets import Preparation
+from fhlib.volume import Volume, resample
+
+TRAINED_ON = ("train", "val")
+
+
+def to_network_grid(volume: Volume, preparation: Preparation) -> Volume:
+    """What the network reads of an image: resampled with smoothing, intensities min-max scaled to [0, 1] (float32).
+
+    Volumes go to `spacing_mm`, single images to `image_scale` times their size. A constant image becomes 0.
+    Raises ValueError for non-finite intensities.
+    """
+    if not np.isfinite(volume.array).all():
+        raise ValueError("the image holds NaN or infinite intensities: repair or exclude it")
+    coarse = resample(volume, _target_spacing(volume, preparation), smooth=True)
+    array = coarse.array.astype(np.float32)
+    low, high = float(array.min()), float(array.max())
+    return coarse.with_array((array - low) / (high - low) if high > low else np.zeros_like(array))
+
+
+def label_to_network_grid(label: Volume, preparation: Preparation) -> Volume:
+    """A binary label on the network's grid (uint8): the same resampling, cut at one half, so that its volume is kept."""
+    as_float = label.with_array((label.array > 0).astype(np.float32))
+    coarse = resample(as_float, _target_spacing(label, preparation), smooth=True)
+    return coarse.with_array((coarse.array >= 0.5).astype(np.uint8))
+
+
+def _target_spacing(volume: Volume, preparation: Preparation) -> tuple[float, ...]:
+    if volume.ndim == 3:
+        return (preparation.spacing_mm,) * 3
+    return tuple(spacing / preparation.image_scale for spacing in volume.spacing_mm)
+
+
+@dataclass(frozen=True)
+class PreparedCases:
+    """Prepared training and validation cases: arrays are memory-mapped, read only."""
+
+    folder: Path
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """case, subject, split, shape, fingerprint; one row a case."""
+        return pd.read_csv(self.folder / "index.csv", dtype={"case": str, "subject": str})
+
+    def cases(self, split: str) -> list[str]:
+        """Cases of one split, in the index's order."""
+        return self.index.loc[self.index["split"] == split, "case"].tolist()
+
+    def image(self, case: str) -> NDArray[np.float32]:
+        """(d, h, w) or (h, w), float32 in [0, 1]."""
+        return np.load(self.folder / f"{case}.image.npy", mmap_mode="r")
+
+    def label(self, case: str) -> NDArray[np.uint8]:
+        """Same shape, uint8, 0 or 1."""
+        return np.load(self.folder / f"{case}.label.npy", mmap_mode="r")
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 or 3."""
+        return len(self.typical_shape)
+
+    @property
+    def typical_shape(self) -> tuple[int, ...]:
+        """The largest prepared shape along each axis."""
+        shapes = [[int(n) for n in shape.split("x")] for shape in self.index["shape"]]
+        return tuple(np.max(shapes, axis=0).tolist())
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that training reads from here."""
+        return digest(self.index[["case", "split", "fingerprint"]].to_dict("records"))
+
+
+def prepare_cohort(cohort: Cohort, table: pd.DataFrame, preparation: Preparation, folder: Path) -> PreparedCases:
+    """Write the network-resolution copies of `table`'s training and validation cases to `folder`, and index.csv at last.
+
+    A case whose files, parameters and code have not changed is kept, so an interrupted run continues. `table` is the manifest with
+    its splits assigned. Other splits are read at their own resolution when they are predicted.
+    """
+    code = code_digest("fhlib.prepare")
+    rows = []
+    wanted = table[table["split"].isin(TRAINED_ON)]
+    for row in progress(wanted.to_dict("records"), "prepare", total=len(wanted)):
+        sources = [cohort.folder / row["image"], cohort.folder / row["label"]]
+        fingerprint = digest(code, preparation.model_dump(), [_content(path) for path in sources])
+        shape = _prepare_case(cohort, row["case"], preparation, folder, fingerprint)
+        rows.append(
+            {
+                "case": row["case"],
+                "subject": row["subject"],
+                "split": row["split"],
+                "shape": "x".join(map(str, shape)),
+                "fingerprint": fingerprint,
+            }
+        )
+    write_csv(pd.DataFrame(rows), folder / "index.csv")
+    return PreparedCases(folder)
+
+
+def _content(path: Path) -> str:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return digest([file_digest(file) for file in files])
+
+
+def _prepare_case(cohort: Cohort, case: str, preparation: Preparation, folder: Path, fingerprint: str) -> list[int]:
+    stamp = folder / f"{case}.json"
+    if stamp.exists() and (known := read_json(stamp))["fingerprint"] == fingerprint:
+        return known["shape"]
+    image = to_network_grid(cohort.read_image(case), preparation)
+    label = label_to_network_grid(cohort.read_label(case), preparation)
+    for name, array in (("image", image.array), ("label", label.array)):
+        with atomic_path(folder / f"{case}.{name}.npy") as temporary:
+            np.save(temporary, array)
+    write_json({"fingerprint": fingerprint, "shape": list(image.shape)}, stamp)
+    return list(image.shape)

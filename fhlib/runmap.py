@@ -1,0 +1,126 @@
+"""What a step of the run map depends on, as short texts that Snakemake records and compares.
+
+Each text names one thing and its state: `fhlib.training@1a2b3c4d5e6f7a8b` a module, `notebook 03_train@...` a notebook,
+`training.steps=400` a parameter of the preset. When one differs from the recorded one the step is stale, and the difference says why.
+Contents count, never dates: a fresh checkout of the same code redoes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fhlib.files import ROOT, code_modules, digest, file_digest, module_digest, read_json, write_json
+from fhlib.presets import Preset
+from fhlib.variants import VARIANTS
+
+DATA_ONLY = frozenset({"fhlib.variants", "fhlib.presets"})
+"""Modules whose values reach a step as parameters of their own: a new variant or preset must not make every training stale."""
+
+CHANGED_CODE = re.compile(r"((?:notebook )?[\w.-]+)@[0-9a-f]{16}")
+CHANGED_SETTING = re.compile(r"([\w.]+)=([^,'\"]*)")
+
+
+@cache
+def notebook_state(name: str) -> tuple[str, ...]:
+    """State of the notebook `name` (`"03_train"`) and of every fhlib module that its code reaches."""
+    path = ROOT / "notebooks" / f"{name}.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    sources = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    code = "\n".join(_without_magics(source) for kind, source in sources if kind == "code")
+    return (f"notebook {name}@{digest(sources)}", *module_state(source=code))
+
+
+@cache
+def module_state(*modules: str, source: str = "") -> tuple[str, ...]:
+    """State of the named fhlib modules, of those that `source` imports, and of every fhlib module these reach."""
+    reached = code_modules(*modules, source=source)
+    return tuple(f"{module}@{module_digest(module)}" for module in reached if module not in DATA_ONLY)
+
+
+def preset_state(preset: Preset, *sections: str) -> tuple[str, ...]:
+    """One text a parameter of the named sections of a preset (`"training"`, `"val_fraction"`)."""
+    content = preset.model_dump(mode="json")
+    return tuple(text for section in sections for text in _flat(section, content[section]))
+
+
+def variant_state(*names: str) -> tuple[str, ...]:
+    """What the named variants are made of."""
+    return tuple(f"{name}@{digest(repr(VARIANTS[name]))}" for name in names)
+
+
+def folder_state(folder: Path, record: Path) -> tuple[str, ...]:
+    """One text for the contents of all files in a folder that a user brings; nothing about where it lies.
+
+    `record` keeps each file's digest with its size and date, so that volumes are read again only when they were touched.
+    """
+    known: dict[str, Any] = read_json(record) if record.exists() else {}
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    current = {}
+    for path in files:
+        name, status = path.relative_to(folder).as_posix(), path.stat()
+        stamp = [status.st_size, status.st_mtime_ns]
+        current[name] = known[name] if known.get(name, [None])[0] == stamp else [stamp, file_digest(path)]
+    if current != known:
+        write_json(current, record)
+    return (f"cohort@{digest({name: content for name, (_, content) in current.items()})}",)
+
+
+def trained_levels(variants: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """Every (variant, context level) that has to be trained so that `variants` can predict, each once, in order.
+
+    A cascade's first level is the segmentor of its base, trained even where the preset does not list the base.
+    """
+    needed = [trained for name in variants for trained in levels_of(name)]
+    return tuple(dict.fromkeys(needed))
+
+
+def levels_of(variant: str) -> tuple[tuple[str, int], ...]:
+    """The (variant, level) whose weights make up `variant`, first level first."""
+    row = VARIANTS[variant]
+    first = ((row.base or variant), 1)
+    return (first, *((variant, level) for level in range(2, row.levels + 1)))
+
+
+def explain(reason: str) -> str:
+    """Snakemake's reason for running a step, in words: which module, notebook or parameter changed, or which file is not there."""
+    if "Params have changed" not in reason:
+        return _files(reason)
+    before, _, now = reason.partition(" now: ")
+    words = []
+    code = dict.fromkeys(CHANGED_CODE.findall(before) + CHANGED_CODE.findall(now))
+    if code:
+        words.append(f"changed: {', '.join(code)}")
+    old, new = dict(CHANGED_SETTING.findall(before)), dict(CHANGED_SETTING.findall(now))
+    words += [f"{name}: {old.get(name, 'none')} -> {new.get(name, 'none')}" for name in dict.fromkeys([*old, *new])]
+    return "; ".join(words) or "its parameters changed"
+
+
+def _files(reason: str) -> str:
+    kind, _, names = reason.split("; ")[0].partition(": ")
+    listed = [name.strip() for name in names.split(",")]
+    shown = ", ".join(listed[:2]) + (f" and {len(listed) - 2} more" if len(listed) > 2 else "")
+    words = {
+        "Missing output files": f"not there yet: {shown}",
+        "Incomplete output files": "it was stopped before it was complete",
+        "Updated input files": f"newer: {shown}",
+        "Input files updated by another job": f"follows from {shown}",
+        "Set of input files has changed since last execution": "it reads other files than before",
+    }
+    return words.get(kind, reason)
+
+
+def _flat(name: str, content: Any) -> list[str]:
+    if isinstance(content, dict):
+        return [text for key, value in content.items() for text in _flat(f"{name}.{key}", value)]
+    if isinstance(content, list):
+        content = "|".join(map(str, content))
+    return [f"{name}={content}"]
+
+
+def _without_magics(source: str) -> str:
+    return "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))

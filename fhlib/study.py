@@ -1,0 +1,108 @@
+"""One run of the study: its parameters, its cohort and where its results lie.
+
+Every notebook begins with `open_study(run, preset)`. What a run was started with (preset, cohort folder) is recorded in
+`data/runs/<run>/run.json`, so a notebook needs no path.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fhlib.files import DATA, ROOT, read_json, safe_name, write_json
+from fhlib.presets import Preset, load_preset
+
+
+class StudyError(ValueError):
+    """A run that cannot be opened as asked; the message names the remedy."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A run's name, folder, preset and cohort. `source` is the folder that the user brought, None for the simulated cohort."""
+
+    name: str
+    folder: Path
+    preset: Preset
+    source: Path | None
+
+    @property
+    def cohort_kind(self) -> str:
+        """`simulated`, `in place` (the user's folder has a cohort.csv) or `imported` (converted into data/cohorts)."""
+        if self.source is None:
+            return "simulated"
+        return "in place" if (self.source / "cohort.csv").exists() else "imported"
+
+    @property
+    def cohort_name(self) -> str:
+        """Name of the cohort: its folder's name, or `simulated-<preset>`."""
+        if self.source is None:
+            return f"simulated-{self.preset.name}"
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.source.name).strip("-.") or "cohort"
+
+    @property
+    def cohort_folder(self) -> Path:
+        """Folder that holds cohort.csv."""
+        if self.source is not None and self.cohort_kind == "in place":
+            return self.source
+        return DATA / "cohorts" / self.cohort_name
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the run's tables."""
+        return self.folder / "tables"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the run's figures."""
+        return self.folder / "figures"
+
+    @property
+    def prepared(self) -> Path:
+        """Folder of the network-resolution copies."""
+        return self.folder / "prepared"
+
+    def model_folder(self, variant: str) -> Path:
+        """Folder of a trained variant, all its context levels."""
+        return self.folder / "models" / variant
+
+    def prediction_folder(self, variant: str) -> Path:
+        """Folder of a variant's predictions on this cohort."""
+        return self.folder / "predictions" / variant / self.cohort_name
+
+
+def open_study(run: str, preset: str = "", cohort: str | Path = "") -> Study:
+    """Open a run, or start it with `preset` (default quick) and `cohort` (a folder; default: the simulated cohort).
+
+    Raises StudyError where the run was started with another preset or cohort, or the cohort's folder is missing.
+    """
+    folder = DATA / "runs" / safe_name(run, "run")
+    record_path = folder / "run.json"
+    asked = _source(cohort)
+    if record_path.exists():
+        record = read_json(record_path)
+        if preset and preset != record["preset"]:
+            raise StudyError(
+                f"run {run!r} was started with preset {record['preset']!r}, not {preset!r}: "
+                f"choose another RUN name, or remove data/runs/{run}"
+            )
+        if asked and asked != _source(record["cohort"]):
+            raise StudyError(
+                f"run {run!r} was started with another cohort than {asked.name!r}: choose another RUN name, or remove data/runs/{run}"
+            )
+        return Study(run, folder, load_preset(record["preset"]), _source(record["cohort"]))
+    study = Study(run, folder, load_preset(preset or "quick"), asked)
+    recorded = "" if asked is None else str(asked.relative_to(ROOT) if asked.is_relative_to(ROOT) else asked)
+    write_json({"preset": study.preset.name, "cohort": recorded}, record_path)
+    return study
+
+
+def _source(cohort: str | Path) -> Path | None:
+    if not str(cohort):
+        return None
+    path = Path(cohort).expanduser()
+    path = (path if path.is_absolute() or path.exists() else ROOT / path).resolve()
+    if not path.is_dir():
+        raise StudyError(f"there is no cohort folder {path.name!r}: give COHORT the path of an existing folder")
+    return path

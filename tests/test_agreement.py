@@ -1,0 +1,230 @@
+"""Agreement, repeatability and paired comparison against published worked examples and independent tools."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pingouin
+import pytest
+from scipy import stats
+
+from fhlib.agreement import (
+    bland_altman,
+    bootstrap_interval,
+    compare_variants,
+    concordance,
+    direction_effect,
+    holm,
+    icc11,
+    icc21,
+    rank_stability,
+    repeatability,
+)
+
+# Bland and Altman, Lancet 1986: peak expiratory flow rate (l/min) of 17 subjects, each meter twice
+WRIGHT_1 = np.array([494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427])
+WRIGHT_2 = np.array([490, 397, 512, 401, 470, 611, 415, 431, 638, 429, 420, 633, 275, 492, 165, 372, 421])
+MINI_1 = np.array([512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451])
+MINI_2 = np.array([525, 415, 508, 444, 500, 625, 460, 390, 642, 432, 420, 605, 227, 467, 268, 370, 443])
+# Shrout and Fleiss, Psychological Bulletin 1979: 6 targets rated by 4 judges
+RATINGS = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]])
+
+
+def test_bland_altman_1986_printed_digits():
+    found = bland_altman(WRIGHT_1, MINI_1)
+    assert (found.n, round(found.bias, 1), round(found.sd, 1)) == (17, -2.1, 38.8)
+    assert round(found.pearson, 2) == 0.94
+    # the paper's limits are bias +/- 2 SD of rounded numbers: -79.7 and 75.5
+    assert round(round(found.bias, 1) - 2 * round(found.sd, 1), 1) == -79.7
+    assert round(round(found.bias, 1) + 2 * round(found.sd, 1), 1) == 75.5
+    assert (round(found.bias_low, 1), round(found.bias_high, 1)) == (-22.0, 17.8)
+    # its intervals of the limits, -114.3 to -45.1 and 40.9 to 110.1, are half as wide as this, from rounded numbers
+    assert found.loa_approximate_half_width == pytest.approx((114.3 - 45.1) / 2, abs=0.1)
+    assert found.loa_low == pytest.approx(found.bias - 1.96 * found.sd)
+    assert found.within_limits == pytest.approx(16 / 17)
+
+
+def test_bland_altman_1999_blood_pressure_limits():
+    # 85 subjects, mean difference -16.29, SD 19.61 mmHg as printed; limits printed as -54.7 and 22.1
+    sample = stats.zscore(np.random.default_rng(0).normal(size=85), ddof=1) * 19.61 - 16.29
+    found = bland_altman(120 + sample, np.full(85, 120.0))
+    assert (round(found.loa_low, 1), round(found.loa_high, 1)) == (-54.7, 22.1)
+    assert (round(found.bias_low, 1), round(found.bias_high, 1)) == (-20.5, -12.1)
+    assert math.isnan(found.pearson) and "no spread" in found.asdict()["notes"]
+
+
+def test_exact_limits_hold_their_coverage():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(400):
+        found = bland_altman(rng.normal(3, 2, 8), np.zeros(8))
+        hits += found.loa_high_low <= 3 + 1.96 * 2 <= found.loa_high_high
+    assert hits / 400 == pytest.approx(0.95, abs=0.03)
+    assert found.loa_high_low < found.loa_high < found.loa_high_high
+    assert found.loa_low_low < found.loa_low < found.loa_low_high
+
+
+def test_shrout_fleiss_1979_printed_digits():
+    assert [round(icc11(list(RATINGS))[0], 2), round(icc21(RATINGS)[0], 2)] == [0.17, 0.29]
+
+
+def test_icc_and_intervals_against_pingouin():
+    frame = (
+        pd.DataFrame(RATINGS).melt(ignore_index=False, var_name="judge", value_name="score").reset_index(names="target")
+    )
+    table = pingouin.intraclass_corr(frame, "target", "judge", "score")
+    for row, ours in ((0, icc11(list(RATINGS))), (1, icc21(RATINGS))):
+        assert ours[0] == pytest.approx(table["ICC"].iloc[row])
+        np.testing.assert_allclose(ours[1:], table["CI95"].iloc[row], atol=0.00501)  # it rounds to two digits
+
+
+def test_repeated_peak_flow():
+    # differences of repeats have SD 21.6 (Wright) and 28.2 l/min (mini) about zero, which is sqrt(2) s_w
+    names = list(range(17)) * 2
+    for first, second, printed in ((WRIGHT_1, WRIGHT_2, 21.6), (MINI_1, MINI_2, 28.2)):
+        found = repeatability(np.concatenate([first, second]), names)
+        assert round(math.sqrt(2) * found.within_subject_sd, 1) == printed
+        assert found.repeatability_coefficient == pytest.approx(1.96 * math.sqrt(2) * found.within_subject_sd)
+        assert found.mean_sd == pytest.approx(np.mean(np.abs(first - second)) / math.sqrt(2))
+
+
+def test_repeatability_by_hand():
+    found = repeatability([1, 3, 5, 10, 10, 13, 7, 7, 7, 99], ["a"] * 3 + ["b"] * 3 + ["c"] * 3 + ["d"])
+    assert (found.subjects, found.excluded_subjects, found.values) == (3, 1, 9)
+    assert found.per_subject["sd"].tolist() == pytest.approx([2, math.sqrt(3), 0])
+    assert (found.mean_sd, found.min_sd, found.max_sd) == pytest.approx(((2 + math.sqrt(3)) / 3, 0, 2))
+    assert found.within_subject_sd == pytest.approx(math.sqrt(7 / 3))
+    assert found.within_subject_sd_low == pytest.approx(math.sqrt(14 / stats.chi2.ppf(0.975, 6)))
+    zero = repeatability([1, 3, 5, 10, 10, 13], ["a"] * 3 + ["b"] * 3, ddof=0)
+    assert zero.max_sd == pytest.approx(math.sqrt(8 / 3)) and zero.ddof == 0
+    assert math.isnan(zero.icc11) and "at least 3" in zero.asdict()["notes"]
+
+
+def test_agreement_measures_against_independent_tools():
+    rng = np.random.default_rng(5)
+    expert = rng.normal(240, 70, 50)
+    measured = 0.95 * expert + 10 + rng.normal(0, 9, 50)
+    found = bland_altman(measured, expert)
+    assert found.pearson == pytest.approx(np.corrcoef(measured, expert)[0, 1])
+    interval = pingouin.compute_esci(found.pearson, 50, 50, eftype="r", decimals=8)
+    np.testing.assert_allclose([found.pearson_low, found.pearson_high], interval, atol=1e-6)
+    fit = pingouin.linear_regression((measured + expert) / 2, measured - expert)
+    row = fit[fit["names"] != "Intercept"].iloc[0]
+    np.testing.assert_allclose([found.slope, found.slope_p], [row["coef"], row["pval"]])
+    np.testing.assert_allclose([found.slope_low, found.slope_high], row.filter(like="CI").to_numpy(float))
+    sx, sy = measured.std(), expert.std()
+    lin = 2 * found.pearson * sx * sy / (sx**2 + sy**2 + found.bias**2)
+    assert found.ccc == pytest.approx(lin)
+    assert found.mean_absolute_relative_error == pytest.approx(np.mean(np.abs(measured - expert) / expert))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_too_few_pairs_give_nan_with_a_reason(n):
+    found = bland_altman([10.0, 12.0][:n], [11.0, 11.0][:n])
+    assert found.n == n and math.isnan(found.sd) and math.isnan(found.icc21) and math.isnan(found.loa_low_low)
+    assert "at least 3" in found.asdict()["notes"]
+    assert math.isnan(found.bias) if n == 0 else found.bias == [None, -1, 0][n]
+    few = repeatability([10.0, 12.0][:n], ["a", "a"][:n])
+    assert math.isnan(few.icc11) and few.notes
+    assert few.within_subject_sd == pytest.approx(math.sqrt(2)) if n == 2 else math.isnan(few.within_subject_sd)
+
+
+def test_missing_values_are_counted_not_hidden():
+    found = bland_altman([1, 2, np.nan, 4, 5], [1, 2, 3, 4, 6])
+    assert (found.n, found.excluded) == (4, 1) and "1 pairs left out" in found.notes[0]
+    with pytest.raises(ValueError, match="expected one of each"):
+        bland_altman([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match="one name for every value"):
+        repeatability([1, 2], ["a"])
+    assert repeatability([1, 2, np.nan], ["a", "a", "b"]).excluded_subjects == 1
+
+
+def test_direction_effect_finds_a_planted_shift():
+    rng = np.random.default_rng(2)
+    rows = [
+        {"subject": s, "scan_direction": d, "volume_ml": size + shift + rng.normal(0, 3)}
+        for s, size in enumerate(rng.normal(240, 60, 40))
+        for d, shift in (("front", 0), ("side", 0), ("top", -12))
+    ]
+    frame = pd.DataFrame(rows)
+    table = direction_effect(frame).set_index("direction")
+    means = frame.groupby("scan_direction")["volume_ml"].mean()
+    # in a balanced design the fixed effects are the differences of means
+    assert table.loc["top", "difference"] == pytest.approx(means["top"] - means["front"], abs=1e-3)
+    assert table.loc["top", "low"] < -12 < table.loc["top", "high"] < -9
+    assert table.loc["side", "p"] > 0.01 and table["p_all"].iloc[0] < 1e-10
+    anova = pingouin.rm_anova(frame, dv="volume_ml", within="scan_direction", subject="subject")
+    wald = stats.chi2.isf(direction_effect(frame[frame["scan_direction"] != "top"])["p_all"].iloc[0], 1)
+    pair = pingouin.rm_anova(frame[frame["scan_direction"] != "top"], "volume_ml", "scan_direction", "subject")
+    assert wald == pytest.approx(pair["F"].iloc[0], rel=1e-3) and anova["F"].iloc[0] > 50
+
+
+def test_direction_effect_without_enough_data_says_why():
+    frame = pd.DataFrame({"subject": ["a", "a"], "scan_direction": ["x", "y"], "volume_ml": [1.0, 2.0]})
+    table = direction_effect(frame)
+    assert table["difference"].isna().all() and table["note"].str.contains("at least 2 and 3").all()
+
+
+def test_compare_variants():
+    rng = np.random.default_rng(4)
+    base = rng.normal(0.94, 0.02, 20)
+    frames = {"base": base, "better": base + rng.normal(0.01, 0.005, 20), "same": base + rng.normal(0, 0.005, 20)}
+    scores = pd.DataFrame(
+        [
+            {"variant": v, "case": i, "subject": i, "dsc": x}
+            for v, values in frames.items()
+            for i, x in enumerate(values)
+        ]
+    )
+    scores.loc[(scores["variant"] == "same") & (scores["case"] == 3), "dsc"] = np.nan
+    table = compare_variants(scores, "dsc", "base", resamples=2000).set_index("variant")
+    better = pingouin.wilcoxon(frames["better"], base)
+    assert table.loc["better", "p"] == pytest.approx(better["p_val"].iloc[0])
+    assert table.loc["better", "effect_size"] == pytest.approx(better["RBC"].iloc[0])
+    difference = frames["better"] - base
+    assert table.loc["better", "difference"] == pytest.approx(difference.mean())
+    assert table.loc["better", "dz"] == pytest.approx(difference.mean() / difference.std(ddof=1))
+    half = 1.96 * difference.std() / math.sqrt(20)
+    assert table.loc["better", "low"] == pytest.approx(difference.mean() - half, rel=0.1)
+    assert table.loc["better", "p_holm"] == pytest.approx(2 * table.loc["better", "p"])
+    assert (table.loc["same", "n"], table.loc["same", "unpaired"]) == (19, 1)
+    pd.testing.assert_frame_equal(table, compare_variants(scores, "dsc", "base", resamples=2000).set_index("variant"))
+    with pytest.raises(ValueError, match="'other' has no scores"):
+        compare_variants(scores, "dsc", "other")
+    with pytest.raises(ValueError, match="lack the columns"):
+        compare_variants(scores, "jacc", "base")
+    two = compare_variants(scores[scores["case"] < 2], "dsc", "base")
+    assert two["low"].isna().all() and two["note"].str.contains("at least 3").all()
+
+
+def test_rank_stability():
+    scores = pd.DataFrame(
+        [{"variant": v, "case": i, "dsc": 0.9 + 0.01 * i + d} for v, d in (("a", 0), ("b", 0.02)) for i in range(6)]
+    )
+    table = rank_stability(scores, "dsc", higher_is_better=True, resamples=200).set_index("variant")
+    assert table["rank"].to_dict() == {"a": 2, "b": 1} and table.loc["b", "first"] == 1
+
+
+def test_holm_against_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    p = np.array([0.01, 0.04, np.nan, 0.03, 0.005])
+    np.testing.assert_allclose(holm(p)[[0, 1, 3, 4]], multipletests(p[[0, 1, 3, 4]], method="holm")[1])
+    assert math.isnan(holm(p)[2])
+
+
+def test_bootstrap_draws_whole_clusters():
+    values, clusters = np.repeat([0.0, 1.0, 2.0, 3.0, 4.0], 40), np.repeat(list("abcde"), 40)
+    wide = bootstrap_interval(values, clusters=clusters, resamples=500)
+    narrow = bootstrap_interval(values, resamples=500)
+    assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
+    assert wide == bootstrap_interval(values, clusters=clusters, resamples=500)
+    assert all(math.isnan(x) for x in bootstrap_interval([1.0, 2.0]))
+
+
+def test_concordance_is_one_only_on_the_line_of_identity():
+    x = np.arange(5.0)
+    assert concordance(x, x) == 1
+    assert concordance(x, x + 1) == pytest.approx(2 * 2 / (2 + 2 + 1))

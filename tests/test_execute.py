@@ -1,0 +1,87 @@
+"""Executed copies of notebooks: whole or absent, typed parameters, nothing of this machine in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from fhlib.execute import NotebookError, check_parameters, execute_notebook, main, scrub
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    """Two parameters, a text one and a whole number; prints their product, a planted path, and a progress bar."""
+    cells = [
+        new_markdown_cell("# What is repeated?"),
+        new_code_cell('run = "ab"\nlevel = 2', metadata={"tags": ["parameters"]}),
+        new_code_cell(
+            "import sys\nfrom pathlib import Path\n"
+            "print(run * level)\n"
+            "print(Path.home() / 'secret_name' / 'scan.nrrd')\n"
+            "for step in range(3):\n"
+            "    print(f'\\rtraining {step}', end='', file=sys.stderr, flush=True)\n"
+            "print(file=sys.stderr)\nprint('kept warning', file=sys.stderr)"
+        ),
+        new_code_cell("assert level < 9, f'level is {level}'"),
+    ]
+    path = tmp_path / "folder with space" / "tiny.ipynb"
+    path.parent.mkdir()
+    nbformat.write(new_notebook(cells=cells), path)
+    return path
+
+
+def printed(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+
+
+def test_parameters_reach_the_kernel_and_paths_and_bars_do_not_reach_the_copy(notebook, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir("/")
+    output = execute_notebook(notebook, tmp_path / "out" / "tiny.ipynb", {"run": "xy", "level": "3"})
+    assert "xyxyxy" in printed(output)
+    text = output.read_text()
+    assert str(Path.home() / "secret") not in text and "~/secret_name/scan.nrrd" in text
+    assert "input_path" not in text and str(tmp_path) not in text
+    assert "training" not in printed(output) and "kept warning" in printed(output)
+    live = capsys.readouterr()
+    assert "xyxyxy" in live.out and "\rtraining 2" in live.err
+    assert [path.name for path in output.parent.iterdir()] == ["tiny.ipynb"]
+
+
+def test_unknown_and_mistyped_parameters_stop_before_anything_runs(notebook, tmp_path):
+    with pytest.raises(NotebookError, match=r"no parameter 'levl'; did you mean 'level'\?; it has: run, level"):
+        execute_notebook(notebook, tmp_path / "out.ipynb", {"levl": 1})
+    with pytest.raises(NotebookError, match="parameter 'level' of tiny.ipynb is 'two' and must be a int, such as 2"):
+        execute_notebook(notebook, tmp_path / "out.ipynb", {"level": "two"})
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_text_stays_text_where_it_looks_like_a_number(notebook):
+    assert check_parameters(notebook, {"run": "2020", "level": "4"}) == {"run": "2020", "level": 4}
+
+
+def test_a_failing_cell_leaves_no_output_and_keeps_what_ran(notebook, tmp_path, capsys):
+    output = tmp_path / "tiny.ipynb"
+    output.write_text("an older copy")
+    code = main([str(notebook), str(output), "-p", "level", "9"])
+    assert code == 1 and "AssertionError: level is 9" in capsys.readouterr().err
+    assert not output.exists()
+    failed = tmp_path / "tiny.failed.ipynb"
+    assert "abab" in printed(failed) and str(Path.home() / "secret") not in failed.read_text()
+    execute_notebook(notebook, output, {})
+    assert output.exists() and not failed.exists()
+
+
+def test_scrub_hides_named_folders_in_any_text_but_leaves_pictures():
+    html = {"text/html": "<p>/clinic/Jane_Doe/scans/1.nrrd</p>", "image/png": "/clinic/Jane_Doe"}
+    cell = new_code_cell("folder = '/clinic/Jane_Doe/scans'")
+    cell.outputs = [nbformat.v4.new_output("display_data", data=html)]
+    cell.outputs.append(nbformat.v4.new_output("display_data", data={"application/json": {"path": ["/clinic/Jane_Doe/scans"]}}))
+    scrubbed = scrub(new_notebook(cells=[cell]), ["/clinic/Jane_Doe/scans"]).cells[0]
+    assert scrubbed.source == "folder = 'scans'"
+    assert scrubbed.outputs[0].data == {"text/html": "<p>scans/1.nrrd</p>", "image/png": "/clinic/Jane_Doe"}
+    assert json.dumps(scrubbed.outputs[1].data) == '{"application/json": {"path": ["scans"]}}'
