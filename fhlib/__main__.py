@@ -42,7 +42,7 @@ def _study(options: argparse.Namespace) -> int:
 
     try:
         preset = load_preset(options.preset)
-        study = open_study(options.run or _run_name(preset.name, options.cohort), options.preset, options.cohort or "")
+        study = open_study(options.run or run_name(preset.name, options.cohort), options.preset, options.cohort or "")
     except (PresetError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -58,7 +58,8 @@ def _study(options: argparse.Namespace) -> int:
     return code
 
 
-def _run_name(preset: str, cohort: Path | None) -> str:
+def run_name(preset: str, cohort: Path | None) -> str:
+    """Name of a run that was given none: the preset, and the cohort's folder where there is one."""
     if cohort is None:
         return preset
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", cohort.resolve().name).strip("-._")
@@ -68,7 +69,7 @@ def _run_name(preset: str, cohort: Path | None) -> str:
 def _report(options: argparse.Namespace) -> int:
     from fhlib.report import write_report
 
-    print(write_report(options.run))
+    write_report(options.run)
     return 0
 
 

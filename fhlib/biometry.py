@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 
 from fhlib import growth
 from fhlib.volume import Volume
@@ -80,31 +81,19 @@ def biometry(mask: Volume, outline: Outline) -> Biometry:
     spacing = np.asarray(mask.spacing_mm, dtype=float)
     count = int(np.count_nonzero(array))
     volume = count * float(spacing.prod()) / 1000 if array.ndim == 3 else math.nan
-    points = np.argwhere(array) * spacing
+    # the head's pose needs no more than some 100000 voxels; the measures come from the full mask
+    stride = max(1, round((count / 1e5) ** (1 / array.ndim))) if array.ndim == 3 else 1
+    points = np.argwhere(array[(slice(None, None, stride),) * array.ndim]) * spacing * stride
     spread = np.linalg.eigvalsh(np.cov(points.T)) if count > array.ndim + 1 else np.zeros(1)
     if spread.min() < (spacing.min() / 2) ** 2:
         empty = (math.nan,) * array.ndim
         area = count * float(spacing.prod()) if array.ndim == 2 else math.nan
         return Biometry(outline, volume, area, *(math.nan,) * 4, empty, empty, empty, "the mask is too small for an ellipse")
     if array.ndim == 2:
-        centre, covariance, area = points.mean(axis=0), np.cov(points.T, ddof=0), count * float(spacing.prod())
-        basis = np.eye(2)
+        section = _Section(array.astype(float), spacing, np.zeros(2), np.eye(2))
     else:
-        centre, covariance, area, basis = _largest_section(array, spacing, points)
-    variance, axes = np.linalg.eigh(covariance)
-    short, long = 4 * np.sqrt(variance)  # an ellipse's variance along an axis is a quarter of that semi-axis squared
-    return Biometry(
-        outline=outline,
-        volume_ml=volume,
-        area_mm2=area,
-        bpd_mm=float(short),
-        ofd_mm=float(long),
-        hc_mm=ellipse_perimeter(short / 2, long / 2),
-        cephalic_index=float(short / long),
-        centre_mm=tuple(centre.tolist()),
-        ofd_axis=tuple((axes[:, 1] @ basis).tolist()),
-        bpd_axis=tuple((axes[:, 0] @ basis).tolist()),
-    )
+        section = _largest_section(array, spacing, points)
+    return Biometry(outline, volume, *section.measures())
 
 
 def ellipse_perimeter(a: float, b: float) -> float:
@@ -113,39 +102,96 @@ def ellipse_perimeter(a: float, b: float) -> float:
     return float(math.pi * (a + b) * (1 + 3 * h / (10 + math.sqrt(4 - 3 * h))))
 
 
-def _largest_section(array: NDArray[np.bool_], spacing: Floats, points: Floats) -> tuple[Floats, Floats, float, Floats]:
-    """Centre (3,), in-plane covariance (2, 2), area and plane basis (2, 3) of the largest section across the least extended axis."""
+@dataclass(frozen=True)
+class _Section:
+    """A plane through the head: weight (n, m) in 0 to 1, its spacing, the position of sample (0, 0) and the plane's unit vectors."""
+
+    weight: Floats
+    step: Floats  # (2,)
+    origin: Floats  # (ndim,) mm
+    basis: Floats  # (2, ndim)
+
+    def measures(self) -> tuple[Any, ...]:
+        """area, BPD, OFD, HC, cephalic index, centre, OFD axis, BPD axis, as `Biometry` has them."""
+        rows, columns = (np.arange(size) * step for size, step in zip(self.weight.shape, self.step, strict=True))
+        total = self.weight.sum()
+        first, second = self.weight.sum(axis=1), self.weight.sum(axis=0)
+        centre = np.array([first @ rows, second @ columns]) / total
+        r, c = rows - centre[0], columns - centre[1]
+        cross = r @ self.weight @ c / total
+        variance, axes = np.linalg.eigh([[first @ r**2 / total, cross], [cross, second @ c**2 / total]])
+        short, long = 2 * np.sqrt(variance)  # an ellipse's variance along an axis is a quarter of that semi-axis squared
+        bpd, ofd = (self._extent(r, c, axes[:, axis]) for axis in (0, 1))
+        return (
+            float(total * self.step.prod()),
+            bpd,
+            ofd,
+            ellipse_perimeter(short, long),
+            bpd / ofd,
+            tuple((self.origin + centre @ self.basis).tolist()),
+            tuple((axes[:, 1] @ self.basis).tolist()),
+            tuple((axes[:, 0] @ self.basis).tolist()),
+        )
+
+    def _extent(self, r: Floats, c: Floats, axis: Floats) -> float:
+        """Length along `axis`. The squared chord across it falls as a parabola at each end (exactly so on an ellipse): its root is the end.
+
+        This keeps a fraction of a voxel where the outermost voxel would not, and a stray voxel does not move it.
+        """
+        step = float(self.step.min())
+        reach = float(np.hypot(np.abs(r).max(), np.abs(c).max()))
+        line = np.arange(-reach, reach + step, step)
+        at = [line[:, None] * axis[0] - line * axis[1], line[:, None] * axis[1] + line * axis[0]]
+        index = [(values - values_0) / width for values, values_0, width in zip(at, (r[0], c[0]), self.step, strict=True)]
+        chord = ndimage.map_coordinates(self.weight, index, order=1).sum(axis=1)
+        square = (chord / chord.max()) ** 2
+        used = (square > 0.02) & (square < 0.7)
+        return sum(self._end(side * line[tail], square[tail], step) for side in (-1, 1) if (tail := used & (side * line > 0)).any())
+
+    @staticmethod
+    def _end(outward: Floats, square: Floats, step: float) -> float:
+        """Where the squared chord reaches zero; the outermost sample and half a step where a parabola does not fit."""
+        outermost = float(outward.max())
+        if len(outward) >= 6:
+            roots = np.polynomial.Polynomial.fit(outward, square, 2).roots()
+            near = roots.real[(np.abs(roots.imag) < 1e-9) & (np.abs(roots.real - outermost) < 0.1 * outermost)]
+            if len(near):
+                return float(near[np.argmin(np.abs(near - outermost))])
+        return outermost + step / 2
+
+
+def _largest_section(array: NDArray[np.bool_], spacing: Floats, points: Floats) -> _Section:
+    """The largest section across the vertical axis: perpendicular to the long axis, the direction of least width."""
     middle = points.mean(axis=0)
     _, axes = np.linalg.eigh(np.cov(points.T))
-    local = (points - middle) @ axes
-    vertical = int(np.argmin(np.ptp(local, axis=0)))
-    basis = axes[:, [axis for axis in (2, 1, 0) if axis != vertical]].T  # (2, 3)
-    normal = axes[:, vertical]
+    long, across = axes[:, 2], axes[:, :2].T  # (3,), (2, 3)
+    profile = (points - middle) @ across.T
+    hull = profile[ConvexHull(profile).vertices]
+    angle = np.linspace(0, np.pi, 181)[:-1]
+    directions = np.stack([np.cos(angle), np.sin(angle)])  # (2, 180)
+    width = np.ptp(hull @ directions, axis=0)
+    normal = directions[:, int(np.argmin(width))] @ across
+    basis = np.stack([long, np.cross(normal, long)])
 
     step = float(spacing.min()) * SECTION_STEP
-    height = local[:, vertical]
-    reach = np.abs((points - middle) @ basis.T).max() + 2 * spacing.max()
+    height = (points - middle) @ normal
+    reach = float(np.abs((points - middle) @ basis.T).max() + 2 * spacing.max())
     line = np.arange(-reach, reach + step, step)
-    plane = line[:, None, None] * basis[0] + line[None, :, None] * basis[1]  # (n, n, 3) mm from a section's centre
-    best: tuple[float, Floats, Floats] | None = None
+    plane = line[:, None, None] * basis[0] + line[None, :, None] * basis[1]  # (n, n, 3) mm from the section's middle
+    values = array.astype(np.float32)
+    best: _Section | None = None
     for offset in _candidate_heights(height, float(spacing.min())):
         at = (middle + offset * normal + plane) / spacing
-        weight = ndimage.map_coordinates(array.astype(np.float32), at.reshape(-1, 3).T, order=1).reshape(len(line), -1)
-        area = float(weight.sum()) * step**2
-        if best is None or area > best[0]:
-            best = area, weight, middle + offset * normal
+        weight = ndimage.map_coordinates(values, at.reshape(-1, 3).T, order=1).reshape(len(line), -1).astype(float)
+        if best is None or weight.sum() > best.weight.sum():
+            corner = middle + offset * normal - reach * basis.sum(axis=0)
+            best = _Section(weight, np.array([step, step]), corner, basis)
     assert best is not None
-    area, weight, origin = best
-    total = weight.sum()
-    centre = np.array([(weight.sum(axis=1) @ line) / total, (weight.sum(axis=0) @ line) / total])
-    first, second = line - centre[0], line - centre[1]
-    cross = first @ weight @ second / total
-    covariance = np.array([[weight.sum(axis=1) @ first**2 / total, cross], [cross, weight.sum(axis=0) @ second**2 / total]])
-    return origin + centre @ basis, covariance, area, basis
+    return best
 
 
 def _candidate_heights(height: Floats, spacing: float) -> Floats:
-    """Heights of the slabs with most voxels, where the largest section must lie; five of them, a voxel apart."""
+    """Heights about the slab with most voxels, where the largest section must lie."""
     edges = np.arange(height.min(), height.max() + 2 * spacing, 2 * spacing)
     counts, _ = np.histogram(height, edges)
     smooth = ndimage.uniform_filter1d(counts.astype(float), 5, mode="constant")

@@ -127,7 +127,7 @@ def _check_image(image: Volume) -> Problems:
             "error",
             f"voxels of {spacing} mm are implausible (expected 0.02 to 10 mm): is it in another unit?",
         )
-    elif set(image.spacing_mm) == {1.0}:
+    elif np.allclose(image.spacing_mm, 1, atol=1e-6):
         yield "spacing", "warning", f"voxels of {spacing} mm are what files without a spacing get: check it"
 
 

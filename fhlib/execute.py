@@ -18,10 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from fhlib.files import PACKAGE, ROOT, atomic_path
 from fhlib.presets import suggestion
+
+# jsonschema, which nbformat imports, takes this where it is installed, and its grammar alone takes 2 s to compile.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+import nbformat  # noqa: E402
 
 PROGRESS_LINE = re.compile(r"[^\n]*\r[^\n]*(\n|$)")
 CELL_FILE = re.compile(r"[^\s\"']*ipykernel_\d+/\d+\.py")

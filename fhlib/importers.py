@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fhlib.files import code_digest, digest, file_digest, progress, read_json, require_free_space, write_json
+from fhlib.files import digest, file_digest, module_digest, progress, read_json, require_free_space, write_json
 from fhlib.manifest import MANIFEST, Cohort, load_cohort, write_manifest
 from fhlib.volume import READABLE, Volume, read_volume, suffix_of, write_volume
 
@@ -79,7 +79,11 @@ def _write(scans: list[_Scan], destination: Path) -> Cohort:
     """Write the scans and, last, the manifest; what an earlier import of the same sources wrote is kept."""
     files = sorted({file for scan in scans for file in scan.files})
     contents = {f"{file.parent.name}/{file.name}": file_digest(file) for file in progress(files, "Comparing sources")}
-    state = {"sources": digest(contents), "code": code_digest("fhlib.importers"), "scans": len(scans)}
+    state = {
+        "sources": digest(contents, [scan.row for scan in scans]),
+        "code": module_digest("fhlib.importers"),
+        "scans": len(scans),
+    }
     record = destination / "import.json"
     done = record.is_file() and read_json(record) == state
     if done and (destination / MANIFEST).is_file():
@@ -180,6 +184,7 @@ def _hc18_scans(source: Path) -> list[_Scan]:
         if number is None or not pixel_mm > 0:
             raise ValueError(f"{name!r} with {pixel_mm} mm a pixel is no row of HC18: expected 010_HC.png and its mm")
         row = {"case": case, "subject": number[0], "reference_hc_mm": f"{hc_mm:.10g}"}
+        row["x_pixel_size_mm"] = f"{pixel_mm:.12g}"
         scans.append(_Scan(row, (image, annotation), _hc18_reader(image, annotation, pixel_mm), label_is_skull=True))
     if missing:
         raise ValueError(
@@ -228,8 +233,8 @@ def _hc18_reader(
         mask, closed = fill_outline(outline > outline.max() / 2)
         if not closed:
             warnings.warn(f"{annotation.name}: the outline is open; the ellipse fitted to it was filled", stacklevel=2)
-        extra = {"x_pixel_size_mm": f"{pixel_mm:.12g}", "x_outline": "closed" if closed else "open, ellipse fitted"}
-        return scan, scan.with_array(mask.astype(np.uint8)), extra
+        note = {"x_outline": "closed" if closed else "open, ellipse fitted"}
+        return scan, scan.with_array(mask.astype(np.uint8)), note
 
     return read
 
@@ -246,9 +251,17 @@ def fill_outline(outline: Mask) -> tuple[Mask, bool]:
     Raises ValueError if there are fewer than 6 pixels or no ellipse fits them.
     """
     within = _fitted_ellipse(outline)
-    interior = ndimage.binary_fill_holes(outline) & ~outline
+    interior = _interior(outline)
     closed = bool((interior & within).sum() > 0.5 * within.sum())
     return (interior | (outline & within), True) if closed else (within, False)
+
+
+def _interior(outline: Mask) -> Mask:
+    """Pixels that the outline cuts off from the picture's edge (its own not included)."""
+    parts, count = ndimage.label(~outline)
+    enclosed = np.ones(count + 1, bool)
+    enclosed[np.concatenate([[0], parts[0], parts[-1], parts[:, 0], parts[:, -1]])] = False
+    return np.asarray(enclosed[parts])
 
 
 def _fitted_ellipse(outline: Mask) -> Mask:
@@ -274,5 +287,6 @@ def _fitted_ellipse(outline: Mask) -> Mask:
         raise ValueError("no ellipse fits the outline: expected one closed curve around the head")
     a, b, c = vectors[:, elliptic[0]] * np.sign(vectors[0, elliptic[0]])
     d, e, f = reduction @ (a, b, c)
-    y, x = ((index - middle) / scale for index, middle in zip(np.indices(outline.shape), centre, strict=True))
-    return a * x * x + b * x * y + c * y * y + d * x + e * y + f < 0
+    y = (np.arange(outline.shape[0])[:, None] - centre[0]) / scale
+    x = (np.arange(outline.shape[1])[None, :] - centre[1]) / scale
+    return np.asarray((a * x + d) * x + (b * x + c * y + e) * y + f < 0)

@@ -46,7 +46,7 @@ class Preparation(Parameters):
     0.38 mm it is the same grid (0.95 mm). Single images keep the paper's rule: their pixel size follows the sonographer's zoom.
     """
 
-    spacing_mm: float = Field(gt=0, le=5)
+    spacing_mm: float = Field(gt=0, le=20)
     image_scale: float = Field(default=0.4, gt=0, le=1)
 
 

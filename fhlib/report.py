@@ -25,6 +25,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import mathtext
+from matplotlib.font_manager import FontProperties
 from nbconvert.filters import Highlight2HTML, markdown2html, strip_ansi
 from PIL import Image
 
@@ -96,7 +97,7 @@ def scrub(text: str, root: Path | str = ROOT) -> str:
     """
     names = {str(path) for path in (Path(root), Path(root).resolve(), ROOT, ROOT.resolve()) if len(path.parts) > 1}
     for name in sorted(names, key=len, reverse=True):
-        text = re.sub(rf"(?<![\w/]){re.escape(name)}(?:(/)|(?![\w.-]))", lambda found: "" if found[1] else ".", text)
+        text = re.sub(rf"(?<![\w/]){re.escape(name)}(?:(/)|(?![\w-]|\.\w))", lambda found: "" if found[1] else ".", text)
     return PATHS.sub(_without_path, text)
 
 
@@ -182,7 +183,12 @@ def _summary(folder: Path) -> str:
     if "split" in table and (table["split"] == "test").any():
         table = table[table["split"] == "test"]
     beside = table_beside_paper(table, pd.read_csv(printed))
-    return _framed(beside.to_html(index=False, border=0, na_rep="", classes="summary"))
+    shown = beside[["variant", "n", "missed"]].map(lambda value: html.escape(str(value)))
+    for column in beside.columns[beside.columns.str.endswith(", here")]:
+        measure = column.removesuffix(", here")
+        pairs = zip(beside[column], beside[f"{measure}, paper"], strict=True)
+        shown[measure] = [f"{here}<br><small>{f'paper {paper}' if paper else ''}</small>" for here, paper in pairs]
+    return _framed(shown.to_html(index=False, border=0, escape=False, classes="summary"))
 
 
 def _render(folder: Path, notebooks: list[Path], title: str, facts: Mapping[str, Any], hc18: bool, width_px: int) -> str:
@@ -215,7 +221,9 @@ def _chapter(path: Path, width_px: int) -> Chapter:
             if heading and not named:
                 named, source = True, source.replace(heading[0], "", 1)
                 suffix = path.stem.partition("-")[2]
-                chapter.title = scrub(heading[1].strip()) + (f": {suffix}" if suffix else "")
+                number = re.match(r"\d+(?=_)", path.stem)
+                words = scrub(re.sub(r"^\d+[.: ]+", "", heading[1].strip())) + (f": {suffix}" if suffix else "")
+                chapter.title = f"{number[0]}  {words}" if number else words
             chapter.body.append(_markdown(source))
         elif cell.cell_type == "code":
             chapter.body += _code(cell, width_px)
@@ -236,7 +244,8 @@ def _formula(found: re.Match[str]) -> str:
     latex = html.unescape(found["block"] or found["inline"]).strip()
     stream = io.StringIO()
     try:
-        depth = mathtext.math_to_image(f"${latex}$", stream, format="svg", dpi=72)
+        font = FontProperties(size=15 if found["block"] else 12)
+        depth = mathtext.math_to_image(f"${latex}$", stream, prop=font, format="svg", dpi=72)
     except ValueError:
         return f"<code>{html.escape(latex)}</code>"
     name = "formula block" if found["block"] else "formula"

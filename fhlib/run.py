@@ -33,6 +33,9 @@ TITLES = {
     "segment": "10_segment",
 }
 
+TARGET = "study"
+"""The rule that stands for all files together and makes none."""
+
 SHARES = {"cohort": 12.0, "prepare": 2.0, "train": 20.0, "predict": 4.0, "accuracy": 2.0}
 """Relative times of the steps (others 1), used until this run has times of its own."""
 
@@ -123,16 +126,16 @@ class Narrator(logging.Filter):
         return False
 
     def _run_info(self, record: Any) -> None:
-        if self.total:
+        if self.total or set(record.stats) <= {"total", TARGET}:
             return
-        self.total = record.stats["total"]
-        self.waiting = Counter({rule: count for rule, count in record.stats.items() if rule != "total"})
+        self.waiting = Counter({rule: count for rule, count in record.stats.items() if rule not in ("total", TARGET)})
+        self.total = sum(self.waiting.values())
         say(
             f"{self.total} step{'s' * (self.total > 1)} {'would be' if self.dry_run else 'to be'} done{self._remaining()}"
         )
 
     def _job_info(self, record: Any) -> None:
-        if record.jobid in self.listed:
+        if record.jobid in self.listed or record.rule_name == TARGET:
             return
         self.listed.add(record.jobid)
         self.started += 1
@@ -142,6 +145,8 @@ class Narrator(logging.Filter):
         say(f"[{self.started}/{self.total}] {title} ({explain(record.reason)})")
 
     def _job_finished(self, record: Any) -> None:
+        if record.job_id not in self.running:
+            return
         rule, title, start = self.running.pop(record.job_id)
         seconds = time.monotonic() - start
         self.waiting[rule] -= 1

@@ -68,11 +68,20 @@ def _mesh(mask: NDArray[np.bool_], factors: tuple[int, ...], spacing_mm: Sequenc
     """Vertices (mm from the mask's corner), faces and unit normals of a smoothed mask."""
     margin = 3
     coarse = measure.block_reduce(mask.astype(np.float32), factors, np.mean)
-    padded = ndimage.gaussian_filter(np.pad(coarse, margin), 1.0)
     step = tuple(factor * spacing for factor, spacing in zip(factors, spacing_mm, strict=True))
+    padded = ndimage.gaussian_filter(np.pad(coarse, margin), [min(1.0, 1.0 / length) for length in step])
     level = min(0.5, 0.5 * float(padded.max()))
-    vertices, faces, normals, _ = measure.marching_cubes(padded, level, spacing=step)
-    return vertices - (margin - 0.5) * np.array(step), faces, normals
+    vertices, faces, *_ = measure.marching_cubes(padded, level, spacing=step)
+    return vertices - (margin - 0.5) * np.array(step), faces, _normals(vertices, faces)
+
+
+def _normals(vertices: NDArray[Any], faces: NDArray[Any]) -> NDArray[Any]:
+    """Unit vertex normals from the faces in mm (those of scikit-image are in voxels, wrong where voxels are not cubes)."""
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    normals = np.zeros_like(vertices)
+    for corner in range(3):
+        np.add.at(normals, faces[:, corner], np.cross(b - a, c - a))
+    return normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12)
 
 
 def surface_distance_map(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,23 +43,18 @@ def chromium() -> str:
     return need(found, "no Chromium browser: run `make browser`, or set FHLIB_BROWSER to its program")
 
 
-@pytest.fixture
-def study_root(tmp_path: Path) -> Path:
-    """A root of its own with the clone's notebooks, presets, reference tables and weights, and no runs; FHLIB_ROOT for a subprocess."""
-    root = tmp_path / "root"
-    (root / "data").mkdir(parents=True)
-    shutil.copytree(REPOSITORY / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    shutil.copytree(REPOSITORY / "data" / "presets", root / "data" / "presets")
-    for name in ("reference", "weights"):
-        if (REPOSITORY / "data" / name).exists():
-            (root / "data" / name).symlink_to(REPOSITORY / "data" / name)
-    return root
+def copy_clone(folder: Path) -> Path:
+    """What a study needs of this clone (package, notebooks, data without cohorts and runs), as a clone of its own in `folder`."""
+    unwanted = shutil.ignore_patterns("__pycache__", ".*", "cohorts", "runs", "results")
+    for name in ("fhlib", "notebooks", "data"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=unwanted)
+    return folder
 
 
-@pytest.fixture
-def study_environment(study_root: Path) -> dict[str, str]:
-    """Environment for `python -m fhlib` in `study_root`, working from this clone's package."""
-    return {**os.environ, "FHLIB_ROOT": str(study_root), "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
-
-
-PYTHON = sys.executable
+def run_study(clone: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start `python -m fhlib study` in a copied clone, with that clone's package; output and errors in one stream."""
+    environment = {**os.environ, "PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone)}
+    command = [sys.executable, "-m", "fhlib", "study", *arguments]
+    return subprocess.Popen(
+        command, cwd=clone, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )

@@ -55,7 +55,7 @@ def test_parameters_reach_the_kernel_and_paths_and_bars_do_not_reach_the_copy(no
 def test_unknown_and_mistyped_parameters_stop_before_anything_runs(notebook, tmp_path):
     with pytest.raises(NotebookError, match=r"no parameter 'levl'; did you mean 'level'\?; it has: run, level"):
         execute_notebook(notebook, tmp_path / "out.ipynb", {"levl": 1})
-    with pytest.raises(NotebookError, match="parameter 'level' of tiny.ipynb is 'two' and must be a int, such as 2"):
+    with pytest.raises(NotebookError, match=r"parameter 'level' of tiny.ipynb is 'two' and must be a int, such as 2"):
         execute_notebook(notebook, tmp_path / "out.ipynb", {"level": "two"})
     assert not (tmp_path / "out.ipynb").exists()
 
@@ -80,7 +80,9 @@ def test_scrub_hides_named_folders_in_any_text_but_leaves_pictures():
     html = {"text/html": "<p>/clinic/Jane_Doe/scans/1.nrrd</p>", "image/png": "/clinic/Jane_Doe"}
     cell = new_code_cell("folder = '/clinic/Jane_Doe/scans'")
     cell.outputs = [nbformat.v4.new_output("display_data", data=html)]
-    cell.outputs.append(nbformat.v4.new_output("display_data", data={"application/json": {"path": ["/clinic/Jane_Doe/scans"]}}))
+    cell.outputs.append(
+        nbformat.v4.new_output("display_data", data={"application/json": {"path": ["/clinic/Jane_Doe/scans"]}})
+    )
     scrubbed = scrub(new_notebook(cells=[cell]), ["/clinic/Jane_Doe/scans"]).cells[0]
     assert scrubbed.source == "folder = 'scans'"
     assert scrubbed.outputs[0].data == {"text/html": "<p>scans/1.nrrd</p>", "image/png": "/clinic/Jane_Doe"}

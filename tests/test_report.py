@@ -41,7 +41,7 @@ def shown(**data: object) -> nbformat.NotebookNode:
     ("text", "expected"),
     [
         ("/study/clone/data/runs/quick/scores.csv", "data/runs/quick/scores.csv"),
-        ("in /study/clone.", "in ."),
+        ("in /study/clone: done", "in .: done"),
         ("at /study/clone now", "at . now"),
         ("/home/jane.doe/scans/x.nii.gz read", f"{REMOVED} read"),
         ("'/home/Jane Doe/my scans/x.nii'", f"'{REMOVED}'"),
@@ -109,7 +109,7 @@ def test_chapters_in_order_with_titles_of_the_notebooks(tmp_path: Path) -> None:
     notebook(tmp_path, "01_cohort", prose="# The cohort")
     notebook(tmp_path, "02_prepare.failed", prose="# Half a notebook")
     page = write_report(tmp_path).read_text()
-    assert re.findall(r"<h2 id=\"[\w-]+\">(.*?)</h2>", page) == ["The cohort", "Train one variant: USegNet-DS-level1", "Provenance"]
+    assert re.findall(r"<h2 id=\"[\w-]+\">(.*?)</h2>", page) == ["01  The cohort", "03  Train one variant: USegNet-DS-level1", "Provenance"]
 
 
 def test_pictures_shrink_until_the_page_fits(tmp_path: Path) -> None:

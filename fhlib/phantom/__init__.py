@@ -1,1 +1,3 @@
-"""The simulator: anatomy (signed distances), probe (beam geometry), acoustics (image formation), scan, simulate (cohorts)."""
+"""The simulator: anatomy (signed distances), probe (beam geometry), acoustics (image formation), scan, simulate
+(cohorts).
+"""

@@ -1,11 +1,13 @@
 """Image formation in beam space: from tissues along each beam to an 8-bit beam image.
 
-Every sample holds scatterers, a complex Gaussian number times the square root of the echogenicity (fully developed speckle), and the
-coherent echo of smooth interfaces, which falls as |cos|^n of the angle between beam and normal. Both are weakened by the two-way
-attenuation accumulated along the beam, joined by clutter, blurred by a separable Gaussian point spread function that widens with depth,
-joined by electronic noise, amplified with depth (TGC) and log-compressed.
+Every sample holds scatterers, a complex Gaussian number times the square root of the echogenicity (fully developed
+speckle), and the coherent echo of smooth interfaces, which falls as |cos|^n of the angle between beam and normal.
+Both are weakened by the two-way attenuation accumulated along the beam, joined by clutter, blurred by a separable
+Gaussian point spread function that widens with depth, joined by electronic noise, amplified with depth (TGC) and log-
+compressed.
 
-The baseband signal has no carrier: interference along a smooth interface is replaced by the explicit power of the cosine.
+The baseband signal has no carrier: interference along a smooth interface is replaced by the explicit power of the
+cosine.
 """
 
 from __future__ import annotations
@@ -16,26 +18,31 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
-from fhlib.phantom.probe import BeamGrid, Probe
+from fhlib.phantom.probe import BeamGrid, Probe, in_threads
 from fhlib.phantom.shapes import Field
 from fhlib.phantom.tissues import ATTENUATION_DB, ECHOGENICITY_DB, TEXTURE_DB
 
 DB_TO_NEPER = np.float32(np.log(10) / 20)
 FWHM_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
+NARROWEST = 0.35  # samples; below it a Gaussian kernel is one tap
+
+
+PROBE = Probe()
 
 
 @dataclass(frozen=True)
 class Site:
     """A machine with its settings.
 
-    Resolutions are full widths at half maximum (-6 dB) of the amplitude: axial in mm, lateral and elevation as a share of the depth, with a
-    floor in mm (lateral 1.2 / 2.0 / 2.7 and elevation 2.0 / 3.3 / 4.6 mm at 60 / 100 / 140 mm, derived for 3.5 MHz). `top_db` is the echo shown
-    white. `box_mm` is (x, y, z). The default is faithful to what the paper states (75 degrees, box, 3.5 MHz assumed); skull echo, losses, clutter
-    and noise are unconfirmed and set by eye beside HC18 images.
+    Resolutions are full widths at half maximum (-6 dB) of the amplitude: axial in mm, lateral and elevation as a
+    share of the depth, with a floor in mm (lateral 1.2 / 2.0 / 2.7 and elevation 2.0 / 3.3 / 4.6 mm at 60 / 100 / 140
+    mm, derived for 3.5 MHz). `top_db` is the echo shown white. `box_mm` is (x, y, z). The default is faithful to what
+    the paper states (75 degrees, box, 3.5 MHz assumed); skull echo, losses, clutter and noise are unconfirmed and set
+    by eye beside HC18 images.
     """
 
     name: str = "paper-like"
-    probe: Probe = Probe()
+    probe: Probe = PROBE
     box_mm: tuple[float, float, float] = (147.44, 98.04, 167.2)
     frequency_mhz: float = 3.5
     axial_mm: float = 0.6
@@ -53,9 +60,35 @@ SITES = {
     site.name: site
     for site in (
         Site(),
-        Site("high-frequency", Probe(40, 42, 70, 70), frequency_mhz=5.0, axial_mm=0.45, lateral_share=0.015, elevation_share=0.026, noise_db=-66.0),
-        Site("low-cost", Probe(50, 46, 68, 65), frequency_mhz=3.0, axial_mm=0.8, dynamic_range_db=55.0, top_db=11.0, noise_db=-64.0, clutter_db=-26.0, smoothing=0.2),
-        Site("speckle-reduced", Probe(45, 55, 80, 80), (160.0, 120.0, 160.0), dynamic_range_db=70.0, top_db=16.0, clutter_db=-34.0, smoothing=0.9),
+        Site(
+            "high-frequency",
+            Probe(40, 42, 70, 70),
+            frequency_mhz=5.0,
+            axial_mm=0.45,
+            lateral_share=0.015,
+            elevation_share=0.026,
+            noise_db=-66.0,
+        ),
+        Site(
+            "low-cost",
+            Probe(50, 46, 68, 65),
+            frequency_mhz=3.0,
+            axial_mm=0.8,
+            dynamic_range_db=55.0,
+            top_db=11.0,
+            noise_db=-64.0,
+            clutter_db=-26.0,
+            smoothing=0.2,
+        ),
+        Site(
+            "speckle-reduced",
+            Probe(45, 55, 80, 80),
+            (160.0, 120.0, 160.0),
+            dynamic_range_db=70.0,
+            top_db=16.0,
+            clutter_db=-34.0,
+            smoothing=0.9,
+        ),
     )
 }
 
@@ -64,8 +97,8 @@ SITES = {
 class Sample:
     """What the scene holds at a block of beam samples, all arrays (planes, beams, ranges).
 
-    `skull_mm` and `interface_mm` are signed distances to the skull and to the nearest smooth soft interface, `plate_mm` is the calvarium's
-    thickness and `plate_closed` 1 on bone, 0 in sutures; `texture` has unit variance.
+    `skull_mm` and `interface_mm` are signed distances to the skull and to the nearest smooth soft interface,
+    `plate_mm` is the calvarium's thickness and `plate_closed` 1 on bone, 0 in sutures; `texture` has unit variance.
     """
 
     tissue: NDArray[np.uint8]
@@ -78,13 +111,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Skull:
-    """Acoustics of one scan's calvarium: echo (dB) at normal incidence, its power of the cosine, and two-way losses (dB).
+    """Acoustics of one scan's calvarium: echo (dB) at normal incidence, its power of the cosine, and two-way losses
+    (dB).
 
-    One crossing costs about 5-20 dB two-way and most is lost beyond a critical angle near 30 degrees (unconfirmed); thin fetal plates let a part through, so
-    the loss rises smoothly around `critical_degrees` by `oblique_loss_db`.
+    One crossing costs about 5-20 dB two-way and most is lost beyond a critical angle near 30 degrees (unconfirmed);
+    thin fetal plates let a part through, so the loss rises smoothly around `critical_degrees` by `oblique_loss_db`.
     """
 
-    echo_db: float = 24.0
+    echo_db: float = 34.0
     power: float = 3.0
     normal_loss_db: float = 5.0
     oblique_loss_db: float = 22.0
@@ -98,32 +132,38 @@ def skull_loss_db(cosine: Field, skull: Skull) -> Field:
     return np.float32(skull.normal_loss_db) + np.float32(skull.oblique_loss_db) * oblique
 
 
-def local_response(sample: Sample, step_mm: float, site: Site, skull: Skull, gains_db: Field) -> tuple[Field, Field, Field]:
-    """Scattered power, coherent amplitude, and two-way loss (dB a sample) of a block. `gains_db` shifts each tissue's echogenicity."""
+def local_response(
+    sample: Sample, step_mm: float, site: Site, skull: Skull, gains_db: Field
+) -> tuple[Field, Field, Field]:
+    """Scattered power, coherent amplitude, and two-way loss (dB a sample) of a block. `gains_db` shifts each tissue's
+    echogenicity.
+    """
     echo_db = (ECHOGENICITY_DB + gains_db)[sample.tissue] + TEXTURE_DB[sample.tissue] * sample.texture
     power = np.exp(echo_db * np.float32(2) * DB_TO_NEPER)
     loss = ATTENUATION_DB[sample.tissue] * np.float32(2 * site.frequency_mhz * step_mm / 10)
     coherent = _line(sample.interface_mm, step_mm, 1.0)
-    coherent *= np.abs(_slope(sample.interface_mm, step_mm)) ** 6 * np.float32(10 ** (-4 / 20))
+    coherent *= _cosine(sample.interface_mm, step_mm) ** 6 * np.float32(10 ** (6 / 20))
     if sample.skull_mm is not None:
-        cosine = np.clip(np.abs(_slope(sample.skull_mm, step_mm)), 0.05, 1)
+        cosine = np.maximum(_cosine(sample.skull_mm, step_mm), np.float32(0.05))
         thick = np.maximum(sample.plate_mm, np.float32(0.1))
-        half = np.maximum(thick / 2, np.float32(max(step_mm, 0.5)))
+        half = np.maximum(thick / 2, np.float32(max(step_mm, 0.8)))
         line = np.clip(1 - np.abs(sample.skull_mm + half * np.float32(0.5)) / half, 0, 1) * sample.plate_closed
         echo = np.float32(10 ** (skull.echo_db / 20)) * line
         coherent += echo * cosine ** np.float32(skull.power)
-        power += (echo * np.float32(0.16)) ** 2
+        power += (echo * np.float32(0.05)) ** 2
         loss += skull_loss_db(cosine, skull) * (np.float32(0.6) + thick) * cosine * line * (np.float32(step_mm) / half)
     return power, coherent, loss
 
 
-def _slope(distance: Field, step_mm: float) -> Field:
-    """Cosine between beam and normal: the change of a signed distance along the beam."""
+def _cosine(distance: Field, step_mm: float) -> Field:
+    """|cos| between beam and normal: the change of a signed distance along the beam; 0 where the distance jumps."""
     slope = np.empty_like(distance)
     slope[..., 1:-1] = (distance[..., 2:] - distance[..., :-2]) * np.float32(0.5 / step_mm)
     slope[..., 0] = (distance[..., 1] - distance[..., 0]) * np.float32(1 / step_mm)
     slope[..., -1] = (distance[..., -1] - distance[..., -2]) * np.float32(1 / step_mm)
-    return np.clip(slope, -1, 1)
+    np.abs(slope, out=slope)
+    slope[slope > 1.5] = 0
+    return np.minimum(slope, 1)
 
 
 def _line(distance: Field, step_mm: float, width_mm: float) -> Field:
@@ -135,38 +175,59 @@ def speckle_source(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[
     return rng.standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0] * np.float32(np.sqrt(0.5))
 
 
-def blur(iq: NDArray[np.complex64], axis: int, sigma: float | Field) -> NDArray[np.complex64]:
-    """Convolve one axis with a Gaussian amplitude of standard deviation `sigma` samples, a number or one for each range (last axis).
-
-    The kernel has unit energy, so that speckle keeps its mean power; beyond the edges there is nothing.
-    """
-    sigma = np.asarray(sigma, np.float32)
-    reach = max(1, int(np.ceil(3 * float(sigma.max()))))
+def kernel(sigma: float | Field) -> Field:
+    """Half of a Gaussian kernel (taps 0, 1, ...) of unit energy, so that speckle keeps its mean power; `sigma` in samples, a number or
+    one for each range (then the taps are (taps, ranges))."""
+    sigma = np.maximum(np.asarray(sigma, np.float32), np.float32(NARROWEST))
+    reach = max(1, int(np.ceil(2.7 * float(sigma.max()))))
     taps = np.exp(-0.5 * (np.arange(reach + 1, dtype=np.float32).reshape(-1, *[1] * sigma.ndim) / sigma) ** 2)
-    taps /= np.sqrt(taps[0] ** 2 + 2 * (taps[1:] ** 2).sum(0))
+    return taps / np.sqrt(taps[0] ** 2 + 2 * (taps[1:] ** 2).sum(0))
+
+
+def kernel_sum(taps: Field) -> Field:
+    """What a constant is multiplied by: smooth interfaces are divided by it, so that their echo does not depend on the sampling."""
+    return taps[0] + 2 * taps[1:].sum(0)
+
+
+def blur(iq: NDArray[np.complex64], axis: int, taps: Field) -> NDArray[np.complex64]:
+    """Convolve one axis with a symmetric kernel (its half, see `kernel`); beyond the edges there is nothing."""
     out = iq * taps[0]
     ahead, back = np.moveaxis(out, axis, 0), np.moveaxis(iq, axis, 0)
-    for k in range(1, reach + 1):
+    for k in range(1, min(len(taps), iq.shape[axis])):
         ahead[k:] += back[:-k] * taps[k]
         ahead[:-k] += back[k:] * taps[k]
     return out
 
 
-def point_spread(iq: NDArray[np.complex64], grid: BeamGrid, site: Site) -> NDArray[np.complex64]:
-    """Blur by the site's separable point spread function: axial, then lateral and elevation with the widths of each depth."""
+def point_spread_kernels(grid: BeamGrid, site: Site) -> tuple[Field, Field, Field]:
+    """Kernels of the separable point spread function across planes and beams, each for every depth, and along ranges."""
     phi_step, theta_step, range_step = grid.steps
     depth = grid.r - grid.probe.probe_radius_mm
-    lateral = np.maximum(site.lateral_share * depth, 0.9) * FWHM_TO_SIGMA
+    lateral = np.maximum(site.lateral_share * depth, 0.9) * FWHM_TO_SIGMA / (grid.r * theta_step)
     elevation = np.maximum(site.elevation_share * depth, 1.6) * FWHM_TO_SIGMA
-    iq = blur(iq, 2, max(site.axial_mm * FWHM_TO_SIGMA / range_step, 0.35))
-    iq = blur(iq, 1, np.maximum(lateral / (grid.r * theta_step), 0.35))
-    return blur(iq, 0, np.maximum(elevation / ((grid.r - grid.probe.centre_distance_mm) * phi_step), 0.35))
+    elevation /= (grid.r - grid.probe.centre_distance_mm) * phi_step
+    return kernel(elevation), kernel(lateral), kernel(site.axial_mm * FWHM_TO_SIGMA / range_step)
+
+
+def point_spread(iq: NDArray[np.complex64], kernels: tuple[Field, Field, Field], threads: int = 1) -> None:
+    """Blur IQ data (planes, beams, ranges) in place."""
+
+    def within_plane(plane: int) -> None:
+        iq[plane] = blur(blur(iq[plane], 1, kernels[2]), 0, kernels[1])
+
+    def across_planes(beam: int) -> None:
+        iq[:, beam] = blur(iq[:, beam], 0, kernels[0])
+
+    in_threads(within_plane, range(iq.shape[0]), threads)
+    in_threads(across_planes, range(iq.shape[1]), threads)
 
 
 def clutter(power: Field, grid: BeamGrid, site: Site) -> Field:
     """Power of haze: reverberation that trails every echo with depth, and side lobes that spread it sideways."""
     decay = np.exp(-grid.steps[2] / 7.0)
-    trail = signal.lfilter([np.float32(0), np.float32(grid.steps[2] / 7.0)], [np.float32(1), np.float32(-decay)], power, axis=2)
+    trail = signal.lfilter(
+        [np.float32(0), np.float32(grid.steps[2] / 7.0)], [np.float32(1), np.float32(-decay)], power, axis=2
+    )
     wide = [max(1, round(np.radians(6.0) / step)) for step in grid.steps[:2]]
     lobes = ndimage.uniform_filter1d(power, wide[1], axis=1, mode="constant")
     lobes = ndimage.uniform_filter1d(lobes, wide[0], axis=0, mode="constant")
@@ -175,37 +236,59 @@ def clutter(power: Field, grid: BeamGrid, site: Site) -> Field:
 
 
 def form_image(
-    power: Field, coherent: Field, loss_db: Field, grid: BeamGrid, site: Site, rng: np.random.Generator, gain_db: float = 0.0
+    power: Field,
+    coherent: Field,
+    loss_db: Field,
+    grid: BeamGrid,
+    site: Site,
+    rng: np.random.Generator,
+    gain_db: float = 0.0,
+    threads: int = 1,
 ) -> NDArray[np.uint8]:
     """The 8-bit beam image (planes, beams, ranges) from local responses; overwrites its inputs."""
-    np.cumsum(loss_db, axis=2, out=loss_db)
-    np.negative(loss_db, out=loss_db)
-    loss_db *= DB_TO_NEPER
-    np.exp(loss_db, out=loss_db)  # amplitude that returns
-    coherent *= loss_db
-    power *= loss_db
-    power *= loss_db
+
+    kernels = point_spread_kernels(grid, site)
+    smooth = np.float32(1) / np.prod([np.broadcast_to(kernel_sum(taps), len(grid.r)) for taps in kernels], axis=0)
+
+    def attenuate(plane: int) -> None:
+        returned = np.exp(-np.cumsum(loss_db[plane], axis=1) * DB_TO_NEPER)
+        coherent[plane] *= returned * smooth
+        power[plane] *= returned * returned
+
+    in_threads(attenuate, range(grid.shape[0]), threads)
     power += clutter(power + coherent * coherent, grid, site)
-    np.sqrt(power, out=power)
-    iq = speckle_source(rng, grid.shape)
-    iq *= power
-    iq += coherent
-    iq = point_spread(iq, grid, site)
-    iq += speckle_source(rng, grid.shape) * np.float32(10 ** (site.noise_db / 20))
-    level = np.log(np.abs(iq) + np.float32(1e-9)) / DB_TO_NEPER
-    level += tgc_db(grid.r - grid.probe.probe_radius_mm, site) + np.float32(gain_db)
-    return compress(level, site)
+    iq, noise = speckle_source(rng, grid.shape), speckle_source(rng, grid.shape)
+
+    def scatter(plane: int) -> None:
+        iq[plane] = iq[plane] * np.sqrt(power[plane]) + coherent[plane]
+
+    in_threads(scatter, range(grid.shape[0]), threads)
+    point_spread(iq, kernels, threads)
+    gain = tgc_db(grid.r - grid.probe.probe_radius_mm, site) + np.float32(gain_db)
+
+    def detect(plane: int) -> None:
+        received = np.abs(iq[plane] + noise[plane] * np.float32(10 ** (site.noise_db / 20)))
+        power[plane] = np.log(received + np.float32(1e-9)) / DB_TO_NEPER + gain
+
+    in_threads(detect, range(grid.shape[0]), threads)
+    return compress(power, site)
 
 
 def tgc_db(depth_mm: Field, site: Site) -> Field:
     """Time gain compensation: linear in depth, at the two-way rate of `site.tgc_db` dB/cm/MHz, 42 dB at most."""
-    return np.minimum(np.asarray(depth_mm, np.float32) * np.float32(0.2 * site.tgc_db * site.frequency_mhz), np.float32(42))
+    return np.minimum(
+        np.asarray(depth_mm, np.float32) * np.float32(0.2 * site.tgc_db * site.frequency_mhz), np.float32(42)
+    )
 
 
 def compress(level_db: Field, site: Site) -> NDArray[np.uint8]:
-    """Map the top `dynamic_range_db` below `top_db` to 1-255 and smooth slightly, as machines do; 0 is kept for outside the sector."""
+    """Map the top `dynamic_range_db` below `top_db` to 1-255 and smooth slightly, as machines do; 0 is kept for
+    outside the sector.
+    """
     grey = (level_db - np.float32(site.top_db)) * np.float32(254 / site.dynamic_range_db) + np.float32(255)
     if site.smoothing:
         for axis in range(grey.ndim):
-            grey = ndimage.gaussian_filter1d(np.clip(grey, -60, 255), site.smoothing, axis=axis, truncate=2.5, mode="nearest")
+            grey = ndimage.gaussian_filter1d(
+                np.clip(grey, -60, 255), site.smoothing, axis=axis, truncate=2.5, mode="nearest"
+            )
     return np.rint(np.clip(grey, 1, 255)).astype(np.uint8)

@@ -1,11 +1,12 @@
 """The fetal head as analytic signed distances, drawn from gestational age.
 
-Head coordinates are in mm with the skull's centre as origin: x to the fetus's left, y to its back, z to its vertex (the face looks
-towards -y). Skull size follows the INTERGROWTH-21st charts of the outer skull (`fhlib.growth`). Positions inside the head are
-fractions of OFD or BPD read off general anatomy; where no source is named they are unconfirmed general knowledge.
+Head coordinates are in mm with the skull's centre as origin: x to the fetus's left, y to its back, z to its vertex
+(the face looks towards -y). Skull size follows the INTERGROWTH-21st charts of the outer skull (`fhlib.growth`).
+Positions inside the head are fractions of OFD or BPD read off general anatomy; where no source is named they are
+unconfirmed general knowledge.
 
-Two solids carry the truth: the whole head to its outer skin above the plane through lower jaw and C2 (the paper's outline), and
-the filled outer skull (what growth charts and HC18 outline).
+Two solids carry the truth: the whole head to its outer skin above the plane through lower jaw and C2 (the paper's
+outline), and the filled outer skull (what growth charts and HC18 outline).
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ SCALP_MM_PER_OFD = 0.022
 class Subject:
     """One fetus: its measures and the parameters of its head's shape. Everything follows from `seed` and `ga_weeks`.
 
-    `bpd_mm`, `ofd_mm` and `hc_mm` are exact measures of the outer skull: its extents along x and y and the perimeter of its section
-    z = 0; the volumes are integrals of the two labels' solids. `axes_mm` and `deformation` shape the skull, `face_scale`,
-    `scalp_mm` the rest; `plate_scale` multiplies the thickness of the calvarium and `suture_mm` is a suture's half width.
+    `bpd_mm`, `ofd_mm` and `hc_mm` are exact measures of the outer skull: its extents along x and y and the perimeter
+    of its section z = 0; the volumes are integrals of the two labels' solids. `axes_mm` and `deformation` shape the
+    skull, `face_scale`, `scalp_mm` the rest; `plate_scale` multiplies the thickness of the calvarium and `suture_mm`
+    is a suture's half width.
     """
 
     seed: int
@@ -63,12 +65,13 @@ class Subject:
 
 
 def draw_subject(seed: int, ga_weeks: float | None = None) -> Subject:
-    """Draw a fetus. Without `ga_weeks` the age is N(25, 2) weeks cut to 20-31, the mix calibrated to the paper's mean volume.
+    """Draw a fetus. Without `ga_weeks` the age is N(25, 2) weeks cut to 20-31, the mix calibrated to the paper's mean
+    volume.
 
-    BPD and OFD follow their charts' mean and SD with a correlation of 0.6: a compromise between 0.69, which the SDs of BPD, OFD and
-    HC imply when HC = pi / 2 (BPD + OFD), and about 0.2, which a cephalic index of +/- 0.045 would need. Below 14 weeks, where the charts
-    end, sizes shrink linearly to zero at 7.2 weeks, so that BPD is about 21 mm at 12 weeks (unconfirmed general knowledge).
-    Raises ValueError for an age outside 12-40 weeks.
+    BPD and OFD follow their charts' mean and SD with a correlation of 0.6: a compromise between 0.69, which the SDs
+    of BPD, OFD and HC imply when HC = pi / 2 (BPD + OFD), and about 0.2, which a cephalic index of +/- 0.045 would
+    need. Below 14 weeks, where the charts end, sizes shrink linearly to zero at 7.2 weeks, so that BPD is about 21 mm
+    at 12 weeks (unconfirmed general knowledge). Raises ValueError for an age outside 12-40 weeks.
     """
     rng = np.random.default_rng([int(seed), 101])
     drawn = GA_MEAN_WEEKS + GA_SD_WEEKS * _cut_normal(rng, *((g - GA_MEAN_WEEKS) / GA_SD_WEEKS for g in GA_RANGE_WEEKS))
@@ -95,7 +98,7 @@ def draw_subject(seed: int, ga_weeks: float | None = None) -> Subject:
         suture_mm=float(rng.uniform(0.8, 1.6)),
     )
     head = Head(subject)
-    head_ml, skull_ml = head.volumes_ml(spacing_mm=ofd / 60)
+    head_ml, skull_ml = head.volumes_ml(spacing_mm=ofd / 45)
     return replace(subject, hc_mm=head.circumference_mm(), head_volume_ml=head_ml, skull_volume_ml=skull_ml)
 
 
@@ -111,7 +114,9 @@ def _size(measure: str, weeks: float, z: float) -> float:
     return float(mean + z * sd) * shrink
 
 
-def _calibrated_axes(bpd: float, ofd: float, height: float, deformation: tuple[float, ...]) -> tuple[float, float, float]:
+def _calibrated_axes(
+    bpd: float, ofd: float, height: float, deformation: tuple[float, ...]
+) -> tuple[float, float, float]:
     """Semi-axes that give the deformed skull exactly `bpd` across and `ofd` along; extents scale with their axis."""
     polar, azimuth = np.meshgrid(np.linspace(0.35, np.pi - 0.6, 200), np.linspace(0, 2 * np.pi, 400), indexing="ij")
     u = (np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar))
@@ -164,7 +169,9 @@ class Head:
         return dot(shifted(p, (0, -0.45 * self.o, -0.25 * self.o)), (0, -0.17, -0.9854))
 
     def skin(self, p: Points, skull: Field) -> Field:
-        """Outer skin of head and neck, given the skull's distance there: scalp over the skull, and the soft parts of the face."""
+        """Outer skin of head and neck, given the skull's distance there: scalp over the skull, and the soft parts of
+        the face.
+        """
         o, s = self.o, self.subject.face_scale
         scalp = skull - np.float32(self.subject.scalp_mm)
         side = (np.abs(p[0]), p[1], p[2])
@@ -174,7 +181,7 @@ class Head:
         lips = ellipsoid(p, (0, -0.475 * o * s, -0.475 * o * s), (0.085 * o, 0.055 * o, 0.045 * o))
         nose = ellipsoid(p, (0, -0.50 * o * s, -0.335 * o * s), (0.05 * o, 0.075 * o, 0.055 * o))
         neck = capsule(p, (0, 0.09 * o, -0.25 * o), (0, 0.12 * o, -0.95 * o), 0.175 * o)
-        ears = ellipsoid(side, (0.475 * self.subject.bpd_mm, 0.10 * o, -0.23 * o), (0.05 * o, 0.07 * o, 0.10 * o))
+        ears = ellipsoid(side, (0.43 * self.subject.bpd_mm, 0.09 * o, -0.23 * o), (0.05 * o, 0.06 * o, 0.09 * o))
         soft = smooth_union(smooth_union(face, cheeks, 0.06 * o), smooth_union(chin, neck, 0.08 * o), 0.10 * o)
         soft = smooth_union(soft, np.minimum(lips, nose), 0.04 * o)
         return smooth_union(smooth_union(scalp, soft, 0.08 * o), ears, 0.02 * o)
@@ -197,7 +204,7 @@ class Head:
 
     def volumes_ml(self, spacing_mm: float) -> tuple[float, float]:
         """Volumes of head and skull by integration on a grid, voxels at the surface weighted by their distance to it."""
-        low, high = np.array([-0.56, -0.72, -0.80]) * self.o, np.array([0.56, 0.66, 0.52]) * self.o
+        low, high = np.array([-0.52, -0.70, -0.74]) * self.o, np.array([0.52, 0.60, 0.50]) * self.o
         axes = [np.arange(a, b, spacing_mm, dtype=np.float32) for a, b in zip(low, high, strict=True)]
         head = skull = 0.0
         for x in axes[0]:
@@ -234,8 +241,8 @@ class Head:
     def plate(self, p: Points, skull: Field) -> tuple[Field, Field]:
         """Thickness (mm) of the calvarium and how far it is closed (1 bone, 0 suture or fontanelle).
 
-        Thickness grows linearly to frontal 0.4, parietal 0.54 and occipital 1.65 mm at 40 weeks (Ohtsuki 1977, at birth); the growth
-        is unconfirmed, and so are the widths of sutures and fontanelles.
+        Thickness grows linearly to frontal 0.4, parietal 0.54 and occipital 1.65 mm at 40 weeks (Ohtsuki 1977, at
+        birth); the growth is unconfirmed, and so are the widths of sutures and fontanelles.
         """
         o, w = self.o, self.subject.suture_mm
         front = np.clip(p[1] * np.float32(1 / (0.5 * o)), -1, 1)
@@ -250,7 +257,8 @@ class Head:
         gap = np.minimum(gap, np.where(p[2] > -0.1 * o, np.abs(lambdoid), np.float32(99)))
         fontanelle = ellipsoid(p, (0, -0.22 * o, 0.36 * o), (0.085 * o, 0.12 * o, 0.2 * o))
         gap = np.minimum(gap, fontanelle + np.float32(w))
-        return thick, np.clip((gap - np.float32(w)) * 2 + np.float32(0.5), 0, 1)
+        closed = np.clip((gap - np.float32(w)) * 2 + np.float32(0.5), 0, 1)
+        return thick, closed * (self.base(p) < np.float32(-0.05 * o))
 
     # Tissues
 
@@ -272,7 +280,10 @@ class Head:
         c = self.c2
         spots = np.minimum(
             sphere(p, c, 0.026 * o),
-            np.minimum(sphere(side, c + np.array([0.055, 0.05, 0]) * o, 0.02 * o), sphere(side, c + np.array([0.055, 0.045, 0.075]) * o, 0.02 * o)),
+            np.minimum(
+                sphere(side, c + np.array([0.055, 0.05, 0]) * o, 0.02 * o),
+                sphere(side, c + np.array([0.055, 0.045, 0.075]) * o, 0.02 * o),
+            ),
         )
         bones = np.minimum(np.minimum(maxilla, mandible), np.minimum(nasal, spots))
         tissue[inside & (bones < 0)] = ID["bone"]
@@ -284,7 +295,9 @@ class Head:
         tissue[(lens < 0) & (lens > -1.0)] = ID["lens"]
 
     def paint_brain(self, p: Points, tissue: NDArray[np.uint8], skull: Field) -> Field:
-        """What the skull holds, into `tissue`; returns the distance to the nearest smooth wall (falx, ventricles) for specular echoes."""
+        """What the skull holds, into `tissue`; returns the distance to the nearest smooth wall (falx, ventricles) for
+        specular echoes.
+        """
         o = self.o
         side = (np.abs(p[0]), p[1], p[2])
         inside = skull < 0
@@ -320,7 +333,11 @@ class Head:
         tissue[posterior & (cerebellum < 0)] = ID["cerebellum"]
         vermis = ellipsoid(p, (0, 0.28 * o, -0.225 * o), (0.035 * o, 0.075 * o, 0.075 * o))
         tissue[posterior & (vermis < 0)] = ID["vermis"]
-        bend = p[0] - np.float32(self.midline_bend[0]) * np.sin(p[1] * np.float32(4 / o)) - np.float32(self.midline_bend[1]) * p[2] / np.float32(o)
+        bend = (
+            p[0]
+            - np.float32(self.midline_bend[0]) * np.sin(p[1] * np.float32(4 / o))
+            - np.float32(self.midline_bend[1]) * p[2] / np.float32(o)
+        )
         falx = inside & (p[2] > np.float32(-0.02 * o)) & (np.abs(p[1] + np.float32(0.02 * o)) > 0.09 * o)
         tissue[falx & (np.abs(bend) < max(0.5, 0.008 * o))] = ID["midline"]
         cavum = ellipsoid(p, (0, -0.15 * o, 0.0), (0.035 * o, 0.065 * o, 0.04 * o))
@@ -330,5 +347,7 @@ class Head:
 
 
 def growth_ofd(ga_weeks: float) -> float:
-    """Mean OFD (mm) at this age, extrapolated as in `draw_subject`; face measures with an age formula scale with OFD around it."""
+    """Mean OFD (mm) at this age, extrapolated as in `draw_subject`; face measures with an age formula scale with OFD
+    around it.
+    """
     return _size("ofd", ga_weeks, 0.0)

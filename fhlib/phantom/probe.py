@@ -1,17 +1,19 @@
 """A mechanical convex 3D probe: its beams, and how a box of voxels is filled from them.
 
-Toroidal geometry. In a plane at sweep angle phi a beam at lateral angle theta holds points at distance r from the centre of curvature
-(range = r - probe radius), and the plane turns about an axis `centre_distance_mm` from it:
+Toroidal geometry. In a plane at sweep angle phi a beam at lateral angle theta holds points at distance r from the
+centre of curvature (range = r - probe radius), and the plane turns about an axis `centre_distance_mm` from it:
 
-    x = r sin(theta)      y = -sin(phi) (r cos(theta) - d)      z = d (1 - cos(phi)) + r cos(theta) cos(phi)
+x = r sin(theta)      y = -sin(phi) (r cos(theta) - d)      z = d (1 - cos(phi)) + r cos(theta) cos(phi)
 
 in probe coordinates (mm): x lateral, y elevation, z away from the probe. Beam arrays are (planes, beams, ranges).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +22,15 @@ from scipy import ndimage
 from fhlib.phantom.shapes import Field, Points
 
 BLOCK = (16, 32, 64)
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Probe:
     """Radii in mm, full angles in degrees.
 
-    The paper states one scan angle of 75 degrees; that it holds for both the fan and the sweep is unconfirmed. Radii of 40-57 mm (probe)
-    and 40-58 mm (motor) agree with the paper's box (derived); `d` is the difference of the two.
+    The paper states one scan angle of 75 degrees; that it holds for both the fan and the sweep is unconfirmed. Radii
+    of 40-57 mm (probe) and 40-58 mm (motor) agree with the paper's box (derived); `d` is the difference of the two.
     """
 
     probe_radius_mm: float = 45.0
@@ -107,6 +110,16 @@ def blocks(shape: tuple[int, ...], size: tuple[int, ...] = BLOCK) -> Iterator[tu
                 yield tuple(slice(i, min(i + s, n)) for i, s, n in zip((a, b, c), size, shape, strict=True))
 
 
+def in_threads(work: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
+    """Call `work` on every item, in `threads` threads; items must not write to the same place."""
+    if threads <= 1:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, items))
+
+
 def enclosing_sphere(p: Points) -> tuple[NDArray[np.float64], float]:
     """Centre and radius (mm) of a sphere that holds a block of points."""
     low, high = (np.array([float(f(c)) for c in p]) for f in (np.min, np.max))
@@ -115,7 +128,9 @@ def enclosing_sphere(p: Points) -> tuple[NDArray[np.float64], float]:
 
 @dataclass(frozen=True)
 class Box:
-    """Voxels in probe coordinates: `shape` and `spacing_mm` follow the array (z, y, x), `corner` is (x, y, z) of voxel 0, 0, 0."""
+    """Voxels in probe coordinates: `shape` and `spacing_mm` follow the array (z, y, x), `corner` is (x, y, z) of
+    voxel 0, 0, 0.
+    """
 
     shape: tuple[int, int, int]
     spacing_mm: float
@@ -137,15 +152,20 @@ class Box:
         return tuple(np.ascontiguousarray(c) for c in parts)
 
 
-def scan_convert(beams: NDArray[np.uint8], grid: BeamGrid, box: Box) -> NDArray[np.uint8]:
-    """Trilinear interpolation of beam data into the box; voxels outside the sector are 0, those inside at least 1 where beams are."""
+def scan_convert(beams: NDArray[np.uint8], grid: BeamGrid, box: Box, threads: int = 1) -> NDArray[np.uint8]:
+    """Trilinear interpolation of beam data into the box; voxels outside the sector are 0."""
     out = np.zeros(box.shape, np.uint8)
     steps, starts = grid.steps, (grid.phi[0], grid.theta[0], grid.r[0])
-    for block in blocks(box.shape, (8, 64, 256)):
+
+    def convert(block: tuple[slice, ...]) -> None:
         coordinates = grid.probe.beam(box.points(block))
-        index = np.stack([(c - s) * np.float32(1 / step) for c, s, step in zip(coordinates, starts, steps, strict=True)])
+        index = np.stack(
+            [(c - s) * np.float32(1 / step) for c, s, step in zip(coordinates, starts, steps, strict=True)]
+        )
         inside = np.all([(i >= 0) & (i <= n - 1) for i, n in zip(index, grid.shape, strict=True)], axis=0)
         if inside.any():
             values = ndimage.map_coordinates(beams, index[:, inside], output=np.float32, order=1, mode="nearest")
             out[block][inside] = np.rint(values).astype(np.uint8)
+
+    in_threads(convert, blocks(box.shape, (8, 64, 256)), threads)
     return out

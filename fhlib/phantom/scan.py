@@ -1,20 +1,20 @@
 """One simulated scan with its truth.
 
-A subject's anatomy depends on its seed (and age) alone, a scan's pose, surroundings and noise on (seed, direction). The same call gives the
-same bytes whatever the number of processes. Labels are evaluated on the voxel grid from the same signed distances as the image.
+A subject's anatomy depends on its seed (and age) alone, a scan's pose, surroundings and noise on (seed, direction).
+The same call gives the same bytes whatever the number of processes. Labels are evaluated on the voxel grid from the
+same signed distances as the image.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fhlib.phantom.acoustics import SITES, Site, Skull, form_image, local_response
 from fhlib.phantom.anatomy import Head, Subject, draw_subject
-from fhlib.phantom.probe import BeamGrid, Box, blocks, enclosing_sphere, scan_convert
+from fhlib.phantom.probe import BeamGrid, Box, blocks, enclosing_sphere, in_threads, scan_convert
 from fhlib.phantom.scene import Pose, Scene
 from fhlib.phantom.tissues import TISSUES
 from fhlib.volume import Volume
@@ -28,8 +28,9 @@ TRIES, GROWTH = 30, 1.06
 class Scan:
     """A simulated volume with its truth; all three volumes share one geometry.
 
-    `image` is uint8, 0 outside the sector; `label` the whole head to its skin above the plane through lower jaw and C2; `label_skull` the filled
-    outer skull. `box_grown` is the factor by which the site's box had to grow to hold this head (1 if it did not).
+    `image` is uint8, 0 outside the sector; `label` the whole head to its skin above the plane through lower jaw and
+    C2; `label_skull` the filled outer skull. `box_grown` is the factor by which the site's box had to grow to hold
+    this head (1 if it did not).
     """
 
     image: Volume
@@ -50,11 +51,13 @@ def simulate_scan(
     spacing_mm: float = 0.38,
     threads: int = 2,
 ) -> Scan:
-    """Simulate one 3D scan: the head of subject `subject_seed`, seen from `scan_direction` (drawn if None) by a machine of `site`.
+    """Simulate one 3D scan: the head of subject `subject_seed`, seen from `scan_direction` (drawn if None) by a
+    machine of `site`.
 
-    Voxels are isotropic; at the paper's 0.38 mm the paper-like box has 440 x 258 x 388 voxels (z, y, x). At a coarser spacing the beams are
-    sampled more coarsely too and speckle is as wide as a voxel: such a scan looks like a fine one that was resampled, without being its copy.
-    Raises ValueError for an unknown direction or site, or an age outside 12-40 weeks.
+    Voxels are isotropic; at the paper's 0.38 mm the paper-like box has 440 x 258 x 388 voxels (z, y, x). At a coarser
+    spacing the beams are sampled more coarsely too and speckle is as wide as a voxel: such a scan looks like a fine
+    one that was resampled, without being its copy. Raises ValueError for an unknown direction or site, or an age
+    outside 12-40 weeks.
     """
     direction_index = _direction_index(scan_direction, subject_seed)
     profile = _site(site)
@@ -66,11 +69,11 @@ def simulate_scan(
     pose, size_mm, grown = _place(head, direction_index, profile, rng)
     box = Box.build(size_mm, spacing_mm, profile.probe.probe_radius_mm - TOP_ABOVE_FACE_MM)
     scene = Scene(head, pose, pose.to_probe(head.surface()), profile.probe.probe_radius_mm, rng)
-    beams, grid = _beam_image(scene, subject, profile, size_mm, spacing_mm, rng, threads)
+    beams, grid = _beam_image(scene, profile, size_mm, spacing_mm, rng, threads)
     label, skull = _labels(head, pose, box, threads)
     geometry = _geometry(box, rng)
     return Scan(
-        image=Volume(scan_convert(beams, grid, box), *geometry),
+        image=Volume(scan_convert(beams, grid, box, threads), *geometry),
         label=Volume(label, *geometry),
         label_skull=Volume(skull, *geometry),
         subject=subject,
@@ -104,7 +107,9 @@ def _site(name: str | None) -> Site:
 def _place(
     head: Head, direction_index: int, site: Site, rng: np.random.Generator
 ) -> tuple[Pose, tuple[float, float, float], float]:
-    """Draw poses until the whole head lies in the sector and the box; where none of 30 does, the box and its depth grow by 6 %."""
+    """Draw poses until the whole head lies in the sector and the box; where none of 30 does, the box and its depth
+    grow by 6 %.
+    """
     surface, grown = head.surface(), 1.0
     while True:
         for _ in range(TRIES):
@@ -115,7 +120,9 @@ def _place(
         grown *= GROWTH
 
 
-def _draw_pose(surface: NDArray[np.float64], direction_index: int, site: Site, grown: float, rng: np.random.Generator) -> Pose:
+def _draw_pose(
+    surface: NDArray[np.float64], direction_index: int, site: Site, grown: float, rng: np.random.Generator
+) -> Pose:
     """A random tilt about the direction's standard view, the head's box near the probe's axis."""
     side = 1 if rng.uniform() < 0.5 else -1
     # Rows: the probe's x (lateral), y (elevation), z (depth) axes in head coordinates.
@@ -146,33 +153,43 @@ def _fits(points: NDArray[np.float64], site: Site, size_mm: tuple[float, float, 
     margin = 2.0
     top = site.probe.probe_radius_mm - TOP_ABOVE_FACE_MM
     x, y, z = points.T
-    inside = (np.abs(x) < size_mm[0] / 2 - margin) & (np.abs(y) < size_mm[1] / 2 - margin) & (z < top + size_mm[2] - margin)
-    return bool(inside.all() and site.probe.sees((x, y, z), size_mm[2] - TOP_ABOVE_FACE_MM - margin, 0.5).mean() > 0.985)
+    inside = (
+        (np.abs(x) < size_mm[0] / 2 - margin) & (np.abs(y) < size_mm[1] / 2 - margin) & (z < top + size_mm[2] - margin)
+    )
+    return bool(
+        inside.all() and site.probe.sees((x, y, z), size_mm[2] - TOP_ABOVE_FACE_MM - margin, 0.5).mean() > 0.985
+    )
 
 
 def _beam_image(
     scene: Scene,
-    subject: Subject,
     site: Site,
     size_mm: tuple[float, float, float],
     spacing_mm: float,
     rng: np.random.Generator,
     threads: int,
 ) -> tuple[NDArray[np.uint8], BeamGrid]:
-    """Beam data over the sector. Steps follow the spacing, but stay below the width of the point spread function across the beams."""
+    """Beam data over the sector. Steps follow the spacing, but stay below the width of the point spread function
+    across the beams.
+    """
     grid = BeamGrid.build(
         site.probe,
         depth_mm=size_mm[2] - TOP_ABOVE_FACE_MM,
         range_step_mm=max(0.32, 0.62 * spacing_mm),
-        theta_step=float(np.clip(0.0068 * spacing_mm / 0.95, 0.0045, 0.0095)),
-        phi_step=float(np.clip(0.0120 * spacing_mm / 0.95, 0.0085, 0.0150)),
+        theta_step=float(np.clip(0.0068 * spacing_mm / 0.95, 0.0045, 0.0140)),
+        phi_step=float(np.clip(0.0120 * spacing_mm / 0.95, 0.0085, 0.0200)),
     )
     skull = Skull(
-        echo_db=float(rng.uniform(20, 27)),
+        echo_db=float(rng.uniform(30, 37)),
         power=float(rng.uniform(2.5, 4.5)),
         normal_loss_db=float(rng.uniform(3.5, 7)),
         oblique_loss_db=float(rng.uniform(16, 30)),
         critical_degrees=float(rng.uniform(34, 48)),
+    )
+    site = replace(
+        site,
+        clutter_db=site.clutter_db + float(rng.normal(0, 2.5)),
+        tgc_db=site.tgc_db * float(rng.uniform(0.85, 1.15)),
     )
     gains = rng.normal(0, 1.5, len(TISSUES)).astype(np.float32)
     power, coherent, loss = (np.zeros(grid.shape, np.float32) for _ in range(3))
@@ -186,8 +203,8 @@ def _beam_image(
         sample = scene.sample(p, depth)
         power[block], coherent[block], loss[block] = local_response(sample, grid.steps[2], site, skull, gains)
 
-    _run(fill, blocks(grid.shape), threads)
-    return form_image(power, coherent, loss, grid, site, rng, gain_db=float(rng.normal(0, 2.0))), grid
+    in_threads(fill, blocks(grid.shape), threads)
+    return form_image(power, coherent, loss, grid, site, rng, float(rng.normal(0, 2.0)), threads), grid
 
 
 def _labels(head: Head, pose: Pose, box: Box, threads: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -203,17 +220,8 @@ def _labels(head: Head, pose: Pose, box: Box, threads: int) -> tuple[NDArray[np.
             skull[block] = distance <= 0
             label[block] = head.whole(h, distance) <= 0
 
-    _run(fill, blocks(box.shape, (32, 32, 32)), threads)
+    in_threads(fill, blocks(box.shape, (32, 32, 32)), threads)
     return label, skull
-
-
-def _run(work, items, threads: int) -> None:
-    if threads <= 1:
-        for item in items:
-            work(item)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, items))
 
 
 def _geometry(box: Box, rng: np.random.Generator) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:

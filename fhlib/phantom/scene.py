@@ -1,7 +1,8 @@
-"""Everything in front of the probe: the head in its pose, body, limbs, cord, fluid, placenta, uterus and the mother's layers.
+"""Everything in front of the probe: the head in its pose, body, limbs, cord, fluid, placenta, uterus and the mother's
+layers.
 
-Surroundings are drawn for each scan (a fetus moves between scans, its anatomy does not). Their sizes and positions are unconfirmed general
-knowledge; only the depth of about 3 cm of overlying tissue has a source (Carson 1989).
+Surroundings are drawn for each scan (a fetus moves between scans, its anatomy does not). Their sizes and positions
+are unconfirmed general knowledge; only the depth of about 3 cm of overlying tissue has a source (Carson 1989).
 """
 
 from __future__ import annotations
@@ -10,17 +11,24 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from fhlib.phantom.acoustics import Sample
 from fhlib.phantom.anatomy import Head
 from fhlib.phantom.probe import enclosing_sphere
-from fhlib.phantom.shapes import Field, Points, capsule, dot, ellipsoid, rotated, shifted, sphere, wave_vectors, waves
+from fhlib.phantom.shapes import Field, Points, capsule, dot, ellipsoid, rotated, shifted, wave_vectors
 from fhlib.phantom.tissues import ID
+
+LATTICE_MM = 1.3
+FAR_MM = 50.0
+LAST_MATERNAL = ID["maternal tissue"]
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the head lies: `head = rotation @ (probe - centre)`, both in mm; `standoff_mm` is the depth of its nearest point."""
+    """Where the head lies: `head = rotation @ (probe - centre)`, both in mm; `standoff_mm` is the depth of its
+    nearest point.
+    """
 
     rotation: NDArray[np.float64]
     centre: NDArray[np.float64]
@@ -38,22 +46,26 @@ class Pose:
 class Scene:
     """One scan's tissues: `sample` tells what lies at points in probe coordinates."""
 
-    def __init__(self, head: Head, pose: Pose, surface: NDArray[np.float64], probe_radius_mm: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self, head: Head, pose: Pose, surface: NDArray[np.float64], probe_radius_mm: float, rng: np.random.Generator
+    ) -> None:
         self.head, self.pose, self.probe_radius = head, pose, probe_radius_mm
-        o = head.o
         self.head_centre = pose.to_probe(head.bounding[0][None])[0]
-        self.skull_centre, self.skull_radius = pose.to_probe(np.array([[0, 0.0, 0.03 * o]]))[0], 0.56 * o
         self.layers = np.cumsum([rng.uniform(1.5, 2.5), rng.uniform(4, 14), rng.uniform(4, 9)])
         self.layers *= min(1.0, 0.85 * pose.standoff_mm / self.layers[-1])
         low, high = surface.min(0), surface.max(0)
-        room = rng.uniform(-3, 16, (2, 3)) * np.array([1, 1, 0.7])
-        self.cavity = (low + high + room[0] - room[1]) / 2, (high - low) / 2 * 1.12 + np.maximum(room.mean(0), 0) + 3
+        fluid = rng.uniform(0, 1)  # from a head wedged between the walls to one that floats
+        room = rng.uniform(-6, 6 + 14 * fluid, (2, 3)) * np.array([1, 1, 0.7])
+        self.cavity = (
+            (low + high + room[0] - room[1]) / 2,
+            (high - low) / 2 * (1.03 + 0.10 * fluid) + np.maximum(room.mean(0), -4),
+        )
         self.wall_mm = rng.uniform(5, 10)
         self.placenta_direction = _unit(rng)
         self.placenta_mm = rng.uniform(12, 28)
         self.placenta_extent = rng.uniform(0.0, 0.45)
         self.warp = wave_vectors(rng, 55, 4)
-        self.texture_seed = int(rng.integers(2**31))
+        self.lattice = _lattice(rng)
         self._draw_fetus(rng)
 
     def _draw_fetus(self, rng: np.random.Generator) -> None:
@@ -61,7 +73,10 @@ class Scene:
         o = self.head.o
         flexion, lean = np.radians(rng.uniform([-10, -12], [35, 12]))
         down = np.array([np.sin(lean), -np.sin(flexion), -np.cos(flexion)])
-        self.trunk = np.array([0, 0.10, -0.95]) * o, np.array([0, 0.10, -0.95]) * o + down / np.linalg.norm(down) * 1.6 * o
+        self.trunk = (
+            np.array([0, 0.10, -0.95]) * o,
+            np.array([0, 0.10, -0.95]) * o + down / np.linalg.norm(down) * 1.6 * o,
+        )
         self.limbs = []
         for _ in range(int(rng.integers(1, 5))):
             direction = _unit(rng)
@@ -80,30 +95,40 @@ class Scene:
     def sample(self, p: Points, depth: Field) -> Sample:
         """Tissues at a block of points (probe coordinates, mm) whose depths from the probe's face are `depth`."""
         centre, radius = enclosing_sphere(p)
-        rng = np.random.default_rng(self.texture_seed)
-        fine = waves(p, rng, 9.0, 4)
-        streaks = np.sin(depth * np.float32(2 * np.pi / 5.5) + fine * np.float32(0.9)) * np.float32(1.1)
         warp = sum(np.sin(dot(p, vector) + np.float32(phase)) for vector, phase in self.warp) * np.float32(3.0)
         tissue, interface = self._mother(p, depth, warp)
-        texture = np.where(tissue == ID["muscle"], streaks, fine)
         h = self.pose.to_head(p)
         local = (self.pose.rotation @ (centre - self.pose.centre), radius)
         self._paint_fetus(h, local, tissue)
+        interface = np.where(tissue > LAST_MATERNAL, np.float32(FAR_MM), interface)
         skull = plate = closed = None
         if np.linalg.norm(centre - self.head_centre) < radius + 1.1 * self.head.o:
-            skull = self.head.skull(h)
-            skin = self.head.skin(h, skull)
-            if skin.min() < 4:
-                interface = np.where(np.abs(skin) < np.abs(interface), skin, interface)
-                self.head.paint_face(h, tissue, skin, skull)
-                if np.linalg.norm(centre - self.skull_centre) < radius + self.skull_radius:
-                    wall = self.head.paint_brain(h, tissue, skull)
-                    interface = np.where(skull < -1.5, wall, interface)
+            skull, interface = self._paint_head(h, tissue, interface)
+            if skull is not None:
                 plate, closed = self.head.plate(h, skull)
-                closed = closed * (self.head.base(h) < np.float32(-0.05 * self.head.o))
-            else:
-                skull = None
+        texture = np.where(tissue <= LAST_MATERNAL, self._texture(p, (0.45, 0.45, 1.3)), self._texture(p, (1, 1, 1)))
         return Sample(tissue, texture, skull, plate, closed, interface)
+
+    def _paint_head(self, h: Points, tissue: NDArray[np.uint8], interface: Field) -> tuple[Field | None, Field]:
+        """Head into `tissue`; returns the skull's distance (None where no plate is near) and the nearest interface."""
+        skull = self.head.skull(h)
+        if skull.max() > -8:
+            skin = self.head.skin(h, skull)
+            if skin.min() > 4:
+                return None, interface
+            interface = np.where(np.abs(skin) < np.abs(interface), skin, interface)
+            self.head.paint_face(h, tissue, skin, skull)
+        if skull.min() < 0:
+            wall = self.head.paint_brain(h, tissue, skull)
+            interface = np.where(skull < -1.5, wall, interface)
+        return (skull if np.abs(skull).min() < 4 else None), interface
+
+    def _texture(self, p: Points, stretch: tuple[float, float, float]) -> Field:
+        """Random echogenicity with unit variance, correlated over some millimetres: a periodic lattice, looked up."""
+        x, y, z = (
+            np.floor(c * np.float32(s / LATTICE_MM)).astype(np.int32) & 63 for c, s in zip(p, stretch, strict=True)
+        )
+        return self.lattice.take((x << 12) | (y << 6) | z)
 
     def _mother(self, p: Points, depth: Field, warp: Field) -> tuple[NDArray[np.uint8], Field]:
         """Layers under the probe, then uterine wall, placenta and fluid; and the distance to the cavity's wall."""
@@ -112,28 +137,36 @@ class Scene:
         tissue = np.full(depth.shape, ID["maternal tissue"], np.uint8)
         tissue[cavity < self.wall_mm] = ID["uterine wall"]
         tissue[cavity < 0] = ID["amniotic fluid"]
-        placenta = (cavity < 0) & (cavity > -np.float32(self.placenta_mm) * np.clip((around - np.float32(self.placenta_extent)) * 3, 0, 1))
+        placenta = (cavity < 0) & (
+            cavity > -np.float32(self.placenta_mm) * np.clip((around - np.float32(self.placenta_extent)) * 3, 0, 1)
+        )
         tissue[placenta] = ID["placenta"]
         layered = depth + warp * np.float32(0.25)
         for name, floor in reversed(list(zip(("maternal skin", "fat", "muscle"), self.layers, strict=True))):
             tissue[layered < np.float32(floor)] = ID[name]
-        return tissue, np.where(placenta, np.float32(50), cavity)
+        return tissue, np.where(placenta, np.float32(FAR_MM), cavity)
 
     def _paint_fetus(self, h: Points, local: tuple[NDArray[np.float64], float], tissue: NDArray[np.uint8]) -> None:
-        """Trunk with spine, ribs and lungs, limbs and cord; `local` is the block's enclosing sphere in head coordinates."""
+        """Trunk with spine, ribs and lungs, limbs and cord; `local` is the block's enclosing sphere in head
+        coordinates.
+        """
         o = self.head.o
         centre, radius = local
         start, end = self.trunk
         if _near(centre, start, end, radius + 0.6 * o):
             body = capsule(h, start, end, 0.40 * o)
-            shoulders = capsule(h, start + np.array([-0.38, 0, -0.05]) * o, start + np.array([0.38, 0, -0.05]) * o, 0.15 * o)
+            shoulders = capsule(
+                h, start + np.array([-0.38, 0, -0.05]) * o, start + np.array([0.38, 0, -0.05]) * o, 0.15 * o
+            )
             inside = np.minimum(body, shoulders) < 0
             tissue[inside] = ID["fetal soft tissue"]
             axis = (end - start) / np.linalg.norm(end - start)
             along = dot(shifted(h, start), axis)
             ribs = np.mod(along * np.float32(1 / (0.085 * o)), 1) < 0.4
             tissue[(body < -0.05 * o) & (along > 0.1 * o) & (along < 0.9 * o)] = ID["lung"]
-            tissue[ribs & (np.abs(body + np.float32(0.045 * o)) < 0.016 * o) & (along > 0) & (along < 0.9 * o)] = ID["bone"]
+            tissue[ribs & (np.abs(body + np.float32(0.045 * o)) < 0.016 * o) & (along > 0) & (along < 0.9 * o)] = ID[
+                "bone"
+            ]
             back = np.array([0, 0.26 * o, 0])
             spine = capsule(h, self.head.c2, start + back, 0.035 * o)
             spine = np.minimum(spine, capsule(h, start + back, end + back, 0.04 * o))
@@ -144,9 +177,19 @@ class Scene:
                 tissue[limb < 0] = ID["fetal soft tissue"]
                 tissue[limb < -0.72 * size] = ID["bone"]
         if np.linalg.norm(centre - self.cord.mean(0)) < radius + 1.2 * o:
-            cord = np.min([capsule(h, a, b, self.cord_mm) for a, b in zip(self.cord[:-1], self.cord[1:], strict=True)], axis=0)
+            cord = np.min(
+                [capsule(h, a, b, self.cord_mm) for a, b in zip(self.cord[:-1], self.cord[1:], strict=True)], axis=0
+            )
             tissue[cord < 0] = ID["cord"]
             tissue[(cord < -0.35 * self.cord_mm)] = ID["blood"]
+
+
+def _lattice(rng: np.random.Generator) -> Field:
+    """Periodic smooth noise (64 * 64 * 64 samples, flat) of unit variance, with fine and coarse parts."""
+    white = rng.standard_normal((64, 64, 64), np.float32)
+    parts = (ndimage.gaussian_filter(white, sigma, mode="wrap") for sigma in (1.3, 4.0))
+    total = sum(part / part.std() for part in parts)
+    return (total / total.std()).astype(np.float32).ravel()
 
 
 def _unit(rng: np.random.Generator) -> NDArray[np.float64]:

@@ -70,16 +70,10 @@ def smooth_intersection(first: Field, second: Field, width_mm: float) -> Field:
     return -smooth_union(-first, -second, width_mm)
 
 
-def waves(p: Points, rng: np.random.Generator, length_mm: float, count: int = 5) -> Field:
-    """Smooth random field of unit variance: a sum of plane waves of random direction with wavelengths around `length_mm`."""
-    total: Field | float = np.float32(0)
-    for vector, phase in wave_vectors(rng, length_mm, count):
-        total = total + np.sin(dot(p, vector) + np.float32(phase))
-    return total * np.float32(np.sqrt(2 / count))
-
-
 def wave_vectors(rng: np.random.Generator, length_mm: float, count: int) -> list[tuple[NDArray[np.floating], float]]:
-    """Wave vectors (rad/mm) and phases for `waves`, with wavelengths from 0.7 to 1.4 times `length_mm`."""
+    """Wave vectors (rad/mm) and phases of a smooth field `sum(sin(p . vector + phase))`, with wavelengths from 0.7 to
+    1.4 times `length_mm`.
+    """
     directions = rng.normal(size=(count, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     lengths = length_mm * rng.uniform(0.7, 1.4, count)

@@ -53,10 +53,12 @@ class Task:
 
 
 def plan_cohort(spec: SimulatedCohort, val_fraction: float = 0.2) -> list[Task]:
-    """The scans of a cohort, in order: training subjects (a seeded share of them `val`), test subjects, reproducibility subjects.
+    """The scans of a cohort, in order: training subjects (a seeded share of them `val`), test subjects,
+    reproducibility subjects.
 
-    Training and test subjects are scanned once, in a direction of their own; reproducibility subjects in all three (the paper's section 3.2). Sites are
-    given to subjects in turn. Subjects are numbered through, so no subject lies on two sides of a split.
+    Training and test subjects are scanned once, in a direction of their own; reproducibility subjects in all three
+    (the paper's section 3.2). Sites are given to subjects in turn. Subjects are numbered through, so no subject lies
+    on two sides of a split.
     """
     counts = spec.train_subjects, spec.test_subjects, spec.reproducibility_subjects
     splits = np.repeat(["train", "test", "repro"], counts).astype(object)
@@ -67,7 +69,17 @@ def plan_cohort(spec: SimulatedCohort, val_fraction: float = 0.2) -> list[Task]:
         seed, subject = spec.seed * 10_000 + number, f"s{number + 1:04d}"
         site = spec.sites[number % len(spec.sites)]
         for direction in SCAN_DIRECTIONS if split == "repro" else (drawn_direction(seed),):
-            tasks.append(Task(f"{subject}-{SHORT_DIRECTION[direction]}", subject, seed, direction, site, str(split), spec.spacing_mm))
+            tasks.append(
+                Task(
+                    f"{subject}-{SHORT_DIRECTION[direction]}",
+                    subject,
+                    seed,
+                    direction,
+                    site,
+                    str(split),
+                    spec.spacing_mm,
+                )
+            )
     return tasks
 
 
@@ -76,9 +88,10 @@ def simulate_cohort(
 ) -> Cohort:
     """Simulate a cohort into `folder` and return it as a `Cohort`.
 
-    Writes `images/<case>.nrrd`, `labels/<case>.nrrd`, `labels/<case>_skull.nrrd`, `subjects.csv` and, last, `cohort.csv`. A scan whose record says that the same code and
-    parameters made it is kept, any other is redone, so a killed run continues. The bytes do not depend on `workers` (default: one a processor, as
-    far as the memory goes). Raises ValueError for an unknown site, OSError where the disk is too small, before anything is written.
+    Writes `images/<case>.nrrd`, `labels/<case>.nrrd`, `labels/<case>_skull.nrrd`, `subjects.csv` and, last,
+    `cohort.csv`. A scan whose record says that the same code and parameters made it is kept, any other is redone, so
+    a killed run continues. The bytes do not depend on `workers` (default: one a processor, as far as the memory
+    goes). Raises ValueError for an unknown site, OSError where the disk is too small, before anything is written.
     """
     folder = Path(folder)
     unknown = [site for site in spec.sites if site not in SITES]
@@ -129,7 +142,9 @@ def _record_path(folder: Path, task: Task) -> Path:
 
 
 def _record(folder: Path, task: Task, code: str) -> dict[str, Any] | None:
-    """The scan's record if it is complete and of this code and these parameters (its split may have changed), else None."""
+    """The scan's record if it is complete and of this code and these parameters (its split may have changed), else
+    None.
+    """
     path = _record_path(folder, task)
     if not path.exists() or not all((folder / file).exists() for file in _paths(task)):
         return None

@@ -1,10 +1,11 @@
 """Acoustic properties of the tissues in the phantom.
 
-Echogenicity is the backscattered power in dB relative to a reference soft tissue; attenuation is one way, in dB/cm/MHz.
-Attenuations of fat, muscle, blood, water and bone follow the tables of NVIDIA raysim (0.63, 1.09, 0.18, 0.002, 5); those of
-fetal brain (0.2-0.4), amniotic fluid (0.005-0.02) and fetal skull are unconfirmed general knowledge. The echogenicities are
-unconfirmed too: only their order (skull plates > base, face bones, vertebrae > choroid plexus, midline > vermis, sulci >
-scalp, cheeks, uterine wall, placenta > cerebellum > cerebrum > thalami > fluid) is what sonographers describe.
+Echogenicity is the backscattered power in dB relative to a reference soft tissue; attenuation is one way, in
+dB/cm/MHz. Attenuations of fat, muscle, blood, water and bone follow the tables of NVIDIA raysim (0.63, 1.09, 0.18,
+0.002, 5); those of fetal brain (0.2-0.4), amniotic fluid (0.005-0.02) and fetal skull are unconfirmed general
+knowledge. The echogenicities are unconfirmed too: only their order (skull plates > base, face bones, vertebrae >
+choroid plexus, midline > vermis, sulci > scalp, cheeks, uterine wall, placenta > cerebellum > cerebrum > thalami >
+fluid) is what sonographers describe.
 """
 
 from __future__ import annotations

@@ -1,0 +1,173 @@
+"""Figures show what they were given: scale, slices, contours, numbers in titles; distances on surfaces of known shape."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fhlib import charts, figures, surfaces
+from fhlib.volume import Volume
+
+SPACING = (0.5, 1.0, 2.0)
+
+
+def ball(radius_mm: float, centre_mm: tuple[float, ...] = (20, 21, 22), shape: tuple[int, ...] = (80, 42, 22)) -> np.ndarray:
+    grid = np.meshgrid(*[(np.arange(n) + 0.5) * step for n, step in zip(shape, SPACING, strict=True)], indexing="ij")
+    return sum((axis - middle) ** 2 for axis, middle in zip(grid, centre_mm, strict=True)) <= radius_mm**2
+
+
+@pytest.fixture
+def scan() -> Volume:
+    return Volume(np.random.default_rng(0).integers(0, 255, (80, 42, 22)).astype(np.uint8), SPACING)
+
+
+def texts(figure: Figure) -> str:
+    found = [axis.get_title() for axis in figure.axes] + [legend_text.get_text() for legend in figure.legends for legend_text in legend.texts]
+    return "\n".join([*found, figure._suptitle.get_text() if figure._suptitle else ""])
+
+
+def test_planes_have_true_aspect_and_the_slices_of_the_crosshair(scan: Volume) -> None:
+    figure = figures.planes(scan, {"expert": ball(12)}, crosshair=(10, 20, 5))
+    images = [axis.images[0] for axis in figure.axes[:3]]
+    assert [tuple(image.get_extent()) for image in images] == [(0, 44, 42, 0), (0, 44, 40, 0), (0, 42, 40, 0)]  # mm: w, h, d = 44, 42, 40
+    for image, expected in zip(images, (scan.array[10], scan.array[:, 20], scan.array[:, :, 5]), strict=True):
+        np.testing.assert_array_equal(image.get_array(), expected)
+    assert all(axis.get_aspect() == 1 for axis in figure.axes[:3])
+    assert "d = 10 of 80" in texts(figure) and "expert" in texts(figure)
+    assert figure.axes[0].lines[0].get_ydata()[0] == 20.5  # h = 20 of 1 mm, voxel centre
+
+
+def test_planes_of_an_image_and_default_point_in_the_mask(scan: Volume) -> None:
+    image = Volume(scan.array[:, 20], (0.5, 2.0))
+    figure = figures.planes(image, {"sonographer": ball(12)[:, 20]}, probability=np.full((80, 22), 0.5))
+    assert len(figure.axes) == 2 and figure.axes[0].images[0].get_extent() == [0, 44, 40, 0]
+    box = np.zeros((8, 6, 12), bool)
+    box[2:5, 1:4, 6:9] = True
+    assert figures.centre_of(box) == (3, 2, 7)
+    assert figures.centre_of(np.zeros((4, 6, 8), bool)) == (2, 3, 4)
+
+
+def test_a_contour_of_another_shape_is_an_error(scan: Volume) -> None:
+    with pytest.raises(ValueError, match="resample one to the other's grid"):
+        figures.planes(scan, {"expert": np.ones((4, 4, 4), bool)})
+
+
+def test_gallery_states_n_and_shows_all(scan: Volume) -> None:
+    figure = figures.gallery([scan] * 5, list("abcde"), masks=[ball(10)] * 4 + [None], title="Cohort")
+    assert texts(figure).split()[-4:] == ["Cohort:", "n", "=", "5"]
+    assert sum(bool(axis.images) for axis in figure.axes) == 5
+    with pytest.raises(ValueError, match="one label for each volume"):
+        figures.gallery([scan], [])
+
+
+def test_fig6_fig7_and_augmentation_in_2d_and_3d(scan: Volume) -> None:
+    mask, image, flat = ball(12), Volume(scan.array[:, 20], (0.5, 2.0)), ball(12)[:, 20]
+    three = figures.contour_comparison(scan, {"expert": mask, "A": mask, "B": mask}, cut=2)
+    # The ball spans 22 +/- 12 mm along w, slices 5 to 16 of 2 mm: 5 + (2.75, 5.5, 8.25)
+    assert [axis.get_title().split("w = ")[1] for axis in three.axes] == ["8 of 22", "10 of 22", "13 of 22"]
+    assert len(figures.contour_comparison(image, {"expert": flat}).axes) == 1
+    probability = mask.astype(np.float32)
+    assert len(figures.probability_comparison(scan, mask, {"A": probability, "B": probability}).axes) == 3 * 3 + 1
+    assert len(figures.probability_comparison(image, flat, {"A": flat.astype(float)}).axes) == 2 + 1
+    assert len(figures.augmentation_grid([(scan.array, mask)] * 4, SPACING, list("abcd")).axes) == 12
+    batch = image.array[None, None]
+    assert len(figures.augmentation_grid([(batch, flat[None])], (0.5, 2.0), ["original"]).axes) == 1
+
+
+def test_saved_figures_are_whole_files_without_a_date(tmp_path: Path, scan: Volume) -> None:
+    png, svg = figures.save_figure(figures.planes(scan), tmp_path / "figures", "planes")
+    first = svg.read_bytes()
+    assert Image.open(png).size[0] > 1000 and ElementTree.fromstring(first).tag.endswith("svg")
+    figures.save_figure(figures.planes(scan), tmp_path / "figures", "planes")
+    assert svg.read_bytes() == first and sorted(path.name for path in png.parent.iterdir()) == ["planes.png", "planes.svg"]
+
+
+def test_surface_distance_of_concentric_balls_is_the_difference_of_radii() -> None:
+    surface = surfaces.surface_distance(ball(12), ball(15), SPACING)
+    low, mean, high = surface.summary()
+    assert mean == pytest.approx(3.0, abs=0.15) and low > 1.9 and high < 3.8  # voxels of up to 2 mm
+    np.testing.assert_allclose(surface.vertices_mm.mean(axis=0), (20, 21, 22), atol=0.5)
+
+
+def test_surface_distance_of_a_shifted_ball_and_of_itself() -> None:
+    moved = surfaces.surface_distance(ball(12, (24, 21, 22)), ball(12), SPACING)
+    assert moved.summary()[2] == pytest.approx(4.0, abs=0.4)
+    assert surfaces.surface_distance(ball(12), ball(12), SPACING).summary() == pytest.approx((0, 0, 0), abs=1e-5)
+
+
+def test_surfaces_refuse_images_and_empty_masks() -> None:
+    with pytest.raises(ValueError, match="3D"):
+        surfaces.surface_distance(ball(12)[0], ball(12)[0], SPACING[1:])
+    with pytest.raises(ValueError, match="not empty"):
+        surfaces.surface_distance(np.zeros_like(ball(12)), ball(12), SPACING)
+
+
+def test_surface_map_prints_min_mean_max_and_decimation_keeps_the_shape() -> None:
+    surface = surfaces.surface_distance(ball(12), ball(15), SPACING)
+    figure = surfaces.surface_distance_map({"USegNet": surface, "USegNet-DS": surface})
+    low, mean, high = surface.summary()
+    assert [axis.get_xlabel() for axis in figure.axes].count(f"min {low:.2f}, mean {mean:.2f}, max {high:.2f} mm") == 2
+    small = surfaces.decimate(surface, 500)
+    assert 100 < len(small.faces) < 900 and small.distance_mm.mean() == pytest.approx(mean, abs=0.2)
+    assert np.linalg.norm(small.vertices_mm - (20, 21, 22), axis=1).mean() == pytest.approx(12, abs=0.6)
+    mesh = surfaces.interactive_surface(surface, "case", faces=500).data[0]
+    assert len(mesh.i) == len(small.faces) and max(mesh.z) <= 0
+
+
+def test_bland_altman_numbers_by_hand() -> None:
+    reference = np.array([100.0, 200.0, 300.0, 400.0, 500.0])
+    measured = reference + np.array([-2.0, 0.0, 2.0, 4.0, -4.0])  # bias 0, SD sqrt(40 / 4) = 3.162, 1.96 SD = 6.2
+    figure = charts.correlation_and_agreement(np.append(measured, np.nan), np.append(reference, 250))
+    assert "n = 5, 1 without a measurement,  r = 1.000" in texts(figure)
+    assert "0.0 ± 6.2 mL (1.96 SD), 5 of 5 inside" in texts(figure)
+    with pytest.raises(ValueError, match="at least 3 pairs"):
+        charts.hc_agreement([1.0, np.nan, 2.0], [1.0, 2.0, 3.0])
+
+
+def test_reproducibility_title_by_hand() -> None:
+    points = pd.DataFrame({"subject": list("aaabbbc"), "scan_direction": list("fstfsts"), "volume_ml": [100, 110, 120, 200, 200, 200, np.nan]})
+    title = texts(charts.reproducibility_boxes(points))
+    assert "2 subjects, 6 scans, 1 scans missed" in title and "mean 5.0, min 0.0, max 10.0 mL" in title  # SDs 10 and 0, ddof 1
+
+
+def scores() -> pd.DataFrame:
+    return pd.DataFrame({"variant": ["USegNet-DS"] * 3, "status": ["found", "found", "missed"], "dsc": [0.9, 0.8, 0.0], "conf": [7 / 9, 0.5, -np.inf],
+                         "jacc": [9 / 11, 2 / 3, 0], "adb_mm": [1.0, 2.0, np.nan], "hdb_mm": [4.0, 6.0, np.nan]})  # fmt: skip
+
+
+def test_table_beside_paper_by_hand() -> None:
+    paper = pd.DataFrame({"variant": ["USegNet", "USegNet-DS"], "dsc_percent": [94.83, 94.95], "conf_percent": [89.06, 89.33], "jacc_percent": [90.2, 90.42],
+                          "adb_mm": [0.6186, 0.6225], "hdb_mm": [5.4, 5.409]})  # fmt: skip
+    table = charts.table_beside_paper(scores(), paper).set_index("variant")
+    row = table.loc["USegNet-DS"]
+    assert row["n"] == 3 and row["missed"] == 1
+    assert row["DSC [%], here"].startswith("56.67") and row["DSC [%], paper"] == "94.95"  # the missed case counts as 0
+    assert row["Adb [mm], here"] == "1.500 ± 0.707" and row["Hdb [mm], here"].startswith("5.000")
+    assert row["Conformity [%], here"].startswith("63.89")  # (77.78 + 50) / 2, found cases only
+    assert table.loc["USegNet", "DSC [%], here"] == "" and table.loc["USegNet", "Adb [mm], paper"] == "0.619"
+
+
+def test_charts_of_scores_history_growth_and_times() -> None:
+    boxes = charts.score_boxes(scores())
+    assert boxes.axes[0].get_yticklabels()[0].get_text() == "USegNet-DS\nn = 2, 1 missed"
+    history = pd.DataFrame({"step": range(10), "loss": np.linspace(2, 1, 10), "main_loss": np.linspace(1, 0.5, 10),
+                            "val_dsc": [np.nan] * 9 + [0.9], "learning_rate": 1e-3})  # fmt: skip
+    curves = charts.learning_curves({"level 1": history, "level 2": history})
+    assert [axis.get_ylabel() for axis in curves.axes] == ["loss (cross-entropy, log scale)", "validation DSC [%]", "learning rate"]
+    assert curves.axes[1].lines[0].get_ydata()[-1] == pytest.approx(90)
+    frame = pd.DataFrame({"ga_weeks": [20.0, 26, 31, np.nan], "hc_mm": [172.5, 240.5, 286.6, 200], "volume_ml": [120, 240, 400, 1]})
+    growth = charts.growth_curve(frame)
+    assert [axis.get_ylabel() for axis in growth.axes] == ["head circumference [mm]", "volume of the whole head [mL]"]
+    mean = growth.axes[0].lines[0]
+    assert np.interp(26, mean.get_xdata(), mean.get_ydata()) == pytest.approx(240.5, abs=0.2)  # INTERGROWTH-21st at 26 weeks
+    assert growth.axes[0].get_title() == "n = 3 of 4"
+    with pytest.raises(ValueError, match="needs ga_weeks"):
+        charts.growth_curve(frame[["hc_mm"]])
+    bars = charts.timing_bars(pd.DataFrame({"name": ["slow", "fast"], "seconds": [2.0, 1.0]}))
+    assert [label.get_text() for label in bars.axes[0].get_yticklabels()] == ["fast", "slow"]

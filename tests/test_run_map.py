@@ -1,0 +1,201 @@
+"""The run map: what depends on what, what is redone and why, and the whole study small, from an empty folder to its report."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import copy_clone, run_study
+
+from fhlib.__main__ import run_name
+from fhlib.presets import load_preset
+from fhlib.run import RunBusyError, only_start_of
+from fhlib.runmap import explain, folder_state, levels_of, module_state, notebook_state, preset_state, trained_levels
+
+VARIANTS = ("USegNet-DS", "USegNet-DS-HAS", "USegNet-DS-HAS-Ctx")
+STEPS = [
+    *("00_start_here", "01_cohort", "02_prepare"),
+    *("03_train USegNet-DS 1", "03_train USegNet-DS-HAS 1", "03_train USegNet-DS-HAS-Ctx 2"),
+    *(f"04_predict {variant}" for variant in VARIANTS),
+    *("05_accuracy", "06_agreement", "07_reproducibility", "08_attention", "09_claims", "10_segment", "report"),
+]
+
+
+def listed(text: str) -> list[str]:
+    """Titles of the steps in what a start printed."""
+    return re.findall(r"^\[\d+/\d+\] (.*?) \(", text, flags=re.MULTILINE)
+
+
+def finish(clone: Path, *arguments: str) -> str:
+    """Run `python -m fhlib study --preset smoke` to its end and return what it printed."""
+    process = run_study(clone, "--preset", "smoke", *arguments)
+    text = process.communicate(timeout=1500)[0]
+    assert process.returncode == 0, text
+    return text
+
+
+def test_a_cascade_continues_its_base_which_is_trained_once_listed_or_not():
+    assert trained_levels(["USegNet-DS-HAS-Ctx"]) == (("USegNet-DS-HAS", 1), ("USegNet-DS-HAS-Ctx", 2))
+    assert trained_levels(VARIANTS) == (("USegNet-DS", 1), ("USegNet-DS-HAS", 1), ("USegNet-DS-HAS-Ctx", 2))
+    assert levels_of("USegNet") == (("USegNet", 1),)
+
+
+def test_parameters_are_recorded_one_by_one():
+    smoke = load_preset("smoke")
+    assert "training.width=4" in preset_state(smoke, "training")
+    assert preset_state(smoke, "val_fraction") == ("val_fraction=0.2",)
+    assert "simulated_cohort.sites=paper-like" in preset_state(smoke, "simulated_cohort")
+
+
+def test_a_notebook_depends_on_what_its_imports_reach_but_not_on_other_variants():
+    modules = {text.split("@")[0] for text in notebook_state("03_train")}
+    assert {"notebook 03_train", "fhlib.training", "fhlib.losses", "fhlib.files"} <= modules
+    assert "fhlib.variants" not in modules and "fhlib.figures" not in {
+        text.split("@")[0] for text in module_state("fhlib.metrics")
+    }
+
+
+def test_reasons_name_what_changed():
+    snakemake_says = (
+        "Params have changed since last execution: Union of exclusive params before and now across all output: "
+        "before: 'fhlib.losses@0123456789abcdef','training.steps=400' now: 'fhlib.losses@fedcba9876543210','training.steps=500' "
+    )
+    assert explain(snakemake_says) == "changed: fhlib.losses; training.steps: 400 -> 500"
+    assert explain("Missing output files: a.csv, b.csv, c.csv") == "not there yet: a.csv, b.csv and 1 more"
+    assert explain("Input files updated by another job: tables/cohort.csv") == "follows from tables/cohort.csv"
+
+
+def test_a_cohort_is_known_by_its_contents_not_by_its_place_or_dates(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        (tmp_path / name / "cohort.csv").write_text("case\n")
+        (tmp_path / name / "images" / "a.nrrd").write_bytes(b"voxels")
+    first = folder_state(tmp_path / "one", tmp_path / "one.json")
+    assert first == folder_state(tmp_path / "two", tmp_path / "two.json")
+    (tmp_path / "two" / "images" / "a.nrrd").write_bytes(b"VOXELS")
+    assert first != folder_state(tmp_path / "two", tmp_path / "two.json")
+    assert first == folder_state(tmp_path / "one", tmp_path / "one.json")
+
+
+def test_one_start_of_a_run_at_a_time(tmp_path):
+    folder = tmp_path / "quick"
+    busy = pytest.raises(RunBusyError, match=r"run 'quick' is being computed by process \d+")
+    with only_start_of(folder), busy, only_start_of(folder):
+        pass
+    with only_start_of(folder):
+        pass
+
+
+def test_runs_are_named_for_preset_and_cohort():
+    assert run_name("quick", None) == "quick"
+    assert run_name("desk", Path("/clinic/my scans (2)")) == "desk-my-scans-2"
+
+
+def test_a_mistyped_preset_stops_at_once(tmp_path):
+    process = run_study(copy_clone(tmp_path), "--preset", "quik")
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == 2 and "did you mean 'quick'?" in text
+    assert not (tmp_path / "data" / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, str, str]:
+    """A clone whose smoke study was killed in its first training and then brought to its end; what both starts printed."""
+    clone = copy_clone(tmp_path_factory.mktemp("clone"))
+    process = run_study(clone, "--preset", "smoke")
+    killed = ""
+    while "03_train" not in killed.rpartition("\n")[0]:
+        line = process.stdout.readline() if process.stdout else ""
+        assert line, killed
+        killed += line
+    time.sleep(8)
+    process.send_signal(signal.SIGKILL)
+    killed += process.communicate(timeout=60)[0]
+    return clone, killed, finish(clone)
+
+
+def test_the_whole_study_runs_to_its_report_through_a_kill(finished):
+    clone, killed, resumed = finished
+    run = clone / "data" / "runs" / "smoke"
+    before, after = listed(killed), listed(resumed)
+    assert sorted({*before, *after}) == sorted(STEPS)
+    assert "02_prepare" in before and not {"01_cohort", "02_prepare"} & set(after)
+    assert (run / "report" / "index.html").stat().st_size > 10_000
+    assert "report: data/runs/smoke/report/index.html" in resumed
+    executed = {path.stem for path in (run / "notebooks").glob("*.ipynb")}
+    assert len(executed) == len(STEPS) - 1 and not [name for name in executed if name.endswith(".failed")]
+    for name in ("cohort", "scores", "summary", "agreement", "repeatability", "claims", "segment"):
+        assert (run / "tables" / f"{name}.csv").stat().st_size > 0
+
+
+def test_nothing_in_the_results_says_where_they_were_made(finished):
+    run = finished[0] / "data" / "runs" / "smoke"
+    texts = [
+        path
+        for kind in ("csv", "json", "ipynb", "html")
+        for path in run.rglob(f"*.{kind}")
+        if ".snakemake" not in path.parts
+    ]
+    assert len(texts) > len(STEPS)
+    named = [
+        str(path.relative_to(run))
+        for path in texts
+        if re.search(f"{finished[0]}|{Path.home()}/", path.read_text(encoding="utf-8"))
+    ]
+    assert named == []
+
+
+def test_a_second_start_does_nothing_in_seconds(finished):
+    start = time.monotonic()
+    text = finish(finished[0])
+    assert "nothing to do" in text and listed(text) == []
+    assert time.monotonic() - start < 30
+
+
+def test_new_dates_and_new_prose_redo_nothing(finished):
+    clone = finished[0]
+    module = clone / "fhlib" / "training.py"
+    original = module.read_text(encoding="utf-8")
+    module.write_text(original.replace('"""', '"""In other words: ', 1), encoding="utf-8")
+    for path in (*clone.glob("notebooks/*"), *clone.glob("fhlib/*.py"), *clone.glob("data/presets/*")):
+        path.touch()
+    assert listed(finish(clone, "--dry-run")) == []
+    module.write_text(original + "\nLATER = 1\n", encoding="utf-8")
+    text = finish(clone, "--dry-run")
+    module.write_text(original, encoding="utf-8")
+    assert "03_train USegNet-DS 1 (changed: fhlib.training)" in text and "02_prepare" not in listed(text)
+
+
+def test_a_changed_training_parameter_redoes_training_and_what_follows_only(finished):
+    clone = finished[0]
+    path = clone / "data" / "presets" / "smoke.yaml"
+    original = path.read_text()
+    content = yaml.safe_load(original)
+    content["training"]["learning_rate"] = 0.004
+    path.write_text(yaml.safe_dump(content))
+    text = finish(clone, "--dry-run")
+    path.write_text(original)
+    assert "03_train USegNet-DS 1 (training.learning_rate: 0.003 -> 0.004)" in text
+    assert set(STEPS) - set(listed(text)) <= {"00_start_here", "01_cohort", "02_prepare"}
+    assert not {"01_cohort", "02_prepare"} & set(listed(text))
+
+
+def test_a_lost_table_is_made_again(finished):
+    clone = finished[0]
+    table = clone / "data" / "runs" / "smoke" / "tables" / "agreement.csv"
+    kept = table.read_bytes()
+    table.unlink()
+    assert listed(finish(clone, "--dry-run"))[0] == "06_agreement"
+    table.write_bytes(kept)
+
+
+def test_a_second_start_beside_a_running_one_says_so(finished):
+    clone = finished[0]
+    with only_start_of(clone / "data" / "runs" / "smoke"):
+        process = run_study(clone, "--preset", "smoke")
+        text = process.communicate(timeout=60)[0]
+    assert process.returncode == 2 and "is being computed by process" in text
