@@ -1,7 +1,8 @@
 """Head biometry from a mask: volume, BPD, OFD, HC by the ellipse that a sonographer would place.
 
-The mask decides what the numbers mean. Growth charts outline the outer **skull**: only `outline="skull"` gives z-scores and centiles. From a mask of
-the whole head to its **skin** (the paper's label) the same measures are larger, are named `skin_...` and get no centile.
+The mask decides what the numbers mean. Growth charts outline the outer **skull**: only `outline="skull"` gives
+z-scores and centiles. From a mask of the whole head to its **skin** (the paper's label) the same measures are larger,
+are named `skin_...` and get no centile.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class Biometry:
         """Numbers by name; those of a skin mask are called `skin_bpd_mm`, `skin_ofd_mm`, `skin_hc_mm`."""
         numbers = asdict(self)
         prefix = "skin_" if self.outline == "skin" else ""
-        return {prefix + name if name in ("bpd_mm", "ofd_mm", "hc_mm") else name: value for name, value in numbers.items()}
+        return {
+            prefix + name if name in ("bpd_mm", "ofd_mm", "hc_mm") else name: value for name, value in numbers.items()
+        }
 
     def growth(self, ga_weeks: float) -> dict[str, float]:
         """z-score and centile of BPD, OFD and HC by INTERGROWTH-21st: bpd_z, bpd_centile, ...
@@ -68,12 +71,14 @@ class Biometry:
 
 
 def biometry(mask: Volume, outline: Outline) -> Biometry:
-    """Measure a filled mask, (d, h, w) or (h, w), voxels above 0 counting as head. `outline` says what it outlines: "skull" or "skin".
+    """Measure a filled mask, (d, h, w) or (h, w), voxels above 0 counting as head. `outline` says what it outlines:
+    "skull" or "skin".
 
-    2D: the ellipse with the same first and second moments as the mask. 3D: the same in the section with the largest area among those perpendicular to
-    the head's vertical axis, which is the principal axis of least extent (the skull is cut flat by its base); the section is taken with linear
-    interpolation, so oblique and anisotropic masks keep sub-voxel accuracy. Moments use every voxel and are steadier than a fit to contour points.
-    An empty mask, or one thinner than an ellipse, gives NaN and a note. Raises ValueError for an unknown outline.
+    2D: the ellipse with the same first and second moments as the mask. 3D: the same in the section with the largest
+    area among those perpendicular to the head's vertical axis, which is the principal axis of least extent (the skull
+    is cut flat by its base); the section is taken with linear interpolation, so oblique and anisotropic masks keep
+    sub-voxel accuracy. Moments use every voxel and are steadier than a fit to contour points. An empty mask, or one
+    thinner than an ellipse, gives NaN and a note. Raises ValueError for an unknown outline.
     """
     if outline not in ("skull", "skin"):
         raise ValueError(f"outline is {outline!r}: expected 'skull' or 'skin', since charts hold for the skull only")
@@ -88,7 +93,9 @@ def biometry(mask: Volume, outline: Outline) -> Biometry:
     if spread.min() < (spacing.min() / 2) ** 2:
         empty = (math.nan,) * array.ndim
         area = count * float(spacing.prod()) if array.ndim == 2 else math.nan
-        return Biometry(outline, volume, area, *(math.nan,) * 4, empty, empty, empty, "the mask is too small for an ellipse")
+        return Biometry(
+            outline, volume, area, *(math.nan,) * 4, empty, empty, empty, "the mask is too small for an ellipse"
+        )
     if array.ndim == 2:
         section = _Section(array.astype(float), spacing, np.zeros(2), np.eye(2))
     else:
@@ -104,7 +111,10 @@ def ellipse_perimeter(a: float, b: float) -> float:
 
 @dataclass(frozen=True)
 class _Section:
-    """A plane through the head: weight (n, m) in 0 to 1, its spacing, the position of sample (0, 0) and the plane's unit vectors."""
+    """A plane through the head.
+
+    Weight (n, m) in 0 to 1, its spacing, the position of sample (0, 0) and the plane's unit vectors.
+    """
 
     weight: Floats
     step: Floats  # (2,)
@@ -120,7 +130,9 @@ class _Section:
         r, c = rows - centre[0], columns - centre[1]
         cross = r @ self.weight @ c / total
         variance, axes = np.linalg.eigh([[first @ r**2 / total, cross], [cross, second @ c**2 / total]])
-        short, long = 2 * np.sqrt(variance)  # an ellipse's variance along an axis is a quarter of that semi-axis squared
+        short, long = 2 * np.sqrt(
+            variance
+        )  # an ellipse's variance along an axis is a quarter of that semi-axis squared
         bpd, ofd = (self._extent(r, c, axes[:, axis]) for axis in (0, 1))
         return (
             float(total * self.step.prod()),
@@ -134,7 +146,8 @@ class _Section:
         )
 
     def _extent(self, r: Floats, c: Floats, axis: Floats) -> float:
-        """Length along `axis`. The squared chord across it falls as a parabola at each end (exactly so on an ellipse): its root is the end.
+        """Length along `axis`. The squared chord across it falls as a parabola at each end (exactly so on an
+        ellipse): its root is the end.
 
         This keeps a fraction of a voxel where the outermost voxel would not, and a stray voxel does not move it.
         """
@@ -142,11 +155,17 @@ class _Section:
         reach = float(np.hypot(np.abs(r).max(), np.abs(c).max()))
         line = np.arange(-reach, reach + step, step)
         at = [line[:, None] * axis[0] - line * axis[1], line[:, None] * axis[1] + line * axis[0]]
-        index = [(values - values_0) / width for values, values_0, width in zip(at, (r[0], c[0]), self.step, strict=True)]
+        index = [
+            (values - values_0) / width for values, values_0, width in zip(at, (r[0], c[0]), self.step, strict=True)
+        ]
         chord = ndimage.map_coordinates(self.weight, index, order=1).sum(axis=1)
         square = (chord / chord.max()) ** 2
         used = (square > 0.02) & (square < 0.7)
-        return sum(self._end(side * line[tail], square[tail], step) for side in (-1, 1) if (tail := used & (side * line > 0)).any())
+        return sum(
+            self._end(side * line[tail], square[tail], step)
+            for side in (-1, 1)
+            if (tail := used & (side * line > 0)).any()
+        )
 
     @staticmethod
     def _end(outward: Floats, square: Floats, step: float) -> float:

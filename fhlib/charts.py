@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -41,7 +42,9 @@ def growth_curve(frame: pd.DataFrame, columns: Sequence[str] | None = None, hue:
     """
     columns = [name for name in (columns or GROWTH) if name in frame.columns]
     if not columns or "ga_weeks" not in frame.columns:
-        raise ValueError(f"growth_curve needs ga_weeks and one of {', '.join(GROWTH)}; the frame has {', '.join(map(str, frame.columns))}")
+        raise ValueError(
+            f"growth_curve needs ga_weeks and one of {', '.join(GROWTH)}; the frame has {', '.join(map(str, frame.columns))}"
+        )
     figure, axes = new_figure(1, len(columns), (min(10.0, 3.6 * len(columns) + 0.4), 3.4))
     for axis, name in zip(axes[0], columns, strict=True):
         measure, label = GROWTH[name]
@@ -50,7 +53,15 @@ def growth_curve(frame: pd.DataFrame, columns: Sequence[str] | None = None, hue:
             _chart_band(axis, measure, known["ga_weeks"])
         groups = known.groupby(hue, sort=True) if hue else [("measured", known)]
         for number, (group, rows) in enumerate(groups):
-            axis.scatter(rows["ga_weeks"], rows[name], s=16, color=PALETTE[number % len(PALETTE)], alpha=0.8, linewidths=0, label=str(group))
+            axis.scatter(
+                rows["ga_weeks"],
+                rows[name],
+                s=16,
+                color=PALETTE[number % len(PALETTE)],
+                alpha=0.8,
+                linewidths=0,
+                label=str(group),
+            )
         axis.set(xlabel="gestational age [weeks]", ylabel=label, title=f"n = {len(known)} of {len(frame)}")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if measure or hue:
@@ -65,18 +76,30 @@ def _chart_band(axis: Axes, measure: str, ga_weeks: pd.Series) -> None:
     if weeks[0] >= weeks[-1]:
         return
     mean, sd = growth.reference(measure, weeks)
-    axis.fill_between(weeks, mean - THIRD_CENTILE_Z * sd, mean + THIRD_CENTILE_Z * sd, color="#D9D9D9", label="chart, 3rd to 97th centile", linewidth=0)
+    axis.fill_between(
+        weeks,
+        mean - THIRD_CENTILE_Z * sd,
+        mean + THIRD_CENTILE_Z * sd,
+        color="#D9D9D9",
+        label="chart, 3rd to 97th centile",
+        linewidth=0,
+    )
     axis.plot(weeks, mean, color="#555555", linewidth=1, label="chart, mean")
 
 
 def learning_curves(histories: pd.DataFrame | Mapping[str, pd.DataFrame], title: str | None = None) -> Figure:
     """Loss (all steps faint, running mean over 25 bold), validation DSC and learning rate against the step, a colour for each history.
 
-    Columns used: step, loss, and where present main_loss, val_dsc (fraction), learning_rate. Steps without validation have a missing val_dsc.
+    Columns used: step, loss, and where present main_loss, val_dsc (fraction), learning_rate.
+    Steps without validation have a missing val_dsc.
     """
     named = histories if isinstance(histories, Mapping) else {"loss": histories}
     with_dsc = [name for name, frame in named.items() if "val_dsc" in frame and frame["val_dsc"].notna().any()]
-    panels = ["loss"] + ["val_dsc"] * bool(with_dsc) + ["learning_rate"] * any("learning_rate" in frame for frame in named.values())
+    panels = (
+        ["loss"]
+        + ["val_dsc"] * bool(with_dsc)
+        + ["learning_rate"] * any("learning_rate" in frame for frame in named.values())
+    )
     figure, axes = new_figure(1, len(panels), (3.5 * len(panels), 3.2))
     for (name, frame), colour in zip(named.items(), PALETTE * 3, strict=False):
         for panel, axis in zip(panels, axes[0], strict=True):
@@ -85,7 +108,9 @@ def learning_curves(histories: pd.DataFrame | Mapping[str, pd.DataFrame], title:
             rows = frame[frame[panel].notna()]
             if panel == "loss":
                 axis.plot(rows["step"], rows["loss"], color=colour, alpha=0.25, linewidth=0.6)
-                axis.plot(rows["step"], rows["loss"].rolling(25, min_periods=1, center=True).mean(), color=colour, label=name)
+                axis.plot(
+                    rows["step"], rows["loss"].rolling(25, min_periods=1, center=True).mean(), color=colour, label=name
+                )
                 if len(named) == 1 and "main_loss" in rows:
                     main = rows["main_loss"].rolling(25, min_periods=1, center=True).mean()
                     axis.plot(rows["step"], main, color=PALETTE[1], linestyle="--", label="main branch alone")
@@ -93,7 +118,11 @@ def learning_curves(histories: pd.DataFrame | Mapping[str, pd.DataFrame], title:
                 axis.plot(rows["step"], 100 * rows["val_dsc"], color=colour, marker="o", markersize=3.5, label=name)
             else:
                 axis.plot(rows["step"], rows["learning_rate"], color=colour, label=name)
-    labels = {"loss": "loss (cross-entropy, log scale)", "val_dsc": "validation DSC [%]", "learning_rate": "learning rate"}
+    labels = {
+        "loss": "loss (cross-entropy, log scale)",
+        "val_dsc": "validation DSC [%]",
+        "learning_rate": "learning rate",
+    }
     for panel, axis in zip(panels, axes[0], strict=True):
         axis.set(xlabel="step", ylabel=labels[panel])
     if all((frame["loss"].dropna() > 0).all() for frame in named.values()):
@@ -109,7 +138,20 @@ def learning_curves(histories: pd.DataFrame | Mapping[str, pd.DataFrame], title:
     return figure
 
 
-def score_boxes(scores: pd.DataFrame, measures: Sequence[str] = ("dsc", "adb_mm", "hdb_mm"), order: Sequence[str] | None = None) -> Figure:
+class LiveCurves:
+    """Redraws the learning curves in place while a training runs; call it with the history so far."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.handle = display(Figure(figsize=(0.1, 0.1)), display_id=True)
+
+    def __call__(self, history: pd.DataFrame) -> None:
+        self.handle.update(learning_curves({self.name: history}))
+
+
+def score_boxes(
+    scores: pd.DataFrame, measures: Sequence[str] = ("dsc", "adb_mm", "hdb_mm"), order: Sequence[str] | None = None
+) -> Figure:
     """Box (median, quartiles, whiskers to 1.5 IQR), mean (diamond) and every found case of each variant, a panel for each measure.
 
     Missed cases are counted beside the variant's name and not drawn; tables count them as DSC 0.
@@ -126,10 +168,25 @@ def score_boxes(scores: pd.DataFrame, measures: Sequence[str] = ("dsc", "adb_mm"
                 continue
             axis.boxplot(points, positions=[place], orientation="horizontal", widths=0.6, showfliers=False, patch_artist=True,
                          boxprops={"facecolor": colour, "alpha": 0.35}, medianprops={"color": "black"})  # fmt: skip
-            axis.scatter(points, place + random.uniform(-0.2, 0.2, len(points)), s=7, color=colour, linewidths=0, zorder=3)
-            axis.scatter([points.mean()], [place], marker="D", s=22, facecolor="white", edgecolor="black", linewidths=0.8, zorder=4)
+            axis.scatter(
+                points, place + random.uniform(-0.2, 0.2, len(points)), s=7, color=colour, linewidths=0, zorder=3
+            )
+            axis.scatter(
+                [points.mean()],
+                [place],
+                marker="D",
+                s=22,
+                facecolor="white",
+                edgecolor="black",
+                linewidths=0.8,
+                zorder=4,
+            )
         axis.set(xlabel=MEASURES.get(measure, measure))
-    axes[0, 0].set(yticks=range(len(variants)), yticklabels=[_counted(scores, name) for name in variants], ylim=(len(variants) - 0.5, -0.5))
+    axes[0, 0].set(
+        yticks=range(len(variants)),
+        yticklabels=[_counted(scores, name) for name in variants],
+        ylim=(len(variants) - 0.5, -0.5),
+    )
     return figure
 
 
@@ -139,7 +196,9 @@ def _counted(scores: pd.DataFrame, variant: str) -> str:
     return f"{variant}\nn = {len(rows) - missed}" + (f", {missed} missed" if missed else "")
 
 
-def table_beside_paper(scores: pd.DataFrame, paper: pd.DataFrame, measures: Sequence[str] = ("dsc", "conf", "jacc", "adb_mm", "hdb_mm")) -> pd.DataFrame:
+def table_beside_paper(
+    scores: pd.DataFrame, paper: pd.DataFrame, measures: Sequence[str] = ("dsc", "conf", "jacc", "adb_mm", "hdb_mm")
+) -> pd.DataFrame:
     """A row for each variant of the paper's table or of `scores`: obtained mean and SD beside the printed mean; fractions in percent.
 
     `scores` has a row a case; Conformity and distances are averaged over found cases (finite values), n and missed stand beside them.
@@ -150,15 +209,21 @@ def table_beside_paper(scores: pd.DataFrame, paper: pd.DataFrame, measures: Sequ
     rows = []
     for variant in [*printed.index, *(name for name in obtained if name not in printed.index)]:
         cases = scores[scores["variant"] == variant]
-        row: dict[str, Any] = {"variant": variant, "n": len(cases) or "", "missed": int((cases["status"] == "missed").sum()) if len(cases) else ""}
+        row: dict[str, Any] = {
+            "variant": variant,
+            "n": len(cases) or "",
+            "missed": int((cases["status"] == "missed").sum()) if len(cases) else "",
+        }
         for measure in measures:
             label = MEASURES[measure]
             values = (100 if "[%]" in label else 1) * _finite(cases[measure]) if len(cases) else np.array([])
             digits = 2 if "[%]" in label else 3
             row[f"{label}, here"] = _mean_sd(values, digits)
-            column = next((name for name in printed.columns if str(name).lower().split("_")[0] == measure.split("_")[0]), None)
+            column = next(
+                (name for name in printed.columns if str(name).lower().split("_")[0] == measure.split("_")[0]), None
+            )
             known = column is not None and variant in printed.index and pd.notna(printed.loc[variant, column])
-            row[f"{label}, paper"] = f"{float(printed.loc[variant, column]):.{digits}f}" if known else ""
+            row[f"{label}, paper"] = f"{float(str(printed.loc[variant, column])):.{digits}f}" if known else ""
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -171,10 +236,10 @@ def _mean_sd(values: np.ndarray, digits: int) -> str:
 
 
 def correlation_and_agreement(measured: Any, reference: Any, unit: str = "mL", quantity: str = "head volume") -> Figure:
-    """Fig. 8: measured against reference with identity and least-squares line; Bland-Altman plot with bias, 95 % limits and their confidence intervals.
+    """Fig. 8: measured against reference with identity and least-squares line, and Bland-Altman plot with confidence intervals.
 
-    Difference is measured minus reference; limits are bias +/- 1.96 SD (ddof 1). Confidence intervals are the exact t interval for the bias and
-    Bland and Altman's approximation, t sqrt(3/n) SD, for the limits. Pairs with a missing value are left out and counted.
+    Difference is measured minus reference; limits are bias +/- 1.96 SD (ddof 1). Confidence intervals are the exact t interval
+    for the bias and Bland and Altman's approximation, t sqrt(3/n) SD, for the limits. Pairs with a missing value are left out and counted.
     """
     pairs = np.column_stack([np.asarray(measured, float), np.asarray(reference, float)])
     found = pairs[np.isfinite(pairs).all(axis=1)]
@@ -194,8 +259,16 @@ def correlation_and_agreement(measured: Any, reference: Any, unit: str = "mL", q
         label = f"y = {fit.slope:.3f} x {'+' if fit.intercept >= 0 else '−'} {abs(fit.intercept):.1f}"
         correlation.plot(line, fit.intercept + fit.slope * line, color=PALETTE[1], linewidth=1.4, label=label)
     correlation.scatter(x, y, s=18, color=PALETTE[0], linewidths=0, alpha=0.85, zorder=3)
-    correlation.set(xlabel=f"{quantity}, reference [{unit}]", ylabel=f"{quantity}, measured [{unit}]", xlim=line, ylim=line, aspect="equal")
-    correlation.set_title(f"n = {len(found)}{left_out}" + (f",  r = {fit.rvalue:.3f}" if fit is not None else ""), fontsize=9)
+    correlation.set(
+        xlabel=f"{quantity}, reference [{unit}]",
+        ylabel=f"{quantity}, measured [{unit}]",
+        xlim=line,
+        ylim=line,
+        aspect="equal",
+    )
+    correlation.set_title(
+        f"n = {len(found)}{left_out}" + (f",  r = {fit.rvalue:.3f}" if fit is not None else ""), fontsize=9
+    )
     correlation.legend(fontsize=8, loc="upper left")
 
     difference, middle, n = y - x, found.mean(axis=1), len(found)
@@ -206,11 +279,20 @@ def correlation_and_agreement(measured: Any, reference: Any, unit: str = "mL", q
     for level, half, name, colour in levels:
         agreement.axhspan(level - half, level + half, color=colour, alpha=0.13, linewidth=0)
         agreement.axhline(level, color=colour, linewidth=1.3)
-        agreement.annotate(f"{name}\n{_signed(level)}", (1.01, level), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=colour)
+        agreement.annotate(
+            f"{name}\n{_signed(level)}",
+            (1.01, level),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
+            color=colour,
+        )
     agreement.scatter(middle, difference, s=18, color=PALETTE[0], linewidths=0, alpha=0.85, zorder=3)
     agreement.set(xlabel=f"mean of measured and reference [{unit}]", ylabel=f"measured − reference [{unit}]")
     inside = int((np.abs(difference - bias) <= 1.96 * sd).sum())
-    agreement.set_title(f"{_signed(bias)} ± {1.96 * sd:.1f} {unit} (1.96 SD), {inside} of {n} inside; bands: 95 % CI", fontsize=9)
+    agreement.set_title(
+        f"{_signed(bias)} ± {1.96 * sd:.1f} {unit} (1.96 SD), {inside} of {n} inside; bands: 95 % CI", fontsize=9
+    )
     return figure
 
 
@@ -237,7 +319,16 @@ def reproducibility_boxes(points: pd.DataFrame, value: str = "volume_ml", unit: 
     directions = found.groupby("scan_direction", sort=True) if "scan_direction" in found else [("scan", found)]
     for number, (direction, rows) in enumerate(directions):
         marker, colour = "osD^v"[number % 5], PALETTE[number % len(PALETTE)]
-        axis.scatter(rows["subject"].map(place), rows[value], s=16, marker=marker, color=colour, linewidths=0, zorder=3, label=str(direction))
+        axis.scatter(
+            rows["subject"].map(place),
+            rows[value],
+            s=16,
+            marker=marker,
+            color=colour,
+            linewidths=0,
+            zorder=3,
+            label=str(direction),
+        )
     names = list(means.index) if len(means) <= 26 else [""] * len(means)
     axis.set(xlabel="subject, ordered by mean", ylabel=f"head volume [{unit}]", xlim=(-0.7, len(groups) - 0.3))
     axis.set_xticks(range(len(groups)), names, rotation=90, fontsize=7)
@@ -250,16 +341,35 @@ def reproducibility_boxes(points: pd.DataFrame, value: str = "volume_ml", unit: 
     return figure
 
 
-def timing_bars(frame: pd.DataFrame, label: str = "name", value: str = "seconds", error: str | None = None, axis_label: str = "time [s]") -> Figure:
+def timing_bars(
+    frame: pd.DataFrame,
+    label: str = "name",
+    value: str = "seconds",
+    error: str | None = None,
+    axis_label: str = "time [s]",
+) -> Figure:
     """Horizontal bars of a time (or memory) for each row, each with its number, fastest first; `error` names a column of spreads."""
     rows = frame[frame[value].notna()].sort_values(value).reset_index(drop=True)
     figure, axes = new_figure(1, 1, (7.0, 0.34 * len(rows) + 0.9))
     axis = axes[0, 0]
-    axis.barh(rows.index, rows[value], xerr=rows[error] if error else None, color=PALETTE[0], height=0.65, error_kw={"linewidth": 1})
+    axis.barh(
+        rows.index,
+        rows[value],
+        xerr=rows[error] if error else None,
+        color=PALETTE[0],
+        height=0.65,
+        error_kw={"linewidth": 1},
+    )
     right = rows[value] + (rows[error].fillna(0) if error else 0)
-    for place, number in rows[value].items():
-        axis.text(right[place] + 0.01 * right.max(), place, f"{number:.3g}", va="center", fontsize=8)
-    axis.set(yticks=rows.index, yticklabels=rows[label], xlabel=axis_label, xlim=(0, 1.12 * right.max()), ylim=(len(rows) - 0.4, -0.6))
+    for place, number in enumerate(rows[value]):
+        axis.text(right.iloc[place] + 0.01 * right.max(), place, f"{number:.3g}", va="center", fontsize=8)
+    axis.set(
+        yticks=rows.index,
+        yticklabels=rows[label],
+        xlabel=axis_label,
+        xlim=(0, 1.12 * right.max()),
+        ylim=(len(rows) - 0.4, -0.6),
+    )
     axis.grid(axis="y", visible=False)
     return figure
 

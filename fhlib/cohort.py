@@ -188,9 +188,10 @@ def assign_splits(
 
     Rows without a split follow their subject's other rows. Subjects without any go to train; where the table names no
     test case, `test_fraction` of all subjects outside repro go to test first. Where it names no val case, `val_fraction`
-    of the training subjects go to val (the paper trains on all 50 and selects nothing: give 0 to follow it). Subjects
-    with a case that has no label are for prediction only and go to test, on top of the fraction. Fractions are rounded,
-    but draw at least one subject and leave at least one. The draw depends on the seed and the set of subjects alone.
+    of the training subjects, those given as train included, go to val (the paper trains on all 50 and selects nothing:
+    give 0 to follow it). Subjects with a case that has no label are for prediction only and go to test, on top of the
+    fraction. Fractions are rounded, but draw at least one subject and leave at least one. The draw depends on the seed
+    and the set of subjects alone.
 
     Raises ValueError for fractions outside [0, 1), CohortError if a subject is in train or val and another split.
     """
@@ -216,7 +217,8 @@ def assign_splits(
         split |= dict.fromkeys(
             _draw(training, _count(val_fraction, len(training), len(training) - 1), [seed, 1]), "val"
         )
-    return table.assign(split=table["split"].where(table["split"] != "", table["subject"].map(split)))
+    stays = table["split"].isin(["val", "test", "repro"])
+    return table.assign(split=table["split"].where(stays, table["subject"].map(split)))
 
 
 def _count(fraction: float, total: int, at_most: int) -> int:

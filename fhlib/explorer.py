@@ -21,7 +21,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from fhlib.figures import AXES, CONTOURS, PROBABILITY_MAP, centre_of, contour_legend, cut_array, grey_window, new_figure, plane_grid
+from fhlib.figures import (
+    AXES,
+    CONTOURS,
+    PROBABILITY_MAP,
+    centre_of,
+    contour_legend,
+    cut_array,
+    grey_window,
+    new_figure,
+    plane_grid,
+)
 
 ATTENTION_MAP = "viridis"
 SUMMARIES = ("maximum", "entropy", "mean")
@@ -76,7 +86,9 @@ def on_image_grid(values: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
 def _factors(shape: Sequence[int], image_shape: Sequence[int]) -> tuple[int, ...]:
     padded = [-(-size // 8) * 8 for size in image_shape]
     if len(shape) != len(image_shape) or any(whole % part for whole, part in zip(padded, shape, strict=True)):
-        raise ValueError(f"a map of shape {tuple(shape)} is no whole fraction of {tuple(padded)}, the padded size of image {tuple(image_shape)}")
+        raise ValueError(
+            f"a map of shape {tuple(shape)} is no whole fraction of {tuple(padded)}, the padded size of image {tuple(image_shape)}"
+        )
     return tuple(whole // part for whole, part in zip(padded, shape, strict=True))
 
 
@@ -94,7 +106,11 @@ def attention_maps(
     """
     image = features.image
     mask = None if reference is None else np.asarray(getattr(reference, "array", reference)) > 0
-    point = tuple(crosshair) if crosshair is not None else centre_of(mask if mask is not None else features.probability.array > 0.5)
+    point = (
+        tuple(crosshair)
+        if crosshair is not None
+        else centre_of(mask if mask is not None else features.probability.array > 0.5)
+    )
     columns: list[tuple[str, Any, Any, Any, Any]] = [("image", image, mask, point, None)]
     for name in modules or sorted(features.attention):
         values = summarise(features.attention[name], summary)
@@ -128,10 +144,17 @@ class AttentionExplorer:
         self.image = features.image
         self.grey = np.asarray(self.image.array)
         masks = {"reference": reference} if reference is not None else {}
-        self.contours = {name: np.asarray(getattr(mask, "array", mask)) > 0 for name, mask in {**masks, **(contours or {})}.items()}
-        for name, mask in [*self.contours.items(), *((name, model.probability.array) for name, model in self.models.items())]:
+        self.contours = {
+            name: np.asarray(getattr(mask, "array", mask)) > 0 for name, mask in {**masks, **(contours or {})}.items()
+        }
+        for name, mask in [
+            *self.contours.items(),
+            *((name, model.probability.array) for name, model in self.models.items()),
+        ]:
             if mask.shape != self.grey.shape:
-                raise ValueError(f"{name!r} has shape {mask.shape}, the image {self.grey.shape}: give it at network resolution")
+                raise ValueError(
+                    f"{name!r} has shape {mask.shape}, the image {self.grey.shape}: give it at network resolution"
+                )
         self.height_px = height_px or (300 if self.grey.ndim == 3 else 420)
         self._summaries: dict[tuple[str, str, str], tuple[NDArray[Any], tuple[float, float]]] = {}
         self._build(features)
@@ -145,13 +168,19 @@ class AttentionExplorer:
         wide = {"description_width": "80px"}
         self.overlay = widgets.ToggleButtons(
             options=["attention", "probability", "none"] if modules else ["probability", "none"],
-            description="overlay",
-            style={"description_width": "80px", "button_width": "90px"},
+            tooltips=["attention of the chosen module", "probability of head", "the image alone"][
+                -3 if modules else -2 :
+            ],
+            style={"button_width": "100px"},
         )
         self.module = widgets.Dropdown(options=modules, description="module", style=wide, disabled=not modules)
-        self.summary = widgets.Dropdown(options=self._summary_options(), description="channels", style=wide, disabled=not modules)
+        self.summary = widgets.Dropdown(
+            options=self._summary_options(), description="channels", style=wide, disabled=not modules
+        )
         self.opacity = widgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="opacity", style=wide)
-        self.outlines = widgets.Checkbox(bool(self.contours), description="contours", disabled=not self.contours, indent=False)
+        self.outlines = widgets.Checkbox(
+            bool(self.contours), description="contours", disabled=not self.contours, indent=False
+        )
         step = max((high - low) / 100, 1e-6)
         self.window = widgets.FloatRangeSlider(
             value=(low, high), min=min(low, float(self.grey.min())), max=max(high, float(self.grey.max())), step=step,
@@ -164,15 +193,29 @@ class AttentionExplorer:
         self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", object_fit="contain"))
         self.caption = widgets.HTML()
         rows = [[self.module, self.summary, self.outlines], [self.opacity, self.window], self.sliders]
-        self.widget = widgets.VBox([self.overlay, *(widgets.HBox(row) for row in rows if row), self.picture, self.caption])
+        self.widget = widgets.VBox(
+            [self.overlay, *(widgets.HBox(row) for row in rows if row), self.picture, self.caption]
+        )
         self.module.observe(self._module_changed, names="value")
-        for control in (self.overlay, self.module, self.summary, self.opacity, self.outlines, self.window, *self.sliders):
+        for control in (
+            self.overlay,
+            self.module,
+            self.summary,
+            self.opacity,
+            self.outlines,
+            self.window,
+            *self.sliders,
+        ):
             control.observe(lambda _change: self.redraw(), names="value")
 
     def _summary_options(self) -> list[tuple[str, str]]:
         count = max((len(model.attention[self.module.value]) for model in self._with_module()), default=0)
         boundary = [("channel nearest to the boundary", "boundary")] if self.contours and count else []
-        return [(name, name) for name in SUMMARIES] + boundary + [(f"channel {number}", str(number)) for number in range(count)]
+        return (
+            [(name, name) for name in SUMMARIES]
+            + boundary
+            + [(f"channel {number}", str(number)) for number in range(count)]
+        )
 
     def _with_module(self) -> list[Any]:
         return [model for model in self.models.values() if self.module.value in model.attention]
@@ -201,7 +244,10 @@ class AttentionExplorer:
 
     def png(self) -> bytes:
         """The present view as PNG: a row for each model, a column for each plane, all at one scale."""
-        rows = [np.concatenate(_bottom_aligned([self._panel(name, cut) for cut in self._cuts()]), axis=1) for name in self.models]
+        rows = [
+            np.concatenate(_bottom_aligned([self._panel(name, cut) for cut in self._cuts()]), axis=1)
+            for name in self.models
+        ]
         stream = io.BytesIO()
         Image.fromarray(np.concatenate(rows, axis=0)).save(stream, "png", compress_level=1)
         return stream.getvalue()
@@ -223,7 +269,9 @@ class AttentionExplorer:
                 axis.set_title(f"{name}  {position}" if axis is axes[row, 0] else position, fontsize=8)
                 for number, mask in enumerate(self.contours.values() if self.outlines.value else ()):
                     colour, style = CONTOURS[number % len(CONTOURS)]
-                    cut_mask = _resized(cut_array(mask, cut, self.point).astype(np.float32), panel.shape[:2], smooth=True)
+                    cut_mask = _resized(
+                        cut_array(mask, cut, self.point).astype(np.float32), panel.shape[:2], smooth=True
+                    )
                     if 0 < cut_mask.mean() < 1:
                         axis.contour(cut_mask, levels=[0.5], colors=[colour], linestyles=[style], linewidths=1.2)
         for row, (low, high_value) in enumerate(self._scales().values()):
@@ -241,7 +289,9 @@ class AttentionExplorer:
     def _overlay_name(self) -> str:
         if self.overlay.value == "probability":
             return "probability of head"
-        return f"{self.module.value}, {dict((value, label) for label, value in self.summary.options)[self.summary.value]}"
+        return (
+            f"{self.module.value}, {dict((value, label) for label, value in self.summary.options)[self.summary.value]}"
+        )
 
     def _scales(self) -> dict[str, tuple[float, float]]:
         chosen = {name: self._values(name) for name in self.models}
@@ -271,14 +321,20 @@ class AttentionExplorer:
         kept = [axis for axis in range(self.grey.ndim) if axis != cut]
         spacing = [self.image.spacing_mm[axis] for axis in kept]
         grey = cut_array(self.grey, cut, self.point).astype(np.float32)
-        per_mm = self.height_px / max(size * step for size, step in zip(self.grey.shape, self.image.spacing_mm, strict=True))
+        per_mm = self.height_px / max(
+            size * step for size, step in zip(self.grey.shape, self.image.spacing_mm, strict=True)
+        )
         shape = tuple(max(1, round(size * step * per_mm)) for size, step in zip(grey.shape, spacing, strict=True))
         low, high = self.window.value
-        rgb = np.repeat(_resized(np.clip((grey - low) / max(high - low, 1e-9), 0, 1), shape, smooth=True)[..., None], 3, axis=2)
+        rgb = np.repeat(
+            _resized(np.clip((grey - low) / max(high - low, 1e-9), 0, 1), shape, smooth=True)[..., None], 3, axis=2
+        )
         found = self._values(name)
         if found is not None:
             values, limits = found
-            factors = _factors(values.shape, self.grey.shape) if values.shape != self.grey.shape else (1,) * self.grey.ndim
+            factors = (
+                _factors(values.shape, self.grey.shape) if values.shape != self.grey.shape else (1,) * self.grey.ndim
+            )
             place = [coordinate // factor for coordinate, factor in zip(self.point, factors, strict=True)]
             plane = cut_array(values, cut, place).astype(np.float32)
             for axis, array_axis in enumerate(kept):
@@ -288,7 +344,9 @@ class AttentionExplorer:
             rgb = (1 - self.opacity.value) * rgb + self.opacity.value * colormaps[self._colours()](scaled)[..., :3]
         if cut is not None:
             for axis, array_axis in enumerate(kept):
-                line = min(shape[axis] - 1, int((self.point[array_axis] + 0.5) / self.grey.shape[array_axis] * shape[axis]))
+                line = min(
+                    shape[axis] - 1, int((self.point[array_axis] + 0.5) / self.grey.shape[array_axis] * shape[axis])
+                )
                 rgb[(slice(None),) * axis + (line,)] = 0.55 * rgb[(slice(None),) * axis + (line,)] + 0.45
         for number, mask in enumerate(self.contours.values() if outlines and self.outlines.value else ()):
             inside = _resized(cut_array(mask, cut, self.point).astype(np.float32), shape, smooth=True) > 0.5
@@ -298,7 +356,9 @@ class AttentionExplorer:
 
 def _resized(plane: NDArray[np.float32], shape: Sequence[int], smooth: bool) -> NDArray[np.float32]:
     method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32)).resize((shape[1], shape[0]), method))
+    return np.asarray(
+        Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32)).resize((shape[1], shape[0]), method)
+    )
 
 
 def _bottom_aligned(panels: Sequence[NDArray[np.uint8]], gap: int = 6) -> list[NDArray[np.uint8]]:

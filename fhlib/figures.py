@@ -46,7 +46,9 @@ seaborn.set_theme(
 )  # fmt: skip
 
 
-def new_figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 4.0), **kwargs: Any) -> tuple[Figure, NDArray[Any]]:
+def new_figure(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 4.0), **kwargs: Any
+) -> tuple[Figure, NDArray[Any]]:
     """A figure of `size` inches and its axes as a (rows, columns) array; keyword arguments go to `pyplot.subplots`."""
     figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, **kwargs)
     pyplot.close(figure)
@@ -116,10 +118,13 @@ def gallery(
 ) -> Figure:
     """One slice of each volume at one common scale, with its label above and, where given, its mask's contour.
 
-    `cut` is the array axis that is cut (1: the slice along d and w), through the mask's centre of mass or the middle. Images are shown whole.
+    `cut` is the array axis that is cut (1: the slice along d and w), through the mask's centre of mass or the middle.
+    Images are shown whole.
     """
     if len(volumes) != len(labels):
-        raise ValueError(f"a gallery needs one label for each volume, got {len(labels)} labels for {len(volumes)} volumes")
+        raise ValueError(
+            f"a gallery needs one label for each volume, got {len(labels)} labels for {len(volumes)} volumes"
+        )
     columns = max(1, min(columns, len(volumes)))
     rows = -(-len(volumes) // columns)
     cut = cut if volumes and _array(volumes[0]).ndim == 3 else None
@@ -142,7 +147,7 @@ def gallery(
 
 
 def augmentation_grid(samples: Iterable[tuple[Any, Any]], spacing_mm: Sequence[float], titles: Sequence[str]) -> Figure:
-    """Augmented training samples side by side: columns are (image, label) pairs of arrays, rows their orthogonal planes (an image: one row)."""
+    """Augmented training samples side by side: columns are (image, label) pairs of arrays, rows their planes (an image: one row)."""
     pairs = [(_squeeze(image, len(spacing_mm)), _squeeze(label, len(spacing_mm))) for image, label in samples]
     if len(pairs) != len(titles):
         raise ValueError(f"one title for each sample is needed, got {len(titles)} titles for {len(pairs)} samples")
@@ -151,7 +156,11 @@ def augmentation_grid(samples: Iterable[tuple[Any, Any]], spacing_mm: Sequence[f
 
 
 def contour_comparison(
-    volume: Any, contours: Mapping[str, Any], cut: int = 2, slices: Sequence[int] | None = None, title: str | None = None
+    volume: Any,
+    contours: Mapping[str, Any],
+    cut: int = 2,
+    slices: Sequence[int] | None = None,
+    title: str | None = None,
 ) -> Figure:
     """Fig. 6: parallel slices (by default at 1/4, 1/2 and 3/4 of the first mask's extent along `cut`) with the contours of all masks.
 
@@ -164,7 +173,7 @@ def contour_comparison(
     if slices is None:
         inside = np.flatnonzero(first.any(axis=tuple(axis for axis in range(3) if axis != cut)))
         low, high = (inside[0], inside[-1]) if inside.size else (0, array.shape[cut] - 1)
-        slices = [int(round(low + part * (high - low))) for part in (0.25, 0.5, 0.75)]
+        slices = [round(float(low + part * (high - low))) for part in (0.25, 0.5, 0.75)]
     high_mm, wide_mm = _panel_mm(volume, cut)
     width = min(3.2, 9.6 / len(slices))
     figure, axes = new_figure(1, len(slices), (width * len(slices), width * high_mm / wide_mm + 0.7))
@@ -182,9 +191,13 @@ def contour_comparison(
 
 
 def probability_comparison(
-    volume: Any, reference: Any, probabilities: Mapping[str, Any], crosshair: Sequence[int] | None = None, title: str | None = None
+    volume: Any,
+    reference: Any,
+    probabilities: Mapping[str, Any],
+    crosshair: Sequence[int] | None = None,
+    title: str | None = None,
 ) -> Figure:
-    """Fig. 7: rows are orthogonal planes; columns the image with the reference's contour, then each model's probability map; crosshairs link them."""
+    """Fig. 7: rows are planes, columns the image with the reference's contour and each model's probability map, linked by crosshairs."""
     mask = _array(reference)
     point = tuple(crosshair) if crosshair is not None else centre_of(mask)
     entries: list[tuple[str, Any, Any, Any, Any]] = [("image", volume, mask, point, None)]
@@ -198,7 +211,7 @@ def probability_comparison(
 def centre_of(mask: NDArray[Any]) -> tuple[int, ...]:
     """Voxel nearest to a mask's centre of mass; the array's centre if the mask is empty or not boolean."""
     if mask.dtype == bool and mask.any():
-        return tuple(int(round(value)) for value in ndimage.center_of_mass(mask))
+        return tuple(round(float(value)) for value in ndimage.center_of_mass(mask))
     return tuple(size // 2 for size in mask.shape)
 
 
@@ -214,25 +227,39 @@ def grey_window(array: NDArray[Any]) -> tuple[float, float]:
     return float(low), float(high if high > low else low + 1)
 
 
-def draw_slice(axis: Axes, volume: Any, cut: int | None, point: Sequence[int], window: tuple[float, float] | None = None) -> None:
+def draw_slice(
+    axis: Axes, volume: Any, cut: int | None, point: Sequence[int], window: tuple[float, float] | None = None
+) -> None:
     """Show a slice in grey, in millimetres from the array's corner, without ticks."""
     array = _array(volume)
     low, high = window or grey_window(array)
     high_mm, wide_mm = _panel_mm(volume, cut)
-    axis.imshow(cut_array(array, cut, point), cmap="gray", vmin=low, vmax=high, extent=(0, wide_mm, high_mm, 0), interpolation="bilinear")
+    axis.imshow(
+        cut_array(array, cut, point),
+        cmap="gray",
+        vmin=low,
+        vmax=high,
+        extent=(0, wide_mm, high_mm, 0),
+        interpolation="bilinear",
+    )
     axis.set(xticks=[], yticks=[], aspect="equal")
     axis.grid(False)
     for spine in axis.spines.values():
         spine.set_visible(False)
 
 
-def draw_contour(axis: Axes, volume: Any, mask: NDArray[Any], cut: int | None, number: int, linewidth: float = 1.4) -> None:
+def draw_contour(
+    axis: Axes, volume: Any, mask: NDArray[Any], cut: int | None, number: int, linewidth: float = 1.4
+) -> None:
     """Draw a mask's outline on a slice shown by `draw_slice`; `number` chooses colour and line style (0: the reference)."""
     if not mask.any() or mask.all():
         return
     colour, style = CONTOURS[number % len(CONTOURS)]
     high_mm, wide_mm = _panel_mm(volume, cut)
-    x, y = ((np.arange(size) + 0.5) * extent / size for size, extent in zip(mask.shape[::-1], (wide_mm, high_mm), strict=True))
+    x, y = (
+        (np.arange(size) + 0.5) * extent / size
+        for size, extent in zip(mask.shape[::-1], (wide_mm, high_mm), strict=True)
+    )
     axis.contour(x, y, mask.astype(float), levels=[0.5], colors=[colour], linestyles=[style], linewidths=linewidth)
 
 
@@ -248,8 +275,12 @@ def scale_bar(axis: Axes, volume: Any) -> None:
     """A bar of 10 to 50 mm in the lower left corner."""
     high, wide = axis.get_ylim()[0], axis.get_xlim()[1]
     length = next((value for value in (50, 20, 10) if value < 0.45 * wide), 5)
-    axis.plot([0.05 * wide, 0.05 * wide + length], [0.95 * high] * 2, color="white", linewidth=2.2, solid_capstyle="butt")
-    axis.text(0.05 * wide + length / 2, 0.93 * high, f"{length} mm", color="white", fontsize=7, ha="center", va="bottom")
+    axis.plot(
+        [0.05 * wide, 0.05 * wide + length], [0.95 * high] * 2, color="white", linewidth=2.2, solid_capstyle="butt"
+    )
+    axis.text(
+        0.05 * wide + length / 2, 0.93 * high, f"{length} mm", color="white", fontsize=7, ha="center", va="bottom"
+    )
 
 
 def contour_legend(figure: Figure, names: Sequence[str]) -> None:
@@ -279,7 +310,8 @@ def plane_grid(
 ) -> Figure:
     """Columns are (title, volume, mask or None, point, map or None), rows the orthogonal planes through each column's point.
 
-    Maps are shown through `cmap` and `norm`, with one colour bar named `label`; `names` label the contours, `crosshair` is drawn where given.
+    Maps are shown through `cmap` and `norm`, with one colour bar named `label`; `names` label the contours,
+    `crosshair` is drawn where given.
     """
     cuts = _cuts(_array(entries[0][1]).ndim)
     heights = [max(_panel_mm(volume, cut)[0] for _, volume, *_ in entries) for cut in cuts]
@@ -310,7 +342,14 @@ def plane_grid(
 
 def _overlay(axis: Axes, volume: Any, values: NDArray[Any], cut: int | None) -> Any:
     high_mm, wide_mm = _panel_mm(volume, cut)
-    axis.imshow(values, cmap=PROBABILITY_MAP, vmin=0, vmax=1, alpha=0.45 * np.clip(values, 0, 1), extent=(0, wide_mm, high_mm, 0))
+    axis.imshow(
+        values,
+        cmap=PROBABILITY_MAP,
+        vmin=0,
+        vmax=1,
+        alpha=0.45 * np.clip(values, 0, 1),
+        extent=(0, wide_mm, high_mm, 0),
+    )
     return matplotlib.cm.ScalarMappable(Normalize(0, 1), PROBABILITY_MAP)
 
 
@@ -349,4 +388,6 @@ def _squeeze(array: Any, ndim: int) -> NDArray[Any]:
 
 def _require_shape(mask: NDArray[Any], array: NDArray[Any], name: str) -> None:
     if mask.shape != array.shape:
-        raise ValueError(f"{name} has shape {mask.shape}, the volume {array.shape}: resample one to the other's grid first")
+        raise ValueError(
+            f"{name} has shape {mask.shape}, the volume {array.shape}: resample one to the other's grid first"
+        )

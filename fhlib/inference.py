@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -94,6 +94,19 @@ class Features:
     image: Volume
     probability: Volume
     attention: dict[str, NDArray[np.float32]]
+
+    def strongest_weights(self) -> dict[str, NDArray[np.float32]]:
+        """Largest of the channels' weights at each voxel of the image, for every module."""
+        return {
+            name: on_grid(weights.max(axis=0), self.image.shape) for name, weights in sorted(self.attention.items())
+        }
+
+
+def on_grid(values: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:
+    """A map of a module's own size, (d', h', w'), repeated to the padded image's size and cropped to `shape`."""
+    for axis, size in enumerate(shape):
+        values = np.repeat(values, -(-size // 8) * 8 // values.shape[axis], axis=axis)
+    return values[tuple(slice(size) for size in shape)]
 
 
 class Segmentor:

@@ -17,9 +17,9 @@ def composite_loss(output: SegmentorOutput, label: Tensor) -> tuple[Tensor, dict
     their size (S_m of Eq. 2). Returns the loss and its parts by name. The L2 term of Eq. 2 is the optimiser's weight decay, since
     its lambda is not given.
     """
-    parts = {"main": F.cross_entropy(output.logits.float(), label.long())}
-    for index, logits in enumerate(output.side_logits, start=1):
-        parts[f"side_1_{2**index}"] = F.cross_entropy(logits.float(), downscale_label(label, 2**index))
+    parts = {"main_loss": F.cross_entropy(output.logits.float(), label.long())}
+    for logits, factor in zip(output.side_logits, (2, 4), strict=False):
+        parts[f"side_{factor}_loss"] = F.cross_entropy(logits.float(), downscale_label(label, factor))
     total = sum(parts.values(), start=parts["main"].new_zeros(()))
     return total, {name: float(part.detach()) for name, part in parts.items()}
 

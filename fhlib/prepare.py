@@ -95,7 +95,7 @@ def prepare_cohort(cohort: Cohort, table: pd.DataFrame, preparation: Preparation
     rows = []
     wanted = table[table["split"].isin(TRAINED_ON)]
     for row in progress(wanted.to_dict("records"), "prepare", total=len(wanted)):
-        sources = [cohort.folder / row["image"], cohort.folder / row["label"]]
+        sources = [cohort.folder / row[name] for name in ("image", "label") if row[name]]
         fingerprint = digest(code, preparation.model_dump(), [_content(path) for path in sources])
         shape = _prepare_case(cohort, row["case"], preparation, folder, fingerprint)
         rows.append(

@@ -37,8 +37,8 @@ LIMIT_BYTES = 15_000_000
 WIDTHS_PX = (1600, 1200, 900, 640)
 TITLE = "Whole fetal head segmentation in 3D ultrasound"
 HC18_CREDIT = (
-    "Images with the name HC18 in this report are from T. L. A. van den Heuvel et al., “Automated measurement of fetal head circumference using "
-    "2D ultrasound images” (2018), data set HC18, DOI 10.5281/zenodo.1322001, licence CC BY 4.0; outlines and maps were added. "
+    "Images with the name HC18 in this report are from T. L. A. van den Heuvel et al., “Automated measurement of fetal head circumference "
+    "using 2D ultrasound images” (2018), data set HC18, DOI 10.5281/zenodo.1322001, licence CC BY 4.0; outlines and maps were added. "
     "Its file numbers are examinations: a woman may recur under another number."
 )
 REMOVED = "[path removed]"
@@ -49,7 +49,10 @@ _HOME = r"(?<![\w./<~])/(?:home|Users|media|mnt|Volumes|net)/(?:[^\s/\"'<>&]+(?:
 _UNIX = r"\bfile://[^\s\"'<>]+|(?<![\w./<~])/(?:[\w.+@-]+/)+[\w.+@-]*|(?<![\w./<~])/(?:root|tmp|home)\b"
 _WINDOWS = r"\b[A-Za-z]:\\[^\s\"'<>|]+|\\\\[\w.-]+\\[^\s\"'<>|]+"
 PATHS = re.compile("|".join((_URI, _QUOTED, _HOME, _UNIX, _WINDOWS)))
-MATH = re.compile(r"\$\$(?P<block>[^$]+)\$\$|\$(?P<inline>[^\s$][^$\n]*?)\$(?!\d)|(?P<code><(?P<tag>code|pre)\b.*?</(?P=tag)>)", re.DOTALL)
+MATH = re.compile(
+    r"\$\$(?P<block>[^$]+)\$\$|\$(?P<inline>[^\s$][^$\n]*?)\$(?!\d)|(?P<code><(?P<tag>code|pre)\b.*?</(?P=tag)>)",
+    re.DOTALL,
+)
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -64,20 +67,28 @@ class Chapter:
 
 
 def write_report(
-    run: Path | str, title: str | None = None, facts: Mapping[str, Any] | None = None, hc18: bool | None = None, limit_bytes: int = LIMIT_BYTES
+    run: Path | str,
+    title: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+    hc18: bool | None = None,
+    limit_bytes: int = LIMIT_BYTES,
 ) -> Path:
     """Write `report/index.html` of a run (its folder, or its name in `data/runs`) and return its path.
 
-    Reads `notebooks/*.ipynb` (executed, in order of name), `tables/scores.csv` beside `data/reference/table1.csv`, `tables/cohort.csv` and, where
-    present, `run.json`. `facts` are added to the table of provenance. `hc18`: whether to credit HC18 (default: whether the cohort's
-    table or `run.json` names it). Pictures are made narrower until the page is at most `limit_bytes`.
+    Reads `notebooks/*.ipynb` (executed, in order of name), `tables/scores.csv` beside `data/reference/table1.csv`, `tables/cohort.csv`
+    and, where present, `run.json`. `facts` are added to the table of provenance. `hc18`: whether to credit HC18 (default:
+    whether the cohort's table or `run.json` names it). Pictures are made narrower until the page is at most `limit_bytes`.
 
     Raises FileNotFoundError without executed notebooks, ValueError where the page stays too large.
     """
     folder = run if isinstance(run, Path) else Path(run) if os.sep in run else DATA / "runs" / run
-    notebooks = sorted(path for path in (folder / "notebooks").glob("*.ipynb") if not path.name.endswith(".failed.ipynb"))
+    notebooks = sorted(
+        path for path in (folder / "notebooks").glob("*.ipynb") if not path.name.endswith(".failed.ipynb")
+    )
     if not notebooks:
-        raise FileNotFoundError(f"run {folder.name!r} has no executed notebooks in {folder.name}/notebooks: run the study first (make study)")
+        raise FileNotFoundError(
+            f"run {folder.name!r} has no executed notebooks in {folder.name}/notebooks: run the study first (make study)"
+        )
     credit = _is_hc18(folder) if hc18 is None else hc18
     for width in WIDTHS_PX:
         page = _render(folder, notebooks, title or f"{TITLE}: run {folder.name}", facts or {}, credit, width)
@@ -85,19 +96,22 @@ def write_report(
             return write_text(page, folder / "report" / "index.html")
     size = len(page.encode()) / 1e6
     raise ValueError(
-        f"the report of run {folder.name!r} has {size:.1f} MB with pictures {width} pixels wide, more than {limit_bytes / 1e6:.1f} MB: show fewer figures in the notebooks"
+        f"the report of run {folder.name!r} has {size:.1f} MB with pictures {width} pixels wide, "
+        f"more than {limit_bytes / 1e6:.1f} MB: show fewer figures in the notebooks"
     )
 
 
 def scrub(text: str, root: Path | str = ROOT) -> str:
-    """Take paths of this machine out of a text: those below `root` become relative, the home folder `~`, all other absolute ones are removed.
+    """Take paths of this machine out of a text: those below `root` become relative, the home folder `~`, others are removed.
 
     Whatever a removed path holds (a user's, a patient's name) goes with it, quoted paths with blanks included. Links to the web and
     embedded pictures stay as they are.
     """
     names = {str(path) for path in (Path(root), Path(root).resolve(), ROOT, ROOT.resolve()) if len(path.parts) > 1}
     for name in sorted(names, key=len, reverse=True):
-        text = re.sub(rf"(?<![\w/]){re.escape(name)}(?:(/)|(?![\w-]|\.\w))", lambda found: "" if found[1] else ".", text)
+        text = re.sub(
+            rf"(?<![\w/]){re.escape(name)}(?:(/)|(?![\w-]|\.\w))", lambda found: "" if found[1] else ".", text
+        )
     return PATHS.sub(_without_path, text)
 
 
@@ -113,7 +127,7 @@ def _without_path(found: re.Match[str]) -> str:
 
 
 def provenance(folder: Path, facts: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """What made a run: package and library versions, commit, machine kind, parameters and cohort, as far as they are recorded; no paths, no names of machines."""
+    """What made a run: versions, commit, kind of machine, parameters and cohort, as far as recorded; no path, no machine's name."""
     found: dict[str, Any] = {
         "run": folder.name,
         "fhlib": _version("fhlib"),
@@ -191,7 +205,9 @@ def _summary(folder: Path) -> str:
     return _framed(shown.to_html(index=False, border=0, escape=False, classes="summary"))
 
 
-def _render(folder: Path, notebooks: list[Path], title: str, facts: Mapping[str, Any], hc18: bool, width_px: int) -> str:
+def _render(
+    folder: Path, notebooks: list[Path], title: str, facts: Mapping[str, Any], hc18: bool, width_px: int
+) -> str:
     chapters = [_chapter(path, width_px) for path in notebooks]
     interactive = any("data-plotly" in fragment for chapter in chapters for fragment in chapter.body)
     plotly_js = ""
@@ -199,7 +215,9 @@ def _render(folder: Path, notebooks: list[Path], title: str, facts: Mapping[str,
         from plotly.offline import get_plotlyjs
 
         plotly_js = get_plotlyjs().replace("</script", "<\\/script")
-    environment = Environment(loader=PackageLoader("fhlib"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("fhlib"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.get_template("report.html.j2").render(
         title=title,
         summary=Markup(scrub(_summary(folder))),
@@ -296,7 +314,9 @@ def _picture(data: Mapping[str, Any], width_px: int) -> str:
             return f'<figure><img src="data:{kind};base64,{base64.b64encode(content).decode()}" alt="figure"></figure>'
     if "image/svg+xml" in data:
         content = _without_scripts(scrub(data["image/svg+xml"])).encode()
-        return f'<figure><img src="data:image/svg+xml;base64,{base64.b64encode(content).decode()}" alt="figure"></figure>'
+        return (
+            f'<figure><img src="data:image/svg+xml;base64,{base64.b64encode(content).decode()}" alt="figure"></figure>'
+        )
     return ""
 
 
@@ -315,8 +335,19 @@ def _narrowed(content: bytes, width_px: int) -> bytes:
 def _interactive(content: Mapping[str, Any]) -> str:
     """A plotly figure that is drawn when the reader opens it, so that the page needs no 3D graphics to load or print."""
     kept = {name: content[name] for name in ("data", "layout") if name in content}
-    payload = html.escape(scrub(json.dumps(kept)), quote=True)
-    return f'<details class="interactive"><summary>turn the surface</summary><div data-plotly="{payload}"></div></details>'
+    payload = html.escape(json.dumps(_scrubbed(kept)), quote=True)
+    return (
+        f'<details class="interactive"><summary>turn the surface</summary><div data-plotly="{payload}"></div></details>'
+    )
+
+
+def _scrubbed(content: Any) -> Any:
+    """`scrub` on every text of a JSON value; packed numbers (plotly's `bdata`) are no text."""
+    if isinstance(content, Mapping):
+        return {name: value if name == "bdata" else _scrubbed(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_scrubbed(value) for value in content]
+    return scrub(content) if isinstance(content, str) else content
 
 
 def _framed(table: str) -> str:

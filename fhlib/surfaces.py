@@ -40,7 +40,9 @@ class Surface:
         return float(self.distance_mm.min()), float(self.distance_mm.mean()), float(self.distance_mm.max())
 
 
-def surface_distance(prediction: Any, reference: Any, spacing_mm: Sequence[float], resolution_mm: float = 1.0) -> Surface:
+def surface_distance(
+    prediction: Any, reference: Any, spacing_mm: Sequence[float], resolution_mm: float = 1.0
+) -> Surface:
     """Surface of `prediction` with the distance of each vertex to the surface of `reference`; 3D boolean arrays of one shape.
 
     For pictures: both masks are averaged to about `resolution_mm` and slightly smoothed before marching cubes, so that no voxel
@@ -50,7 +52,9 @@ def surface_distance(prediction: Any, reference: Any, spacing_mm: Sequence[float
     if masks[0].shape != masks[1].shape or masks[0].ndim != 3:
         raise ValueError(f"surfaces need two 3D masks of one shape, got {masks[0].shape} and {masks[1].shape}")
     if not all(mask.any() for mask in masks):
-        raise ValueError("a surface needs a mask that is not empty: leave missed cases out of surface maps and name them beside the figure")
+        raise ValueError(
+            "a surface needs a mask that is not empty: leave missed cases out of surface maps and name them beside the figure"
+        )
     box = ndimage.find_objects((masks[0] | masks[1]).astype(np.uint8))[0]
     factors = tuple(max(1, round(resolution_mm / step)) for step in spacing_mm)
     corner = np.array([part.start * step for part, step in zip(box, spacing_mm, strict=True)])
@@ -64,7 +68,9 @@ def surface_distance(prediction: Any, reference: Any, spacing_mm: Sequence[float
     return Surface((vertices + corner).astype(np.float32), faces.astype(np.int32), distance.astype(np.float32))
 
 
-def _mesh(mask: NDArray[np.bool_], factors: tuple[int, ...], spacing_mm: Sequence[float]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _mesh(
+    mask: NDArray[np.bool_], factors: tuple[int, ...], spacing_mm: Sequence[float]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Vertices (mm from the mask's corner), faces and unit normals of a smoothed mask."""
     margin = 3
     coarse = measure.block_reduce(mask.astype(np.float32), factors, np.mean)
@@ -85,7 +91,11 @@ def _normals(vertices: NDArray[Any], faces: NDArray[Any]) -> NDArray[Any]:
 
 
 def surface_distance_map(
-    surfaces: Mapping[str, Surface], columns: int = 4, limit_mm: float | None = None, view: tuple[float, float] = (12, -60), title: str | None = None
+    surfaces: Mapping[str, Surface],
+    columns: int = 4,
+    limit_mm: float | None = None,
+    view: tuple[float, float] = (12, -60),
+    title: str | None = None,
 ) -> Figure:
     """Fig. 4 and 5: lit surfaces coloured by distance [mm] on one common scale; each bar is marked with its min, mean and max.
 
@@ -127,7 +137,11 @@ def _draw(axis: Any, surface: Surface, colours: NDArray[Any], reach: float, view
     mesh = Poly3DCollection(triangles, facecolors=faces, edgecolors=faces, linewidths=0.15, rasterized=True)
     axis.add_collection3d(mesh)
     centre = (points.max(axis=0) + points.min(axis=0)) / 2
-    axis.set(xlim=(centre[0] - reach, centre[0] + reach), ylim=(centre[1] - reach, centre[1] + reach), zlim=(centre[2] - reach, centre[2] + reach))
+    axis.set(
+        xlim=(centre[0] - reach, centre[0] + reach),
+        ylim=(centre[1] - reach, centre[1] + reach),
+        zlim=(centre[2] - reach, centre[2] + reach),
+    )
     axis.set_box_aspect((1, 1, 1), zoom=1.45)
     axis.view_init(*view)
     axis.set_axis_off()
@@ -136,26 +150,50 @@ def _draw(axis: Any, surface: Surface, colours: NDArray[Any], reach: float, view
 def _distance_bar(figure: Figure, axis: Any, summary: tuple[float, float, float], norm: Normalize) -> None:
     """A colour bar below the surface with ticks of the common scale, arrows at min, mean and max, and the three numbers."""
     low, mean, high = summary
-    extend = "max" if high > norm.vmax else "neither"
-    bar = figure.colorbar(ScalarMappable(norm, DISTANCE_MAP), ax=axis, orientation="horizontal", shrink=0.75, pad=0.0, aspect=22, extend=extend)
+    limit = float(norm.vmax or 1.0)
+    extend = "max" if high > limit else "neither"
+    bar = figure.colorbar(
+        ScalarMappable(norm, DISTANCE_MAP),
+        ax=axis,
+        orientation="horizontal",
+        shrink=0.75,
+        pad=0.0,
+        aspect=22,
+        extend=extend,
+    )
     bar.ax.tick_params(labelsize=7, length=2)
-    bar.ax.plot([min(value, norm.vmax) for value in summary], [1.35] * 3, "v", color="black", markersize=3.5, clip_on=False, transform=bar.ax.get_xaxis_transform())
+    bar.ax.plot(
+        [min(value, limit) for value in summary],
+        [1.35] * 3,
+        "v",
+        color="black",
+        markersize=3.5,
+        clip_on=False,
+        transform=bar.ax.get_xaxis_transform(),
+    )
     bar.set_label(f"min {low:.2f}, mean {mean:.2f}, max {high:.2f} mm", fontsize=8)
 
 
-def interactive_surface(surface: Surface, name: str = "", limit_mm: float | None = None, faces: int = 12000) -> go.Figure:
+def interactive_surface(
+    surface: Surface, name: str = "", limit_mm: float | None = None, faces: int = 12000
+) -> go.Figure:
     """A surface that turns in the browser (plotly), decimated by vertex clustering to at most about `faces` triangles."""
     small = decimate(surface, faces)
     d, h, w = small.vertices_mm.T.round(2)
     i, j, k = small.faces.T
     low, mean, high = surface.summary()
     mesh = go.Mesh3d(
-        x=w, y=h, z=-d, i=i, j=j, k=k, intensity=small.distance_mm.round(3), colorscale=DISTANCE_MAP, cmin=0, cmax=limit_mm or max(high, 1e-3),
+        x=w, y=h, z=-d, i=i, j=j, k=k, intensity=small.distance_mm.round(3), colorscale=DISTANCE_MAP,
+        cmin=0, cmax=limit_mm or max(high, 1e-3),
         colorbar={"title": {"text": "distance [mm]"}, "thickness": 14}, lighting={"ambient": 0.5, "diffuse": 0.7, "specular": 0.1},
         hovertemplate="%{intensity:.2f} mm<extra></extra>", flatshading=False,
     )  # fmt: skip
     hidden = {"visible": False}
-    layout = {"scene": {"xaxis": hidden, "yaxis": hidden, "zaxis": hidden, "aspectmode": "data"}, "height": 460, "margin": {"l": 0, "r": 0, "t": 40, "b": 0}}
+    layout = {
+        "scene": {"xaxis": hidden, "yaxis": hidden, "zaxis": hidden, "aspectmode": "data"},
+        "height": 460,
+        "margin": {"l": 0, "r": 0, "t": 40, "b": 0},
+    }
     title = f"{name + ': ' if name else ''}distance to the reference, min {low:.2f}, mean {mean:.2f}, max {high:.2f} mm"
     return go.Figure([mesh], {**layout, "title": {"text": title, "font": {"size": 13}}, "template": "none"})
 

@@ -263,3 +263,11 @@ def _predict_contexts(
                 np.save(temporary, segmentor.probability(np.asarray(cases.image(name))))
         contexts[name] = np.load(path, mmap_mode="r")
     return contexts
+
+
+def copy_levels(source: Path, destination: Path) -> None:
+    """Copy the context levels of a variant's folder beside another's, so that a cascade's folder is whole by itself."""
+    for weights in source.glob(f"level*/{WEIGHTS}"):
+        for name in (PARAMETERS, HISTORY, WEIGHTS):
+            with atomic_path(destination / weights.parent.name / name) as temporary:
+                shutil.copyfile(weights.with_name(name), temporary)

@@ -27,7 +27,14 @@ from fhlib.volume import Volume
 REPOSITORY = Path(__file__).resolve().parents[1]
 ARTIFACTS = Path(__file__).parent / "artifacts"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 EXPLORER = """
 import numpy as np
 from types import SimpleNamespace
@@ -49,7 +56,9 @@ def browser() -> Iterator[Browser]:
     names = filter(None, (os.environ.get("FHLIB_BROWSER"), *PROGRAMS))
     program = next((found for name in names if (found := shutil.which(name))), None)
     if program is None:
-        pytest.fail("no Chromium browser found: install one (Debian, Ubuntu: apt-get install chromium), or set FHLIB_BROWSER to its program")
+        pytest.fail(
+            "no Chromium browser found: install one (Debian, Ubuntu: apt-get install chromium), or set FHLIB_BROWSER to its program"
+        )
     ARTIFACTS.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
@@ -60,7 +69,9 @@ def browser() -> Iterator[Browser]:
 def figure_output(figure: figures.Figure) -> nbformat.NotebookNode:
     stream = io.BytesIO()
     figure.savefig(stream, bbox_inches="tight", dpi=100)
-    return v4.new_output("display_data", {"image/png": base64.b64encode(stream.getvalue()).decode(), "text/plain": "<Figure>"})
+    return v4.new_output(
+        "display_data", {"image/png": base64.b64encode(stream.getvalue()).decode(), "text/plain": "<Figure>"}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +79,18 @@ def report_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("run")
     grid = np.meshgrid(*[np.linspace(-1, 1, n) for n in (48, 40, 56)], indexing="ij")
     head = sum(axis**2 for axis in grid) < 0.4
-    scan = Volume((np.random.default_rng(0).rayleigh(30, head.shape) * (1 + head)).clip(0, 255).astype(np.uint8), (0.95, 1.2, 0.8))
+    scan = Volume(
+        (np.random.default_rng(0).rayleigh(30, head.shape) * (1 + head)).clip(0, 255).astype(np.uint8), (0.95, 1.2, 0.8)
+    )
     surface = surfaces.surface_distance(np.roll(head, 2, 0), head, scan.spacing_mm)
     plot = json.loads(surfaces.interactive_surface(surface, faces=800).to_json())
     turning = v4.new_output("display_data", {"application/vnd.plotly.v1+json": plot})
     chapters = {
         "01_cohort": ("# The cohort\n\nAttention: $a_k$.", [figure_output(figures.planes(scan, {"expert": head}))]),
-        "05_accuracy": ("# How accurate is it?", [figure_output(surfaces.surface_distance_map({"USegNet-DS": surface})), turning]),
+        "05_accuracy": (
+            "# How accurate is it?",
+            [figure_output(surfaces.surface_distance_map({"USegNet-DS": surface})), turning],
+        ),
     }
     (run / "notebooks").mkdir()
     for name, (prose, outputs) in chapters.items():
@@ -104,7 +120,9 @@ def test_report_opens_offline_without_request_or_error(browser: Browser, report_
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible()
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
-    assert [text for text in errors if "WebGL" not in text] == []  # a machine without 3D graphics keeps the static figure
+    assert [
+        text for text in errors if "WebGL" not in text
+    ] == []  # a machine without 3D graphics keeps the static figure
     context.close()
 
 
@@ -112,16 +130,27 @@ def test_report_opens_offline_without_request_or_error(browser: Browser, report_
 def lab(tmp_path: Path) -> Iterator[str]:
     """Address of a JupyterLab of its own, in a temporary folder with one notebook, ended with the test."""
     (tmp_path / "root").mkdir()
-    cells = [v4.new_markdown_cell("# Explorer"), v4.new_code_cell(EXPLORER.strip()), v4.new_code_cell("explorer.show()")]
+    cells = [
+        v4.new_markdown_cell("# Explorer"),
+        v4.new_code_cell(EXPLORER.strip()),
+        v4.new_code_cell("explorer.show()"),
+    ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "root" / "explorer.ipynb")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     folders = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    environment = {**os.environ, **folders, "PYTHONPATH": str(REPOSITORY), "IPYTHONDIR": str(tmp_path / "ipython"), "HOME": str(tmp_path)}
+    environment = {
+        **os.environ,
+        **folders,
+        "PYTHONPATH": str(REPOSITORY),
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "HOME": str(tmp_path),
+    }
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
-               "--ServerApp.token=", "--ServerApp.password=", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={tmp_path / 'root'}"]  # fmt: skip
+               "--ServerApp.token=", "--ServerApp.password=", "--ServerApp.ip=127.0.0.1",
+               f"--ServerApp.root_dir={tmp_path / 'root'}"]  # fmt: skip
     with open(tmp_path / "lab.log", "w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path)
     try:

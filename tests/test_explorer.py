@@ -15,7 +15,9 @@ from fhlib.volume import Volume
 SHAPE, SPACING = (20, 13, 30), (0.5, 1.5, 0.8)
 
 
-def features(shape: tuple[int, ...] = SHAPE, spacing: tuple[float, ...] = SPACING, channels: int = 4, seed: int = 0) -> SimpleNamespace:
+def features(
+    shape: tuple[int, ...] = SHAPE, spacing: tuple[float, ...] = SPACING, channels: int = 4, seed: int = 0
+) -> SimpleNamespace:
     """What inference gives: maps at 1/4, 1/2 and full size of the image padded to a multiple of 8; channel 2 lights up at the boundary."""
     rng = np.random.default_rng(seed)
     mask = head(shape)
@@ -26,7 +28,9 @@ def features(shape: tuple[int, ...] = SHAPE, spacing: tuple[float, ...] = SPACIN
             weights = rng.normal(size=(channels, *(n // factor for n in padded)))
             attention[f"{kind}-{number}"] = (np.exp(weights) / np.exp(weights).sum(0)).astype(np.float16)
     volume = Volume(rng.integers(0, 255, shape).astype(np.uint8), spacing)
-    return SimpleNamespace(image=volume, probability=volume.with_array(mask.astype(np.float32) * 0.9), attention=attention)
+    return SimpleNamespace(
+        image=volume, probability=volume.with_array(mask.astype(np.float32) * 0.9), attention=attention
+    )
 
 
 def head(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
@@ -71,8 +75,15 @@ def test_panel_shows_the_chosen_slice_at_true_aspect() -> None:
     assert panel.shape[0] / panel.shape[1] == pytest.approx(20 * 0.5 / (30 * 0.8), rel=0.02)  # d by w in mm
     low, high = explorer.window.value
     grey = 255 * np.clip((explorer.grey[:, explorer.point[1]] - low) / (high - low), 0, 1)
-    inner = panel[panel.shape[0] // 40 :: panel.shape[0] // 20][: len(grey), panel.shape[1] // 60 :: panel.shape[1] // 30, 0]
-    assert np.corrcoef(inner[: grey.shape[0], : grey.shape[1]].ravel(), grey[: inner.shape[0], : inner.shape[1]].ravel())[0, 1] > 0.7
+    inner = panel[panel.shape[0] // 40 :: panel.shape[0] // 20][
+        : len(grey), panel.shape[1] // 60 :: panel.shape[1] // 30, 0
+    ]
+    assert (
+        np.corrcoef(inner[: grey.shape[0], : grey.shape[1]].ravel(), grey[: inner.shape[0], : inner.shape[1]].ravel())[
+            0, 1
+        ]
+        > 0.7
+    )
 
 
 def test_overlay_takes_the_map_at_its_own_scale() -> None:
@@ -94,11 +105,14 @@ def test_overlay_takes_the_map_at_its_own_scale() -> None:
 
 
 def test_every_control_changes_the_picture() -> None:
-    explorer = AttentionExplorer(features(), reference=head(), second=features(seed=1), names=("USegNet-DS-HAS", "second"))
+    explorer = AttentionExplorer(
+        features(), reference=head(), second=features(seed=1), names=("USegNet-DS-HAS", "second")
+    )
     seen = {explorer.picture.value}
     changes = (
         *((slider, "value", 3) for slider in explorer.sliders), (explorer.module, "value", "UAM-3"), (explorer.summary, "value", "entropy"),
-        (explorer.summary, "value", "boundary"), (explorer.summary, "value", "3"), (explorer.opacity, "value", 0.8), (explorer.outlines, "value", False),
+        (explorer.summary, "value", "boundary"), (explorer.summary, "value", "3"), (explorer.opacity, "value", 0.8),
+        (explorer.outlines, "value", False),
         (explorer.window, "value", (10.0, 100.0)), (explorer.overlay, "value", "probability"), (explorer.overlay, "value", "none"),
     )  # fmt: skip
     for control, name, value in changes:

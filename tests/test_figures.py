@@ -17,7 +17,9 @@ from fhlib.volume import Volume
 SPACING = (0.5, 1.0, 2.0)
 
 
-def ball(radius_mm: float, centre_mm: tuple[float, ...] = (20, 21, 22), shape: tuple[int, ...] = (80, 42, 22)) -> np.ndarray:
+def ball(
+    radius_mm: float, centre_mm: tuple[float, ...] = (20, 21, 22), shape: tuple[int, ...] = (80, 42, 22)
+) -> np.ndarray:
     grid = np.meshgrid(*[(np.arange(n) + 0.5) * step for n, step in zip(shape, SPACING, strict=True)], indexing="ij")
     return sum((axis - middle) ** 2 for axis, middle in zip(grid, centre_mm, strict=True)) <= radius_mm**2
 
@@ -28,14 +30,20 @@ def scan() -> Volume:
 
 
 def texts(figure: Figure) -> str:
-    found = [axis.get_title() for axis in figure.axes] + [legend_text.get_text() for legend in figure.legends for legend_text in legend.texts]
+    found = [axis.get_title() for axis in figure.axes] + [
+        legend_text.get_text() for legend in figure.legends for legend_text in legend.texts
+    ]
     return "\n".join([*found, figure._suptitle.get_text() if figure._suptitle else ""])
 
 
 def test_planes_have_true_aspect_and_the_slices_of_the_crosshair(scan: Volume) -> None:
     figure = figures.planes(scan, {"expert": ball(12)}, crosshair=(10, 20, 5))
     images = [axis.images[0] for axis in figure.axes[:3]]
-    assert [tuple(image.get_extent()) for image in images] == [(0, 44, 42, 0), (0, 44, 40, 0), (0, 42, 40, 0)]  # mm: w, h, d = 44, 42, 40
+    assert [tuple(image.get_extent()) for image in images] == [
+        (0, 44, 42, 0),
+        (0, 44, 40, 0),
+        (0, 42, 40, 0),
+    ]  # mm: w, h, d = 44, 42, 40
     for image, expected in zip(images, (scan.array[10], scan.array[:, 20], scan.array[:, :, 5]), strict=True):
         np.testing.assert_array_equal(image.get_array(), expected)
     assert all(axis.get_aspect() == 1 for axis in figure.axes[:3])
@@ -85,7 +93,10 @@ def test_saved_figures_are_whole_files_without_a_date(tmp_path: Path, scan: Volu
     first = svg.read_bytes()
     assert Image.open(png).size[0] > 1000 and ElementTree.fromstring(first).tag.endswith("svg")
     figures.save_figure(figures.planes(scan), tmp_path / "figures", "planes")
-    assert svg.read_bytes() == first and sorted(path.name for path in png.parent.iterdir()) == ["planes.png", "planes.svg"]
+    assert svg.read_bytes() == first and sorted(path.name for path in png.parent.iterdir()) == [
+        "planes.png",
+        "planes.svg",
+    ]
 
 
 def test_surface_distance_of_concentric_balls_is_the_difference_of_radii() -> None:
@@ -131,18 +142,28 @@ def test_bland_altman_numbers_by_hand() -> None:
 
 
 def test_reproducibility_title_by_hand() -> None:
-    points = pd.DataFrame({"subject": list("aaabbbc"), "scan_direction": list("fstfsts"), "volume_ml": [100, 110, 120, 200, 200, 200, np.nan]})
+    points = pd.DataFrame(
+        {
+            "subject": list("aaabbbc"),
+            "scan_direction": list("fstfsts"),
+            "volume_ml": [100, 110, 120, 200, 200, 200, np.nan],
+        }
+    )
     title = texts(charts.reproducibility_boxes(points))
-    assert "2 subjects, 6 scans, 1 scans missed" in title and "mean 5.0, min 0.0, max 10.0 mL" in title  # SDs 10 and 0, ddof 1
+    assert (
+        "2 subjects, 6 scans, 1 scans missed" in title and "mean 5.0, min 0.0, max 10.0 mL" in title
+    )  # SDs 10 and 0, ddof 1
 
 
 def scores() -> pd.DataFrame:
-    return pd.DataFrame({"variant": ["USegNet-DS"] * 3, "status": ["found", "found", "missed"], "dsc": [0.9, 0.8, 0.0], "conf": [7 / 9, 0.5, -np.inf],
+    return pd.DataFrame({"variant": ["USegNet-DS"] * 3, "status": ["found", "found", "missed"], "dsc": [0.9, 0.8, 0.0],
+                         "conf": [7 / 9, 0.5, -np.inf],
                          "jacc": [9 / 11, 2 / 3, 0], "adb_mm": [1.0, 2.0, np.nan], "hdb_mm": [4.0, 6.0, np.nan]})  # fmt: skip
 
 
 def test_table_beside_paper_by_hand() -> None:
-    paper = pd.DataFrame({"variant": ["USegNet", "USegNet-DS"], "dsc_percent": [94.83, 94.95], "conf_percent": [89.06, 89.33], "jacc_percent": [90.2, 90.42],
+    paper = pd.DataFrame({"variant": ["USegNet", "USegNet-DS"], "dsc_percent": [94.83, 94.95], "conf_percent": [89.06, 89.33],
+                          "jacc_percent": [90.2, 90.42],
                           "adb_mm": [0.6186, 0.6225], "hdb_mm": [5.4, 5.409]})  # fmt: skip
     table = charts.table_beside_paper(scores(), paper).set_index("variant")
     row = table.loc["USegNet-DS"]
@@ -159,13 +180,21 @@ def test_charts_of_scores_history_growth_and_times() -> None:
     history = pd.DataFrame({"step": range(10), "loss": np.linspace(2, 1, 10), "main_loss": np.linspace(1, 0.5, 10),
                             "val_dsc": [np.nan] * 9 + [0.9], "learning_rate": 1e-3})  # fmt: skip
     curves = charts.learning_curves({"level 1": history, "level 2": history})
-    assert [axis.get_ylabel() for axis in curves.axes] == ["loss (cross-entropy, log scale)", "validation DSC [%]", "learning rate"]
+    assert [axis.get_ylabel() for axis in curves.axes] == [
+        "loss (cross-entropy, log scale)",
+        "validation DSC [%]",
+        "learning rate",
+    ]
     assert curves.axes[1].lines[0].get_ydata()[-1] == pytest.approx(90)
-    frame = pd.DataFrame({"ga_weeks": [20.0, 26, 31, np.nan], "hc_mm": [172.5, 240.5, 286.6, 200], "volume_ml": [120, 240, 400, 1]})
+    frame = pd.DataFrame(
+        {"ga_weeks": [20.0, 26, 31, np.nan], "hc_mm": [172.5, 240.5, 286.6, 200], "volume_ml": [120, 240, 400, 1]}
+    )
     growth = charts.growth_curve(frame)
     assert [axis.get_ylabel() for axis in growth.axes] == ["head circumference [mm]", "volume of the whole head [mL]"]
     mean = growth.axes[0].lines[0]
-    assert np.interp(26, mean.get_xdata(), mean.get_ydata()) == pytest.approx(240.5, abs=0.2)  # INTERGROWTH-21st at 26 weeks
+    assert np.interp(26, mean.get_xdata(), mean.get_ydata()) == pytest.approx(
+        240.5, abs=0.2
+    )  # INTERGROWTH-21st at 26 weeks
     assert growth.axes[0].get_title() == "n = 3 of 4"
     with pytest.raises(ValueError, match="needs ga_weeks"):
         charts.growth_curve(frame[["hc_mm"]])

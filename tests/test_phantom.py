@@ -23,9 +23,8 @@ def scans():
 
 
 def feret(mask, spacing_mm, direction):
-    """Extent of a mask along a unit vector (array order), voxel centres plus half a voxel at each end."""
-    along = np.argwhere(mask) @ np.asarray(direction) * spacing_mm
-    return np.ptp(along) + spacing_mm
+    """Extent of a mask's voxel centres along a unit vector (array order); oblique to the grid some centre is always near the edge."""
+    return np.ptp(np.argwhere(mask) @ np.asarray(direction)) * spacing_mm
 
 
 # Shapes
@@ -93,7 +92,7 @@ def test_skull_distance_has_unit_slope_at_the_surface():
 def test_labels_measure_what_was_drawn(direction):
     from fhlib.phantom import scan
 
-    seed, spacing = 6, 1.2
+    seed, spacing = 6, 0.95
     made = simulate_scan(seed, scan_direction=direction, spacing_mm=spacing)
     rng = np.random.default_rng([seed, 201, SCAN_DIRECTIONS.index(direction)])
     subject = draw_subject(seed)

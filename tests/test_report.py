@@ -20,13 +20,23 @@ from fhlib.report import REMOVED, scrub, write_report
 
 
 def png(width: int = 40, height: int = 20, noise: bool = False) -> str:
-    array = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8) if noise else np.full((height, width, 3), 90, np.uint8)
+    array = (
+        np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+        if noise
+        else np.full((height, width, 3), 90, np.uint8)
+    )
     stream = io.BytesIO()
     Image.fromarray(array).save(stream, "png")
     return base64.b64encode(stream.getvalue()).decode()
 
 
-def notebook(run: Path, name: str, *outputs: nbformat.NotebookNode, prose: str = "# A question\n\nText with $a_k^2$.", code: str = "look()") -> None:
+def notebook(
+    run: Path,
+    name: str,
+    *outputs: nbformat.NotebookNode,
+    prose: str = "# A question\n\nText with $a_k^2$.",
+    code: str = "look()",
+) -> None:
     cells = [v4.new_markdown_cell(prose), v4.new_code_cell(code, outputs=list(outputs), execution_count=1)]
     path = run / "notebooks" / f"{name}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +44,9 @@ def notebook(run: Path, name: str, *outputs: nbformat.NotebookNode, prose: str =
 
 
 def shown(**data: object) -> nbformat.NotebookNode:
-    return v4.new_output("display_data", {name.replace("__", "/").replace("_plus_", "+"): value for name, value in data.items()})
+    return v4.new_output(
+        "display_data", {name.replace("__", "/").replace("_plus_", "+"): value for name, value in data.items()}
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,7 +62,10 @@ def shown(**data: object) -> nbformat.NotebookNode:
         ("file:///home/jane/x.html", REMOVED),
         (r"C:\Users\jane\x.dcm", REMOVED),
         ("<b>/mnt/ward/jane_doe/1.dcm</b>", f"<b>{REMOVED}</b>"),
-        ("see https://zenodo.org/records/1322001 and 3 mm/pixel, 1/4, and/or", "see https://zenodo.org/records/1322001 and 3 mm/pixel, 1/4, and/or"),
+        (
+            "see https://zenodo.org/records/1322001 and 3 mm/pixel, 1/4, and/or",
+            "see https://zenodo.org/records/1322001 and 3 mm/pixel, 1/4, and/or",
+        ),
         ("data/cohorts/x.csv ../y/z.csv <br/></td>", "data/cohorts/x.csv ../y/z.csv <br/></td>"),
         ('src="data:image/jpeg;base64,/9j/4AAQ/abc/d="', 'src="data:image/jpeg;base64,/9j/4AAQ/abc/d="'),
     ],
@@ -90,8 +105,14 @@ def test_widget_gives_way_to_its_static_twin(tmp_path: Path) -> None:
 
 
 def test_page_loads_nothing_and_runs_no_script_of_a_notebook(tmp_path: Path) -> None:
-    hostile = '<script>alert(1)</script><img src="https://example.org/x.png"><p onclick="steal()">kept</p><link href="https://example.org/x.css">'
-    notebook(tmp_path, "05_accuracy", shown(text__html=hostile), shown(**{"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>"}))
+    hostile = '<script>alert(1)</script><img src="https://example.org/x.png"><p onclick="steal()">kept</p>'
+    hostile += '<link href="https://example.org/x.css">'
+    notebook(
+        tmp_path,
+        "05_accuracy",
+        shown(text__html=hostile),
+        shown(**{"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>"}),
+    )
     page = write_report(tmp_path).read_text()
     assert "kept" in page and "example.org" not in page and "onclick" not in page and "<script" not in page
     assert all(source.startswith("data:") for source in re.findall(r"\bsrc=\"([^\"]*)", page))
@@ -109,7 +130,11 @@ def test_chapters_in_order_with_titles_of_the_notebooks(tmp_path: Path) -> None:
     notebook(tmp_path, "01_cohort", prose="# The cohort")
     notebook(tmp_path, "02_prepare.failed", prose="# Half a notebook")
     page = write_report(tmp_path).read_text()
-    assert re.findall(r"<h2 id=\"[\w-]+\">(.*?)</h2>", page) == ["01  The cohort", "03  Train one variant: USegNet-DS-level1", "Provenance"]
+    assert re.findall(r"<h2 id=\"[\w-]+\">(.*?)</h2>", page) == [
+        "01  The cohort",
+        "03  Train one variant: USegNet-DS-level1",
+        "Provenance",
+    ]
 
 
 def test_pictures_shrink_until_the_page_fits(tmp_path: Path) -> None:
@@ -126,14 +151,25 @@ def test_pictures_shrink_until_the_page_fits(tmp_path: Path) -> None:
 def test_summary_beside_the_paper_and_provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "DATA", tmp_path / "data")
     (tmp_path / "data" / "reference").mkdir(parents=True)
-    paper = {"variant": ["USegNet-DS"], "dsc_percent": [94.95], "conf_percent": [89.33], "jacc_percent": [90.42], "adb_mm": [0.6225], "hdb_mm": [5.409]}
+    paper = {
+        "variant": ["USegNet-DS"],
+        "dsc_percent": [94.95],
+        "conf_percent": [89.33],
+        "jacc_percent": [90.42],
+        "adb_mm": [0.6225],
+        "hdb_mm": [5.409],
+    }
     pd.DataFrame(paper).to_csv(tmp_path / "data" / "reference" / "table1.csv", index=False)
-    scores = pd.DataFrame({"variant": "USegNet-DS", "case": list("abc"), "split": ["test", "test", "repro"], "status": ["found", "missed", "found"],
-                           "dsc": [0.9, 0.0, 0.1], "conf": [7 / 9, np.nan, 0], "jacc": [9 / 11, 0, 0], "adb_mm": [1.5, np.nan, 9], "hdb_mm": [6, np.nan, 9]})  # fmt: skip
+    scores = pd.DataFrame({"variant": "USegNet-DS", "case": list("abc"), "split": ["test", "test", "repro"],
+                           "status": ["found", "missed", "found"],
+                           "dsc": [0.9, 0.0, 0.1], "conf": [7 / 9, np.nan, 0], "jacc": [9 / 11, 0, 0],
+                           "adb_mm": [1.5, np.nan, 9], "hdb_mm": [6, np.nan, 9]})  # fmt: skip
     run = tmp_path / "data" / "runs" / "trial"
     (run / "tables").mkdir(parents=True)
     scores.to_csv(run / "tables" / "scores.csv", index=False)
-    pd.DataFrame({"case": ["001_HC", "002_HC"], "subject": ["001", "002"]}).to_csv(run / "tables" / "cohort.csv", index=False)
+    pd.DataFrame({"case": ["001_HC", "002_HC"], "subject": ["001", "002"]}).to_csv(
+        run / "tables" / "cohort.csv", index=False
+    )
     notebook(run, "05_accuracy")
     page = write_report("trial").read_text()
     assert "45.00 ± 63.64" in page and "94.95" in page  # (90 + 0) / 2 over the two test cases

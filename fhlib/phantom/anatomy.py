@@ -207,8 +207,8 @@ class Head:
         low, high = np.array([-0.52, -0.70, -0.74]) * self.o, np.array([0.52, 0.60, 0.50]) * self.o
         axes = [np.arange(a, b, spacing_mm, dtype=np.float32) for a, b in zip(low, high, strict=True)]
         head = skull = 0.0
-        for x in axes[0]:
-            p = (np.full((1, 1), x, np.float32), axes[1][:, None], axes[2][None, :])
+        for start in range(0, len(axes[0]), 8):
+            p = (axes[0][start : start + 8, None, None], axes[1][None, :, None], axes[2][None, None, :])
             skull_mm = self.skull(p)
             skull += float(np.clip(0.5 - skull_mm / spacing_mm, 0, 1).sum())
             head += float(np.clip(0.5 - self.whole(p, skull_mm) / spacing_mm, 0, 1).sum())

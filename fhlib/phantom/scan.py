@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from fhlib.phantom.acoustics import SITES, Site, Skull, form_image, local_response
 from fhlib.phantom.anatomy import Head, Subject, draw_subject
@@ -114,7 +115,8 @@ def _place(
     while True:
         for _ in range(TRIES):
             pose = _draw_pose(surface, direction_index, site, grown, rng)
-            size = tuple(edge * grown for edge in site.box_mm)
+            x, y, z = site.box_mm
+            size = (x * grown, y * grown, z * grown)
             if _fits(pose.to_probe(surface), site, size):
                 return pose, size, grown
         grown *= GROWTH
@@ -204,7 +206,19 @@ def _beam_image(
         power[block], coherent[block], loss[block] = local_response(sample, grid.steps[2], site, skull, gains)
 
     in_threads(fill, blocks(grid.shape), threads)
+    loss[:, :, 0] += _contact_loss_db(grid, rng)
     return form_image(power, coherent, loss, grid, site, rng, float(rng.normal(0, 2.0)), threads), grid
+
+
+def _contact_loss_db(grid: BeamGrid, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Two-way loss of each beam (planes, beams) where the probe couples poorly or bowel and ribs lie above; unconfirmed sizes.
+
+    Drawn on a coarse lattice over the sector, so that it does not depend on the sampling.
+    """
+    coarse = rng.normal(size=(7, 9))
+    where = np.meshgrid(*(np.linspace(0, n - 1, m) for n, m in zip(coarse.shape, grid.shape[:2])), indexing="ij")
+    smooth = ndimage.map_coordinates(coarse, where, order=3, mode="nearest")
+    return (np.clip(smooth - 0.7, 0, 1.5) * 12).astype(np.float32)
 
 
 def _labels(head: Head, pose: Pose, box: Box, threads: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -116,7 +116,8 @@ class Scene:
             skin = self.head.skin(h, skull)
             if skin.min() > 4:
                 return None, interface
-            interface = np.where(np.abs(skin) < np.abs(interface), skin, interface)
+            free = tissue <= LAST_MATERNAL  # where the neck leaves the trunk there is no skin
+            interface = np.where(free & (np.abs(skin) < np.abs(interface)), skin, interface)
             self.head.paint_face(h, tissue, skin, skull)
         if skull.min() < 0:
             wall = self.head.paint_brain(h, tissue, skull)

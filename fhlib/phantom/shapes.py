@@ -7,13 +7,14 @@ A point set is a tuple `(x, y, z)` of float32 arrays that broadcast together. Di
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
-Points = tuple[Field, Field, Field]
-Vector = Sequence[float] | NDArray[np.floating]
+Field = NDArray[np.floating[Any]]
+Points = tuple[Field, ...]
+Vector = Sequence[float] | NDArray[np.floating[Any]]
 
 
 def shifted(p: Points, centre: Vector) -> Points:

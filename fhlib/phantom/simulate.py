@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -100,12 +101,12 @@ def simulate_cohort(
     tasks = plan_cohort(spec, val_fraction)
     code = digest(code_digest("fhlib.phantom.scan"), file_digest(growth.GROWTH_TABLE))
     waiting = [task for task in tasks if _record(folder, task, code) is None]
-    voxels = max(np.prod(SITES[site].box_mm) for site in spec.sites) / spec.spacing_mm**3
+    voxels = max(math.prod(SITES[site].box_mm) for site in spec.sites) / spec.spacing_mm**3
     require_free_space(folder, len(waiting) * voxels * BYTES_A_VOXEL)
     workers = min(workers or _default_workers(voxels), max(1, len(waiting)))
     _run(partial(simulate_case, folder, code), waiting, workers, len(tasks))
-    records = [_record(folder, task, code) for task in tasks]
-    frame = pd.DataFrame([record["row"] | {"split": task.split} for record, task in zip(records, tasks, strict=True)])
+    rows = [{**(_record(folder, task, code) or {})["row"], "split": task.split} for task in tasks]
+    frame = pd.DataFrame(rows)
     write_csv(frame[list(SUBJECT)].drop_duplicates("subject"), folder / "subjects.csv")
     write_csv(frame.assign(reference_hc_mm=frame["hc_mm"])[list(MANIFEST)], folder / "cohort.csv")
     return load_cohort(folder)

@@ -1,0 +1,273 @@
+"""The steps of the study, one call a notebook: each reads what earlier steps wrote and writes its own files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fhlib import metrics
+from fhlib.agreement import Agreement, Repeatability, bland_altman, repeatability
+from fhlib.biometry import biometry
+from fhlib.cohort import Cohort, assign_splits, load_cohort
+from fhlib.device import choose_execution
+from fhlib.files import DATA, progress, write_csv
+from fhlib.importers import import_cohort
+from fhlib.inference import (
+    Segmentation,
+    Segmentor,
+    SegmentorParameters,
+    load_segmentor,
+    model_digest,
+    predict_cases,
+    read_prediction,
+)
+from fhlib.networks.build import build_network
+from fhlib.phantom.scan import simulate_scan
+from fhlib.phantom.simulate import simulate_cohort
+from fhlib.prepare import PreparedCases, prepare_cohort
+from fhlib.study import Study, StudyError
+from fhlib.training import Watch, copy_levels, fingerprint_of, fit
+from fhlib.variants import VARIANTS
+from fhlib.volume import Volume, read_volume, write_volume
+
+PREDICTED = ("test", "repro")
+MEASURED_2D = ("hc_mm", "reference_hc_mm", "head circumference", "mm")
+MEASURED_3D = ("volume_ml", "reference_volume_ml", "head volume", "mL")
+
+
+def make_cohort(study: Study) -> Cohort:
+    """Simulate, import or open the run's cohort, and write its manifest with every split assigned to tables/cohort.csv."""
+    preset = study.preset
+    if study.source is None:
+        spec = preset.simulated_cohort
+        cohort = simulate_cohort(study.cohort_folder, spec, val_fraction=preset.val_fraction)
+    else:
+        cohort = import_cohort(study.source, study.cohort_folder)
+    table = assign_splits(cohort.table, preset.split_seed, preset.test_fraction, preset.val_fraction)
+    write_csv(table, study.tables / "cohort.csv")
+    return cohort
+
+
+def open_cohort(study: Study) -> tuple[Cohort, pd.DataFrame]:
+    """The run's cohort and its manifest with splits. Raises StudyError where 01_cohort has not been run."""
+    table = study.tables / "cohort.csv"
+    if not table.exists() or not (study.cohort_folder / "cohort.csv").exists():
+        raise StudyError(f"run {study.name!r} has no cohort yet: run 01_cohort first")
+    return load_cohort(study.cohort_folder), pd.read_csv(table, dtype=str, keep_default_na=False)
+
+
+def prepare(study: Study) -> PreparedCases:
+    """Write the network-resolution copies of the training and validation cases."""
+    cohort, table = open_cohort(study)
+    return prepare_cohort(cohort, table, study.preset.preparation, study.prepared)
+
+
+def train(study: Study, variant: str, level: int, watch: Watch | None = None) -> pd.DataFrame:
+    """Train one variant at one context level; returns its history. A level above 1 continues the variant's base."""
+    if variant not in VARIANTS or not 1 <= level <= VARIANTS[variant].levels:
+        raise StudyError(f"{variant!r} at level {level} cannot be trained: known variants are {', '.join(VARIANTS)}")
+    cases = PreparedCases(study.prepared)
+    dims = cases.spatial_dims
+    training = study.preset.training if dims == 3 else study.preset.training_2d
+
+    execution = choose_execution(
+        study.folder / "execution.json",
+        lambda: build_network("USegNet-DS-HAS", training.width, dims),
+        cases.typical_shape,
+    )
+    base = VARIANTS[variant].base
+    previous = study.model_folder(base) if level > 1 and base else None
+    fingerprint = fingerprint_of(variant, level, cases, training, execution, previous)
+    parameters = SegmentorParameters(
+        variant, level, dims, study.preset.preparation, training, execution, fingerprint
+    )
+    folder = study.model_folder(variant)
+    history = fit(cases, parameters, folder / f"level{level}", previous, watch)
+    if previous is not None:
+        copy_levels(previous, folder)
+    return history
+
+
+def predict(study: Study, variant: str) -> pd.DataFrame:
+    """Segment the test and reproducibility cases with a trained variant; returns a row a case."""
+    cohort, table = open_cohort(study)
+    folder = study.model_folder(variant)
+    segmentor = load_segmentor(folder, study.preset.prediction)
+    cases = table[table["split"].isin(PREDICTED)].to_dict("records")
+    return predict_cases(segmentor, cases, cohort.folder, study.prediction_folder(variant), model_digest(folder))
+
+
+def predictions(study: Study, variant: str) -> pd.DataFrame:
+    """What `predict` wrote. Raises StudyError where it has not run."""
+    path = study.prediction_folder(variant) / "predictions.csv"
+    if not path.exists():
+        raise StudyError(f"{variant} has no predictions in run {study.name!r}: run 04_predict with it first")
+    return pd.read_csv(path, dtype={"case": str, "subject": str}, keep_default_na=False, na_values={"volume_ml": [""]})
+
+
+def score(study: Study) -> pd.DataFrame:
+    """Compare every test case of every variant with its label, at the image's own resolution; writes tables/scores.csv.
+
+    Every labelled test case of the manifest has a row for each variant; one without a prediction is `missed`, never dropped.
+    """
+    cohort, table = open_cohort(study)
+    tests = table[(table["split"] == "test") & (table["label"] != "")].to_dict("records")
+    rows = []
+    for variant in study.preset.variants:
+        folder = study.prediction_folder(variant)
+        found = predictions(study, variant).set_index("case").to_dict("index")
+        for case in progress(tests, f"score {variant}"):
+            row = _score_case(cohort, case, folder, found.get(case["case"]))
+            rows.append({"variant": variant, "case": case["case"], "subject": case["subject"], "split": "test", **row})
+    scores = pd.DataFrame(rows)
+    write_csv(scores, study.tables / "scores.csv")
+    return scores
+
+
+def _score_case(
+    cohort: Cohort, case: Mapping[str, Any], folder: Path, prediction: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    label = cohort.read_label(case["case"])
+    reference = label.array > 0
+    measured: dict[str, Any] = {"ga_weeks": case.get("ga_weeks", ""), "reference_hc_mm": case.get("reference_hc_mm", "")}
+    if prediction is None or prediction["status"] == "missed":
+        return {"status": "missed", **metrics.missed_scores(reference, label.spacing_mm).asdict(), **measured}
+    mask, _ = read_prediction(folder, prediction)
+    scores = metrics.evaluate(mask.array, reference, label.spacing_mm).asdict()
+    sizes = biometry(mask, "skull" if cohort.outlines_skull else "skin").asdict()
+    lengths = {name: value for name, value in sizes.items() if name.endswith(("bpd_mm", "ofd_mm", "hc_mm"))}
+    return {"status": "found", **scores, **lengths, **measured}
+
+
+def summarise(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean and SD (ddof 1) of each measure over the cases that have it, a row a variant; writes tables/summary.csv.
+
+    `n` counts all cases, `missed` those without a prediction: these enter DSC and Jaccard with 0.
+    """
+    rows = []
+    for variant, group in scores.groupby("variant", sort=False):
+        row: dict[str, Any] = {"variant": variant, "n": len(group), "missed": int((group["status"] == "missed").sum())}
+        for measure in metrics.MEASURES:
+            values = pd.to_numeric(group[measure], errors="coerce")
+            values = values[values.abs() != float("inf")].dropna()
+            if len(values):
+                row[f"{measure}_mean"], row[f"{measure}_sd"] = values.mean(), values.std()
+        rows.append(row)
+    summary = pd.DataFrame(rows)
+    write_csv(summary, study.tables / "summary.csv")
+    return summary
+
+
+def measured_quantity(scores: pd.DataFrame) -> tuple[str, str, str, str]:
+    """Columns measured and reference, name and unit of what is compared: head volume in 3D, circumference in 2D."""
+    return MEASURED_3D if scores["reference_volume_ml"].notna().any() else MEASURED_2D
+
+
+def agree(study: Study) -> tuple[pd.DataFrame, dict[str, Agreement]]:
+    """Agreement with the reference for every variant; writes tables/agreement.csv and agreement_points.csv.
+
+    Returns the points (variant, case, measured, reference, difference) and the agreement of each variant.
+    """
+    scores = pd.read_csv(study.tables / "scores.csv", dtype={"case": str, "subject": str})
+    measured, reference, quantity, unit = measured_quantity(scores)
+    columns = {measured: "measured", reference: "reference"}
+    points = scores[["variant", "case", "subject", "ga_weeks", measured, reference]].rename(columns=columns)
+    points["difference"] = points["measured"] - points["reference"]
+    points.insert(2, "quantity", f"{quantity} [{unit}]")
+    found = {
+        str(variant): bland_altman(group["measured"], group["reference"])
+        for variant, group in points.groupby("variant", sort=False)
+    }
+    rows = [{"variant": name, "quantity": quantity, "unit": unit, **result.asdict()} for name, result in found.items()]
+    write_csv(points, study.tables / "agreement_points.csv")
+    write_csv(pd.DataFrame(rows), study.tables / "agreement.csv")
+    return points, found
+
+
+def reproduce(study: Study) -> tuple[pd.DataFrame, dict[str, Repeatability]]:
+    """Volumes of subjects scanned several times; writes tables/repeatability.csv and repeatability_points.csv.
+
+    Both are empty where the cohort has no reproducibility split or is 2D. A missed scan has no volume and is left out and counted.
+    """
+    _, table = open_cohort(study)
+    directions = table.set_index("case").get("scan_direction", pd.Series(dtype=str))
+    points = []
+    for variant in study.preset.variants:
+        frame = predictions(study, variant)
+        frame = frame[(frame["split"] == "repro") & (frame["status"] == "found")]
+        frame = frame.assign(variant=variant, scan_direction=frame["case"].map(directions))
+        points.append(frame[["variant", "subject", "case", "scan_direction", "volume_ml"]])
+    all_points = pd.concat(points).dropna(subset="volume_ml")
+    found = {
+        str(variant): repeatability(group["volume_ml"], group["subject"])
+        for variant, group in all_points.groupby("variant", sort=False)
+    }
+    names = ["variant", "quantity", "unit"]
+    rows = [dict(zip(names, (name, "head volume", "mL"), strict=True)) | result.asdict() for name, result in found.items()]
+    write_csv(all_points, study.tables / "repeatability_points.csv")
+    write_csv(pd.DataFrame(rows, columns=None if rows else names), study.tables / "repeatability.csv")
+    return all_points, found
+
+
+def segment_files(
+    segmentor: Segmentor, sources: Sequence[Path], folder: Path
+) -> tuple[pd.DataFrame, dict[str, tuple[Volume, Segmentation]]]:
+    """Segment volumes that the study has not seen and write mask and probability of each; returns a row a volume, and the results.
+
+    A volume that cannot be read or segmented has a row with the reason and stops nothing.
+    """
+    rows, results = [], {}
+    for source in progress(sources, "segment", total=len(sources)):
+        name = source.name.split(".")[0]
+        try:
+            volume = read_volume(source)
+            result = segmentor.segment(volume)
+        except (ValueError, OSError) as error:
+            rows.append({"volume": name, "status": "failed", "flags": str(error)})
+            continue
+        write_volume(result.mask, folder / f"{name}_mask.nii.gz" if volume.ndim == 3 else folder / f"{name}_mask.nrrd")
+        write_volume(result.probability, folder / f"{name}_probability.nrrd")
+        status = "found" if result.mask.array.any() else "nothing found"
+        flags = "; ".join(result.flags)
+        rows.append({"volume": name, "status": status, "volume_ml": result.volume_ml, "flags": flags})
+        results[name] = (volume, result)
+    return pd.DataFrame(rows, columns=["volume", "status", "volume_ml", "flags"]), results
+
+
+def volumes_in(path: str | Path) -> list[Path]:
+    """Files of a folder that may be volumes, or the one file or DICOM series folder named; raises FileNotFoundError if missing."""
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path.name!r}: give a volume, a folder of volumes or a DICOM series folder")
+    if path.is_file():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.name.lower().endswith(VOLUME_SUFFIXES))
+    return files or [path]
+
+
+def unseen_example(study: Study) -> list[Path]:
+    """A scan outside the study, so that there is something to segment: a simulated subject of its own, or in 2D a test image.
+
+    (A 2D cohort has no simulated counterpart; its test images were not trained on.)
+    """
+    cohort, table = open_cohort(study)
+    if cohort.spatial_dims == 2:
+        return [cohort.path(table.loc[table["split"] == "test", "case"].iloc[0])]
+    spacing = min(study.preset.simulated_cohort.spacing_mm, 2.0)
+    path = study.folder / "unseen" / f"simulated-{UNSEEN_SEED}.nrrd"
+    write_volume(simulate_scan(UNSEEN_SEED, spacing_mm=spacing).image, path)
+    return [path]
+
+
+UNSEEN_SEED = 990001
+"""No cohort reaches this subject's number."""
+VOLUME_SUFFIXES = (".nrrd", ".mha", ".mhd", ".nii", ".nii.gz", ".png")
+REFERENCE = DATA / "reference"
+
+
+def printed_table(number: int) -> pd.DataFrame:
+    """Table 1 or 2 as the paper prints it: percent and mm."""
+    return pd.read_csv(REFERENCE / f"table{number}.csv")
