@@ -272,7 +272,10 @@ def _repeats() -> list[Row]:
             )
         )
     median, chance = largest_sd_chance(mean, largest, groups, scans)
-    finding = f"one common spread gives {median:.0f} mL (median); the printed maximum has a chance of {chance:.0e}: one group at least differs from the rest"
+    finding = (
+        f"one common spread gives {median:.0f} mL (median); the printed maximum has a chance of {chance:.0e}: "
+        "one group at least differs from the rest"
+    )
     return [*rows, ("repeatability", f"largest SD of {groups} groups", largest, median, "mL", finding, unknown)]
 
 
@@ -296,7 +299,10 @@ def _flips() -> list[Row]:
 def _overhead() -> list[Row]:
     every = (1, 2, 3)
     plain, full = forward_gflop(), forward_gflop(every, every)
-    text = f"{full:.0f} against {plain:.0f} GFLOP a forward pass at 80x56x88: more than 'only little computation overhead' suggests; on the paper's GPU time grows less than operations do"
+    text = (
+        f"{full:.0f} against {plain:.0f} GFLOP a forward pass at 80x56x88: more than 'only little computation overhead' "
+        "suggests; on the paper's GPU time grows less than operations do"
+    )
     rows: list[Row] = [
         (
             "computation",
@@ -327,66 +333,27 @@ def _overhead() -> list[Row]:
 
 
 def _sentences() -> list[Row]:
-    one, two = _table(1), _table(2)
-    plain, sam, uam, has = (
-        one.loc[name] for name in ("USegNet-DS", "USegNet-DS-SAM", "USegNet-DS-UAM", "USegNet-DS-HAS")
-    )
-    check, nothing = "sentences against tables", "rounding of the text, or another version of the table"
+    one, two = (_table(number).drop(columns="source").to_dict("index") for number in (1, 2))
+    names = ("USegNet", "USegNet-DS", "USegNet-DS-SAM", "USegNet-DS-UAM", "USegNet-DS-HAS")
+    bare, plain, sam, uam, has = (one[name] for name in names)
+    repeated = sum(one[name].items() <= two[name].items() for name in one.keys() & two.keys())
     drop = 100 * (1 - sam["adb_mm"] / plain["adb_mm"])
-    return [
-        (check, "SAM lowers Adb", 12, drop, "%", "the text says about 12 %, Table 1 gives more", nothing),
-        (
-            check,
-            "UAM over SAM in DSC",
-            math.nan,
-            uam["dsc_percent"] - sam["dsc_percent"],
-            "points",
-            "'UAM can bring higher improvements than SAM' does not hold by DSC",
-            "the sentence names no measure",
-        ),
-        (
-            check,
-            "UAM over SAM in Adb",
-            math.nan,
-            uam["adb_mm"] - sam["adb_mm"],
-            "mm",
-            "by Adb the sentence holds",
-            "the sentence names no measure",
-        ),
-        (
-            check,
-            "HAS over the better of SAM and UAM in Hdb",
-            math.nan,
-            has["hdb_mm"] - min(sam["hdb_mm"], uam["hdb_mm"]),
-            "mm",
-            "the combination has a larger Hdb than either alone",
-            "no spread is printed: it may be chance",
-        ),
-        (
-            check,
-            "deep supervision in Adb",
-            math.nan,
-            plain["adb_mm"] - one.loc["USegNet", "adb_mm"],
-            "mm",
-            "deep supervision alone gains DSC and loses a little Adb",
-            "no spread is printed: it may be chance",
-        ),
-        (
-            check,
-            "deep supervision in Hdb",
-            math.nan,
-            plain["hdb_mm"] - one.loc["USegNet", "hdb_mm"],
-            "mm",
-            "deep supervision alone gains DSC and loses a little Hdb",
-            "no spread is printed: it may be chance",
-        ),
-        (
-            check,
-            "rows of Table 2 that repeat Table 1",
-            3,
-            sum(bool((one.loc[n] == two.loc[n, one.columns]).iloc[:5].all()) for n in set(one.index) & set(two.index)),
-            "rows",
-            "they agree in every digit",
-            "",
-        ),
+    points = uam["dsc_percent"] - sam["dsc_percent"]
+    worst = has["hdb_mm"] - min(sam["hdb_mm"], uam["hdb_mm"])
+    supervised = "deep supervision alone gains DSC and loses a little here"
+    claim = "'UAM can bring higher improvements than SAM'"
+    rounding, chance, which = (
+        "rounding of the text, or another version of the table",
+        "no spread is printed: it may be chance",
+        "the sentence names no measure",
+    )
+    rows = [
+        ("SAM lowers Adb", 12, drop, "%", "the text says about 12 %, Table 1 gives more", rounding),
+        ("UAM over SAM in DSC", math.nan, points, "points", f"{claim} does not hold by DSC", which),
+        ("UAM over SAM in Adb", math.nan, uam["adb_mm"] - sam["adb_mm"], "mm", f"{claim} holds by Adb", which),
+        ("HAS over SAM and UAM in Hdb", math.nan, worst, "mm", "the combination has a larger Hdb than either", chance),
+        ("deep supervision in Adb", math.nan, plain["adb_mm"] - bare["adb_mm"], "mm", supervised, chance),
+        ("deep supervision in Hdb", math.nan, plain["hdb_mm"] - bare["hdb_mm"], "mm", supervised, chance),
+        ("rows of Table 2 that repeat Table 1", 3, repeated, "rows", "they agree in every digit", ""),
     ]
+    return [("sentences against tables", *row) for row in rows]

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,13 +73,13 @@ def evaluate_claims(ledger: pd.DataFrame, tables_folder: Path | str, seed: int =
     """
     run = _Run.read(Path(tables_folder), seed)
     rows = []
-    for claim in ledger.itertuples():
+    for claim in ledger.to_dict("records"):
         try:
-            found = run.quantity(str(claim.quantity), str(claim.unit))
+            found = run.quantity(claim["quantity"], claim["unit"])
         except NotTestable as lacking:
             found = Obtained(reason=str(lacking))
-        verdict = judge(str(claim.kind), float(claim.printed_value), str(claim.direction), found)
-        rows.append((found.value, found.low, found.high, found.n, verdict, _explain(verdict, str(claim.kind), found)))
+        verdict = judge(claim["kind"], claim["printed_value"], claim["direction"], found)
+        rows.append((found.value, found.low, found.high, found.n, verdict, _explain(verdict, claim["kind"], found)))
     columns = ["value_here", "ci_low", "ci_high", "n", "verdict", "reason"]
     return pd.concat([ledger.reset_index(drop=True), pd.DataFrame(rows, columns=columns)], axis=1)
 
@@ -211,7 +212,7 @@ class _Run:
         raise ValueError(f"agreement statistic {statistic!r}: expected bias, half_width, pearson or within_limits")
 
     def _repeatability(self, variant: str, statistic: str) -> Obtained:
-        reducers = {"mean_sd": np.mean, "min_sd": np.min, "max_sd": np.max}
+        reducers: dict[str, Callable[..., Any]] = {"mean_sd": np.mean, "min_sd": np.min, "max_sd": np.max}
         if statistic not in reducers:
             raise ValueError(f"repeatability statistic {statistic!r}: expected one of {', '.join(reducers)}")
         if self.repeats is None:

@@ -79,7 +79,7 @@ def planes(
     `crosshair`: voxel index at which the planes are taken, drawn as thin lines; by default the first mask's centre of mass
     (else the volume's centre), not drawn. `window`: grey levels of black and white.
     """
-    array, masks = _array(volume), {name: _array(mask) for name, mask in (contours or {}).items()}
+    array, masks = _array(volume), {name: _mask(mask) for name, mask in (contours or {}).items()}
     for name, mask in masks.items():
         _require_shape(mask, array, f"contour {name!r}")
     point = tuple(crosshair) if crosshair is not None else centre_of(next(iter(masks.values())) if masks else array)
@@ -134,7 +134,7 @@ def gallery(
     for axis in axes.flat:
         axis.set_axis_off()
     for number, (axis, volume, label) in enumerate(zip(axes.flat, volumes, labels, strict=False)):
-        mask = _array(masks[number]) if masks is not None and masks[number] is not None else None
+        mask = _mask(masks[number]) if masks is not None and masks[number] is not None else None
         point = centre_of(mask if mask is not None else _array(volume))
         draw_slice(axis, volume, cut, point)
         axis.set_facecolor("black")
@@ -166,7 +166,7 @@ def contour_comparison(
 
     An image gives one panel.
     """
-    array, masks = _array(volume), {name: _array(mask) for name, mask in contours.items()}
+    array, masks = _array(volume), {name: _mask(mask) for name, mask in contours.items()}
     first = next(iter(masks.values()))
     if array.ndim == 2:
         return planes(volume, masks, title=title)
@@ -198,7 +198,7 @@ def probability_comparison(
     title: str | None = None,
 ) -> Figure:
     """Fig. 7: rows are planes, columns the image with the reference's contour and each model's probability map, linked by crosshairs."""
-    mask = _array(reference)
+    mask = _mask(reference)
     point = tuple(crosshair) if crosshair is not None else centre_of(mask)
     entries: list[tuple[str, Any, Any, Any, Any]] = [("image", volume, mask, point, None)]
     entries += [(name, volume, mask, point, _array(probability)) for name, probability in probabilities.items()]
@@ -379,6 +379,10 @@ def _slice_name(volume: Any, cut: int | None, point: Sequence[int]) -> str:
 
 def _array(volume: Any) -> NDArray[Any]:
     return np.asarray(getattr(volume, "array", volume))
+
+
+def _mask(mask: Any) -> NDArray[np.bool_]:
+    return _array(mask) > 0
 
 
 def _squeeze(array: Any, ndim: int) -> NDArray[Any]:

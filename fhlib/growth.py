@@ -160,13 +160,14 @@ def _terms(measure: str) -> pd.DataFrame:
     return table[table["measure"] == measure]
 
 
-def _statistic(terms: pd.DataFrame, statistic: str, weeks: Floats) -> Floats:
-    rows = terms[terms["statistic"] == statistic]
+def _statistic(chart: pd.DataFrame, statistic: str, weeks: Floats) -> Floats:
+    rows = chart[chart["statistic"] == statistic]
     if rows.empty:
         return np.full(weeks.shape, math.nan)
-    total = np.zeros(weeks.shape)
-    for term in rows.itertuples():
-        total = total + term.coefficient * (weeks / term.ga_divisor) ** term.ga_power * np.log(weeks) ** term.log_power
+    total: Floats = np.zeros(weeks.shape)
+    terms = rows[["coefficient", "ga_divisor", "ga_power", "log_power"]].to_numpy(float)
+    for coefficient, divisor, ga_power, log_power in terms:
+        total = total + coefficient * (weeks / divisor) ** ga_power * np.log(weeks) ** log_power
     return np.exp(total) if rows["link"].iloc[0] == "exp" else total
 
 

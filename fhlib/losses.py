@@ -20,7 +20,7 @@ def composite_loss(output: SegmentorOutput, label: Tensor) -> tuple[Tensor, dict
     parts = {"main_loss": F.cross_entropy(output.logits.float(), label.long())}
     for logits, factor in zip(output.side_logits, (2, 4), strict=False):
         parts[f"side_{factor}_loss"] = F.cross_entropy(logits.float(), downscale_label(label, factor))
-    total = sum(parts.values(), start=parts["main"].new_zeros(()))
+    total = sum(parts.values(), start=parts["main_loss"].new_zeros(()))
     return total, {name: float(part.detach()) for name, part in parts.items()}
 
 

@@ -127,7 +127,7 @@ def missed_scores(reference: ArrayLike, spacing_mm: Sequence[float]) -> Scores:
     return Scores(**{**scores, "conf": math.nan})
 
 
-def image_diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
+def image_diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float] | Floats) -> float:
     """Length of the diagonal of an image: the Hausdorff distance no prediction can exceed."""
     return float(np.linalg.norm(np.asarray(shape) * np.asarray(spacing_mm, dtype=float)))
 

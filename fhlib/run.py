@@ -169,7 +169,7 @@ class Narrator(logging.Filter):
 
     def _remaining(self) -> str:
         """`, about 12 min`: by the times of this or an earlier start; steps not timed yet by their share of what those took."""
-        if not self.seconds or not sum(self.waiting.values()):
+        if len(self.seconds) < 3 or not sum(self.waiting.values()):
             return ""
         shares = sum(SHARES.get(rule, 1.0) for rule in self.seconds)
         scale = sum(max(seconds - START_SECONDS, 0.0) for seconds in self.seconds.values()) / shares

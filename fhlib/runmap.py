@@ -14,20 +14,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fhlib.files import ROOT, code_modules, digest, file_digest, module_digest, read_json, write_json
+from fhlib.files import PACKAGE, ROOT, digest, file_digest, read_json, write_json
 from fhlib.presets import Preset
+from fhlib.reach import reached
 from fhlib.variants import VARIANTS
 
 DATA_ONLY = frozenset({"fhlib.variants", "fhlib.presets"})
 """Modules whose values reach a step as parameters of their own: a new variant or preset must not make every training stale."""
 
-CHANGED_CODE = re.compile(r"((?:notebook )?[\w.-]+)@[0-9a-f]{16}")
+CHANGED_CODE = re.compile(r"((?:notebook |template )?[\w.-]+)@[0-9a-f]{16}")
 CHANGED_SETTING = re.compile(r"([\w.]+)=([^,'\"]*)")
 
 
 @cache
 def notebook_state(name: str) -> tuple[str, ...]:
-    """State of the notebook `name` (`"03_train"`) and of every fhlib module that its code reaches."""
+    """State of the notebook `name` (`"03_train"`) and of what its code reaches in each fhlib module."""
     path = ROOT / "notebooks" / f"{name}.ipynb"
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
@@ -37,9 +38,15 @@ def notebook_state(name: str) -> tuple[str, ...]:
 
 @cache
 def module_state(*modules: str, source: str = "") -> tuple[str, ...]:
-    """State of the named fhlib modules, of those that `source` imports, and of every fhlib module these reach."""
-    reached = code_modules(*modules, source=source)
-    return tuple(f"{module}@{module_digest(module)}" for module in reached if module not in DATA_ONLY)
+    """State of what the named fhlib modules and `source` reach, one text a module."""
+    found = reached(*modules, source=source)
+    return tuple(f"{module}@{code}" for module, code in sorted(found.items()) if module not in DATA_ONLY)
+
+
+def template_state() -> tuple[str, ...]:
+    """State of the report's templates."""
+    files = sorted(path for path in (PACKAGE / "templates").rglob("*") if path.is_file())
+    return tuple(f"template {path.name}@{file_digest(path)}" for path in files)
 
 
 def preset_state(preset: Preset, *sections: str) -> tuple[str, ...]:

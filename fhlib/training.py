@@ -112,7 +112,7 @@ class _Trainer:
         training = self.parameters.training
         description = f"{self.parameters.variant} level {self.parameters.level}"
         bar = progress(range(self.step, training.steps), description, total=training.steps, initial=self.step)
-        for self.step in bar:
+        for _ in bar:
             row = self._train_step()
             self.step += 1
             last = self.step == training.steps

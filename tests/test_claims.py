@@ -185,7 +185,7 @@ def test_largest_sd_against_simulation():
 def test_implied_spread_of_dsc_against_simulation():
     rng = np.random.default_rng(1)
     dsc = rng.normal(0.95, 0.015, 200_000)
-    assert audit.implied_dsc_sd(0.95, float(np.mean(3 - 2 / dsc))) == pytest.approx(0.015, rel=0.03)
+    assert audit.implied_dsc_sd(float(dsc.mean()), float(np.mean(3 - 2 / dsc))) == pytest.approx(0.015, rel=0.03)
 
 
 def test_boundary_experiment_tells_the_definitions_apart():

@@ -58,6 +58,8 @@ def test_planes_of_an_image_and_default_point_in_the_mask(scan: Volume) -> None:
     box = np.zeros((8, 6, 12), bool)
     box[2:5, 1:4, 6:9] = True
     assert figures.centre_of(box) == (3, 2, 7)
+    label = Volume(box.astype(np.uint8), (1.0, 1.0, 1.0))  # labels on disk are integers
+    assert "d = 3 of 8" in texts(figures.planes(label, {"expert": label}))
     assert figures.centre_of(np.zeros((4, 6, 8), bool)) == (2, 3, 4)
 
 

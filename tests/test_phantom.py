@@ -304,10 +304,10 @@ def test_wrong_arguments_are_refused(arguments, message):
 
 
 SPEC = SimulatedCohort(
-    train_subjects=5,
+    train_subjects=3,
     test_subjects=1,
     reproducibility_subjects=1,
-    spacing_mm=4.0,
+    spacing_mm=5.0,
     seed=3,
     sites=("paper-like", "low-cost"),
 )

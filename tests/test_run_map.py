@@ -11,6 +11,7 @@ import pytest
 import yaml
 from conftest import copy_clone, run_study
 
+from fhlib import reach
 from fhlib.__main__ import run_name
 from fhlib.presets import load_preset
 from fhlib.run import RunBusyError, only_start_of
@@ -57,6 +58,40 @@ def test_a_notebook_depends_on_what_its_imports_reach_but_not_on_other_variants(
     assert "fhlib.variants" not in modules and "fhlib.figures" not in {
         text.split("@")[0] for text in module_state("fhlib.metrics")
     }
+
+
+def test_a_part_is_reached_through_the_names_in_it(tmp_path, monkeypatch):
+    package = tmp_path / "fhlib"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from fhlib.top import one\n"
+    )
+    (package / "low.py").write_text("SCALE = 2\ndef used(): return SCALE\ndef unused(): return 3\n")
+    (package / "top.py").write_text(
+        "from fhlib import low\nfrom fhlib.low import unused\n"
+        "def one():\n    'Prose.'\n    return low.used()\ndef two(): return unused()\n"
+    )
+    monkeypatch.setattr(reach, "PACKAGE", package)
+
+    def state(source: str, **edits: tuple[str, str]) -> dict[str, str]:
+        for name, (old, new) in edits.items():
+            text = (package / f"{name}.py").read_text()
+            assert old in text
+            (package / f"{name}.py").write_text(text.replace(old, new))
+        for cached in (reach._module, reach._reaches, reach._digest):
+            cached.cache_clear()
+        return reach.reached(source=source)
+
+    source = "from fhlib import one\none()"
+    first = state(source)
+    assert set(first) == {"fhlib.top", "fhlib.low"}
+    assert state(source, low=("return 3", "return 4"), top=("'Prose.'", "'Other prose.'")) == first
+    assert state(source, low=("SCALE = 2", "SCALE = 5"))["fhlib.low"] != first["fhlib.low"]
+    assert state(source)["fhlib.top"] == first["fhlib.top"]
+    whole = state("import fhlib.low\nfhlib.low.unused()")
+    assert state("import fhlib.low\nfhlib.low.unused()", low=("return 4", "return 9")) != whole
+    for cached in (reach._module, reach._reaches, reach._digest):
+        cached.cache_clear()
 
 
 def test_reasons_name_what_changed():
@@ -164,7 +199,7 @@ def test_new_dates_and_new_prose_redo_nothing(finished):
     for path in (*clone.glob("notebooks/*"), *clone.glob("fhlib/*.py"), *clone.glob("data/presets/*")):
         path.touch()
     assert listed(finish(clone, "--dry-run")) == []
-    module.write_text(original + "\nLATER = 1\n", encoding="utf-8")
+    module.write_text(original + "\nassert True\n", encoding="utf-8")
     text = finish(clone, "--dry-run")
     module.write_text(original, encoding="utf-8")
     assert "03_train USegNet-DS 1 (changed: fhlib.training)" in text and "02_prepare" not in listed(text)

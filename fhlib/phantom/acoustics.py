@@ -94,19 +94,26 @@ SITES = {
 
 
 @dataclass(frozen=True)
+class Plates:
+    """The calvarium at a block of beam samples: signed distance to the outer skull, thickness (mm), and 1 on bone, 0 in sutures."""
+
+    skull_mm: Field
+    thickness_mm: Field
+    closed: Field
+
+
+@dataclass(frozen=True)
 class Sample:
     """What the scene holds at a block of beam samples, all arrays (planes, beams, ranges).
 
-    `skull_mm` and `interface_mm` are signed distances to the skull and to the nearest smooth soft interface,
-    `plate_mm` is the calvarium's thickness and `plate_closed` 1 on bone, 0 in sutures; `texture` has unit variance.
+    `texture` has unit variance, `interface_mm` is the signed distance to the nearest smooth soft interface; `plates` is None where no
+    calvarium is near.
     """
 
     tissue: NDArray[np.uint8]
     texture: Field
-    skull_mm: Field | None
-    plate_mm: Field | None
-    plate_closed: Field | None
     interface_mm: Field
+    plates: Plates | None
 
 
 @dataclass(frozen=True)
@@ -143,11 +150,12 @@ def local_response(
     loss = ATTENUATION_DB[sample.tissue] * np.float32(2 * site.frequency_mhz * step_mm / 10)
     coherent = _line(sample.interface_mm, step_mm, 1.0)
     coherent *= _cosine(sample.interface_mm, step_mm) ** 6 * np.float32(10 ** (6 / 20))
-    if sample.skull_mm is not None:
-        cosine = np.maximum(_cosine(sample.skull_mm, step_mm), np.float32(0.05))
-        thick = np.maximum(sample.plate_mm, np.float32(0.1))
+    if sample.plates is not None:
+        plates = sample.plates
+        cosine = np.maximum(_cosine(plates.skull_mm, step_mm), np.float32(0.05))
+        thick = np.maximum(plates.thickness_mm, np.float32(0.1))
         half = np.maximum(thick / 2, np.float32(max(step_mm, 0.8)))
-        line = np.clip(1 - np.abs(sample.skull_mm + half * np.float32(0.5)) / half, 0, 1) * sample.plate_closed
+        line = np.clip(1 - np.abs(plates.skull_mm + half * np.float32(0.5)) / half, 0, 1) * plates.closed
         echo = np.float32(10 ** (skull.echo_db / 20)) * line
         coherent += echo * cosine ** np.float32(skull.power)
         power += (echo * np.float32(0.05)) ** 2

@@ -222,7 +222,7 @@ class Head:
         x, y = (a * radius * c for a, c in zip(self.subject.axes_mm[:2], u[:2], strict=True))
         return float(np.hypot(np.diff(x), np.diff(y)).sum())
 
-    def surface(self, count: int = 700) -> NDArray[np.float64]:
+    def surface(self, count: int = 1500) -> NDArray[np.float64]:
         """`count` points (count, 3) on the whole head's surface, by bisection along rays from its centre."""
         k = np.arange(count) + 0.5
         polar, azimuth = np.arccos(1 - 2 * k / count), np.pi * (1 + 5**0.5) * k

@@ -93,7 +93,8 @@ class BeamGrid:
     @property
     def steps(self) -> tuple[float, float, float]:
         """Steps along planes (rad), beams (rad) and ranges (mm)."""
-        return tuple(float((axis[-1] - axis[0]) / (len(axis) - 1)) for axis in (self.phi, self.theta, self.r))
+        phi, theta, r = (float((axis[-1] - axis[0]) / (len(axis) - 1)) for axis in (self.phi, self.theta, self.r))
+        return phi, theta, r
 
     def points(self, block: tuple[slice, ...]) -> Points:
         """Probe coordinates of a block of the grid, each (planes, beams, ranges)."""

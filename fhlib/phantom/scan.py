@@ -152,7 +152,7 @@ def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _fits(points: NDArray[np.float64], site: Site, size_mm: tuple[float, float, float]) -> bool:
-    margin = 2.0
+    margin = 3.0
     top = site.probe.probe_radius_mm - TOP_ABOVE_FACE_MM
     x, y, z = points.T
     inside = (

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fhlib.phantom.acoustics import Sample
+from fhlib.phantom.acoustics import Plates, Sample
 from fhlib.phantom.anatomy import Head
 from fhlib.phantom.probe import enclosing_sphere
 from fhlib.phantom.shapes import Field, Points, capsule, dot, ellipsoid, rotated, shifted, wave_vectors
@@ -101,28 +101,28 @@ class Scene:
         local = (self.pose.rotation @ (centre - self.pose.centre), radius)
         self._paint_fetus(h, local, tissue)
         interface = np.where(tissue > LAST_MATERNAL, np.float32(FAR_MM), interface)
-        skull = plate = closed = None
+        plates = None
         if np.linalg.norm(centre - self.head_centre) < radius + 1.1 * self.head.o:
             skull, interface = self._paint_head(h, tissue, interface)
-            if skull is not None:
-                plate, closed = self.head.plate(h, skull)
+            if np.abs(skull).min() < 4:
+                plates = Plates(skull, *self.head.plate(h, skull))
         texture = np.where(tissue <= LAST_MATERNAL, self._texture(p, (0.45, 0.45, 1.3)), self._texture(p, (1, 1, 1)))
-        return Sample(tissue, texture, skull, plate, closed, interface)
+        return Sample(tissue, texture, interface, plates)
 
-    def _paint_head(self, h: Points, tissue: NDArray[np.uint8], interface: Field) -> tuple[Field | None, Field]:
-        """Head into `tissue`; returns the skull's distance (None where no plate is near) and the nearest interface."""
+    def _paint_head(self, h: Points, tissue: NDArray[np.uint8], interface: Field) -> tuple[Field, Field]:
+        """Head into `tissue`; returns the skull's distance and that of the nearest interface."""
         skull = self.head.skull(h)
         if skull.max() > -8:
             skin = self.head.skin(h, skull)
             if skin.min() > 4:
-                return None, interface
+                return skull, interface
             free = tissue <= LAST_MATERNAL  # where the neck leaves the trunk there is no skin
             interface = np.where(free & (np.abs(skin) < np.abs(interface)), skin, interface)
             self.head.paint_face(h, tissue, skin, skull)
         if skull.min() < 0:
             wall = self.head.paint_brain(h, tissue, skull)
             interface = np.where(skull < -1.5, wall, interface)
-        return (skull if np.abs(skull).min() < 4 else None), interface
+        return skull, interface
 
     def _texture(self, p: Points, stretch: tuple[float, float, float]) -> Field:
         """Random echogenicity with unit variance, correlated over some millimetres: a periodic lattice, looked up."""

@@ -37,7 +37,7 @@ MANIFEST = (
 SUBJECT = (
     "subject", "seed", "ga_weeks", "bpd_mm", "ofd_mm", "hc_mm", "tcd_mm", "head_volume_ml", "skull_volume_ml", "site",
 )  # fmt: skip
-BYTES_A_VOXEL, MEMORY_A_VOXEL = 0.9, 70
+BYTES_A_VOXEL, MEMORY_A_VOXEL = 0.9, 30  # measured at 0.38 mm: 0.7 compressed, 25 at the peak
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,151 @@
+"""Paired comparison of variants over the same cases, with the resampling and corrections that it needs (Tables 1 and
+2).
+
+Every standard deviation divides by n - 1; intervals are 95 %. Where a number cannot be had it is NaN and `note` says
+why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+
+
+def compare_variants(
+    scores: pd.DataFrame, measure: str, baseline: str, resamples: int = 5000, seed: int = 0
+) -> pd.DataFrame:
+    """Paired comparison of every variant with a baseline over the same cases (columns variant, case, `measure`;
+    optional subject).
+
+    One row a variant: variant, baseline, measure, n (pairs), unpaired (cases without a finite value in both), mean,
+    baseline_mean, difference (variant - baseline), low, high (95 % percentile bootstrap over subjects, seeded), p
+    (Wilcoxon signed rank, two-sided), p_holm (Holm over the rows), effect_size (matched-pairs rank-biserial
+    correlation, -1 to 1), dz (mean / SD of the differences), note. Raises ValueError if a column or the baseline is
+    missing.
+    """
+    lacking = {"variant", "case", measure} - set(scores.columns)
+    if lacking:
+        raise ValueError(f"scores lack the columns {sorted(lacking)}; there are {sorted(scores.columns)}")
+    wide = scores.pivot(index="case", columns="variant", values=measure).astype(float)
+    if baseline not in wide:
+        raise ValueError(f"baseline {baseline!r} has no scores; there are {', '.join(wide.columns)}")
+    subject = scores.drop_duplicates("case").set_index("case").get("subject", pd.Series(wide.index, wide.index))
+    order = [name for name in dict.fromkeys(scores["variant"]) if name != baseline]
+    rows = []
+    for variant in order:
+        pairs = wide[[variant, baseline]]
+        finite = pairs[np.isfinite(pairs).all(axis=1)]
+        difference = (finite[variant] - finite[baseline]).to_numpy()
+        n = len(difference)
+        low, high = bootstrap_interval(difference, np.mean, subject.reindex(finite.index), resamples, seed)
+        spread = difference.std(ddof=1) if n > 2 else math.nan
+        p, effect = _signed_rank(difference)
+        rows.append(
+            {
+                "variant": variant,
+                "baseline": baseline,
+                "measure": measure,
+                "n": n,
+                "unpaired": len(pairs) - n,
+                "mean": finite[variant].mean(),
+                "baseline_mean": finite[baseline].mean(),
+                "difference": difference.mean() if n else math.nan,
+                "low": low,
+                "high": high,
+                "p": p,
+                "p_holm": math.nan,
+                "effect_size": effect,
+                "dz": difference.mean() / spread if n > 2 and spread > 0 else math.nan,
+                "note": "" if n > 2 else f"{n} pairs: at least 3 are needed",
+            }
+        )
+    table = pd.DataFrame(rows)
+    if rows:
+        table["p_holm"] = holm(table["p"])
+    return table
+
+
+def rank_stability(
+    scores: pd.DataFrame, measure: str, higher_is_better: bool, resamples: int = 5000, seed: int = 0
+) -> pd.DataFrame:
+    """How firm the order of the variants is: mean, rank, and over bootstrap samples of cases the ranks' 95 % range
+    and the share of rank 1.
+
+    Only cases with a finite value for every variant count (column n). Several trainings of a variant may be told
+    apart by naming them so.
+    """
+    wide = scores.pivot(index="case", columns="variant", values=measure).astype(float)
+    wide = wide[list(dict.fromkeys(scores["variant"]))]
+    finite = wide[np.isfinite(wide).all(axis=1)]
+    if finite.empty:
+        raise ValueError(f"no case has a finite {measure!r} for every variant")
+    values = finite.to_numpy() * (-1 if higher_is_better else 1)
+    draws = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    ranks = stats.rankdata(values[draws].mean(axis=1), axis=1, method="min")
+    low, high = np.percentile(ranks, [2.5, 97.5], axis=0)
+    return pd.DataFrame(
+        {
+            "variant": finite.columns,
+            "n": len(finite),
+            "mean": finite.to_numpy().mean(axis=0),
+            "rank": stats.rankdata(values.mean(axis=0), method="min").astype(int),
+            "rank_low": low,
+            "rank_high": high,
+            "first": (ranks == 1).mean(axis=0),
+        }
+    )
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    statistic: Callable[..., Any] = np.mean,
+    clusters: Sequence[Any] | pd.Series | None = None,
+    resamples: int = 5000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of `statistic(values, axis=0)`; values (n,) or (n, k) for a statistic of
+    several columns.
+
+    With `clusters`, whole clusters (subjects) are drawn. NaN for fewer than 3 cases or clusters. The same seed gives
+    the same interval.
+    """
+    data = np.asarray(values, dtype=float)
+    codes = pd.factorize(np.asarray(clusters, dtype=object))[0] if clusters is not None else np.arange(len(data))
+    members = [np.flatnonzero(codes == code) for code in range(codes.max(initial=-1) + 1)]
+    if len(members) < 3:
+        return math.nan, math.nan
+    draws = np.random.default_rng(seed).integers(len(members), size=(resamples, len(members)))
+    if len(members) == len(data):
+        drawn = (data[draw] for draw in draws)
+    else:
+        drawn = (data[np.concatenate([members[i] for i in draw])] for draw in draws)
+    low, high = np.nanpercentile([statistic(sample, axis=0) for sample in drawn], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def holm(p: ArrayLike) -> Floats:
+    """Holm's step-down correction; NaN stay NaN and do not count."""
+    values = np.asarray(p, dtype=float)
+    adjusted = np.full(values.shape, math.nan)
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(values[known])]
+    running = np.maximum.accumulate(values[order] * np.arange(len(order), 0, -1))
+    adjusted[order] = np.minimum(running, 1)
+    return adjusted
+
+
+def _signed_rank(difference: Floats) -> tuple[float, float]:
+    """Wilcoxon signed-rank p and matched-pairs rank-biserial correlation, zero differences left out of both."""
+    moved = difference[difference != 0]
+    if len(moved) < 3:
+        return math.nan, math.nan if len(difference) < 3 or len(moved) else 0.0
+    ranks = stats.rankdata(np.abs(moved))
+    return float(stats.wilcoxon(moved).pvalue), float((ranks * np.sign(moved)).sum() / ranks.sum())
