@@ -26,8 +26,7 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 import nbformat  # noqa: E402
 
-PROGRESS_LINE = re.compile(r"[^\n]*\r[^\n]*(\n|$)")
-CELL_FILE = re.compile(r"[^\s\"']*ipykernel_\d+/\d+\.py")
+CELL_FILE = re.compile(r"/(?:[\w.-]+/)*ipykernel_\d+/\d+\.py")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -68,9 +67,7 @@ def execute_notebook(
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
                 cwd=notebook.parent,
-                extra_arguments=[
-                    "--log-level=40"
-                ],  # errors; a kernel warns at each start that it speaks over local TCP
+                extra_arguments=["--log-level=50"],  # a kernel warns of local TCP at each start, and of its own end
             )
         except PapermillExecutionError as error:
             _save(running, failed, hidden_paths)
@@ -185,7 +182,7 @@ def _without_progress(outputs: list[nbformat.NotebookNode]) -> list[nbformat.Not
             kept.append(output)
     for output in kept:
         if output.output_type == "stream":
-            output.text = PROGRESS_LINE.sub("", output.text)
+            output.text = "\n".join(line for line in output.text.split("\n") if "\r" not in line)
     return [output for output in kept if output.output_type != "stream" or output.text.strip()]
 
 

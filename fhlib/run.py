@@ -113,7 +113,7 @@ class Narrator(logging.Filter):
         self.running: dict[int, tuple[str, str, float]] = {}
         self.listed: set[int] = set()
         self.total = self.started = 0
-        self.errors: set[str] = set()
+        self.failed = False
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Narrate one record; always False."""
@@ -156,6 +156,7 @@ class Narrator(logging.Filter):
         say(f"      {title}: {_duration(seconds)}; {left} step{'s' * (left != 1)} left{self._remaining()}")
 
     def _job_error(self, record: Any) -> None:
+        self.failed = True
         title = self.running.get(record.jobid, ("", record.rule_name, 0))[1]
         say(f"{title} failed; what it printed is above. Once mended, the same command continues from here.")
 
@@ -163,8 +164,7 @@ class Narrator(logging.Filter):
         message = record.getMessage()
         if "Nothing to be done" in message:
             say("nothing to do: everything is up to date")
-        elif record.levelno >= logging.ERROR and message not in self.errors and "exit code" not in message:
-            self.errors.add(message)
+        elif record.levelno >= logging.ERROR and not self.failed:
             say(message)
 
     def _remaining(self) -> str:

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fhlib.files import PACKAGE, ROOT, digest, file_digest, read_json, write_json
+from fhlib.files import DATA, PACKAGE, ROOT, digest, file_digest, read_json, write_json
 from fhlib.presets import Preset
 from fhlib.reach import reached
 from fhlib.variants import VARIANTS
@@ -22,7 +22,7 @@ from fhlib.variants import VARIANTS
 DATA_ONLY = frozenset({"fhlib.variants", "fhlib.presets"})
 """Modules whose values reach a step as parameters of their own: a new variant or preset must not make every training stale."""
 
-CHANGED_CODE = re.compile(r"((?:notebook |template )?[\w.-]+)@[0-9a-f]{16}")
+CHANGED_CODE = re.compile(r"((?:notebook |template |reference )?[\w.-]+)@[0-9a-f]{16}")
 CHANGED_SETTING = re.compile(r"([\w.]+)=([^,'\"]*)")
 
 
@@ -41,6 +41,12 @@ def module_state(*modules: str, source: str = "") -> tuple[str, ...]:
     """State of what the named fhlib modules and `source` reach, one text a module."""
     found = reached(*modules, source=source)
     return tuple(f"{module}@{code}" for module, code in sorted(found.items()) if module not in DATA_ONLY)
+
+
+def reference_state(*patterns: str) -> tuple[str, ...]:
+    """State of tables in `data/reference` by glob (`"table*.csv"`)."""
+    files = sorted({path for pattern in patterns for path in (DATA / "reference").glob(pattern)})
+    return tuple(f"reference {path.name}@{file_digest(path)}" for path in files)
 
 
 def template_state() -> tuple[str, ...]:
@@ -99,9 +105,9 @@ def explain(reason: str) -> str:
         return _files(reason)
     before, _, now = reason.partition(" now: ")
     words = []
-    code = dict.fromkeys(CHANGED_CODE.findall(before) + CHANGED_CODE.findall(now))
+    code = sorted({*CHANGED_CODE.findall(before), *CHANGED_CODE.findall(now)})
     if code:
-        words.append(f"changed: {', '.join(code)}")
+        words.append(f"changed: {_some(code, 4)}")
     old, new = dict(CHANGED_SETTING.findall(before)), dict(CHANGED_SETTING.findall(now))
     words += [f"{name}: {old.get(name, 'none')} -> {new.get(name, 'none')}" for name in dict.fromkeys([*old, *new])]
     return "; ".join(words) or "its parameters changed"
@@ -109,8 +115,7 @@ def explain(reason: str) -> str:
 
 def _files(reason: str) -> str:
     kind, _, names = reason.split("; ")[0].partition(": ")
-    listed = [name.strip() for name in names.split(",")]
-    shown = ", ".join(listed[:2]) + (f" and {len(listed) - 2} more" if len(listed) > 2 else "")
+    shown = _some([name.strip() for name in names.split(",")], 2)
     words = {
         "Missing output files": f"not there yet: {shown}",
         "Incomplete output files": "it was stopped before it was complete",
@@ -119,6 +124,10 @@ def _files(reason: str) -> str:
         "Set of input files has changed since last execution": "it reads other files than before",
     }
     return words.get(kind, reason)
+
+
+def _some(names: list[str], limit: int) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _flat(name: str, content: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import nbformat
@@ -87,3 +88,15 @@ def test_scrub_hides_named_folders_in_any_text_but_leaves_pictures():
     assert scrubbed.source == "folder = 'scans'"
     assert scrubbed.outputs[0].data == {"text/html": "<p>scans/1.nrrd</p>", "image/png": "/clinic/Jane_Doe"}
     assert json.dumps(scrubbed.outputs[1].data) == '{"application/json": {"path": ["scans"]}}'
+
+
+def test_scrub_is_quick_on_the_megabytes_that_widgets_carry():
+    cell = new_code_cell("", outputs=[nbformat.v4.new_output("stream", name="stderr", text="x" * 3_000_000)])
+    notebook = new_notebook(cells=[cell], metadata={"widgets": {"state": "QUJD/ab+" * 500_000}})
+    start = time.monotonic()
+    scrub(notebook)
+    assert time.monotonic() - start < 3
+    warned = new_code_cell(
+        "", outputs=[nbformat.v4.new_output("stream", name="stderr", text="/var/t/ipykernel_7/123.py:2: Warning\n")]
+    )
+    assert scrub(new_notebook(cells=[warned])).cells[0].outputs[0].text == "cell:2: Warning\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 CONVOLUTION: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 DECONVOLUTION: dict[int, type[nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -31,9 +30,10 @@ class VolumeNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        # torch's own functions: those of nn.functional refuse the single voxel that a small image has at the bottom
         if x.shape[0] == 1:  # keeps the memory format, which instance_norm does not
-            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
-        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+            return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, True)
+        return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, True)
 
 
 class ConvNormReLU(nn.Sequential):

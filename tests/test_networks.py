@@ -1,0 +1,155 @@
+"""The network against the authors' graph: shapes, parameter counts tensor by tensor, gradients, Eq. 3-4 by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fhlib import TABLE1, TABLE2
+from fhlib.networks.attention import AttentionModule
+from fhlib.networks.blocks import Upsampling, VolumeNorm
+from fhlib.networks.build import build_network, initialise
+from fhlib.networks.usegnet import pad_to_multiple_of_8
+from fhlib.variants import VARIANTS, paper_number
+
+
+def count(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("variant", "scalars", "tensors"),
+    [("USegNet", 3_890_946, 46), ("USegNet-DS", 3_891_462, 50), ("USegNet-DS-HAS", 6_142_918, 98)],
+)
+def test_full_width_has_the_authors_number_of_parameters(variant, scalars, tensors):
+    net = build_network(variant)
+    assert (count(net), len(list(net.parameters()))) == (scalars, tensors)
+
+
+def test_attention_kernels_as_printed():
+    assert count(build_network("USegNet-DS-HAS", attention_kernel=3)) == 4_336_582
+
+
+def test_redundant_biases_are_those_counted_by_hand():
+    # an encoder bias in front of a normalisation: 2 x (32 + 64 + 64 + 64); the deconvolutions': 64 + 64 + 32
+    net = build_network("USegNet-DS-HAS")
+    encoder = sum(p.numel() for name, p in net.encoder.named_parameters() if name.endswith("0.bias"))
+    decoder = sum(stage.up[0].bias.numel() for stage in net.decoder)
+    assert (encoder, decoder, count(net) - encoder, count(net) - encoder - decoder) == (448, 160, 6_142_470, 6_142_310)
+
+
+def shapes_of_authors_graph():
+    """Kernel tensors at width 32 in the order of the table: (out, in, k), deconvolutions (in, out, k)."""
+    encoder = [(32, 1, 3), (32, 32, 3), (64, 32, 3), (64, 64, 3), (64, 64, 5), (64, 64, 5), (64, 64, 5), (64, 64, 5)]
+
+    def module(channels, k):
+        return [(32, channels, 1), (32, 32, k), (32, 32, k), (64, 64, k)]
+
+    level3 = [(64, 64, 5), *module(64, 5), *module(128, 5), (2, 64, 1)]
+    level2 = [(64, 64, 5), *module(64, 3), *module(128, 5), (2, 64, 1)]
+    level1 = [(64, 32, 3), *module(32, 3), *module(96, 3)]
+    return encoder + level3 + level2 + level1 + [(2, 64, 1)]
+
+
+def test_kernels_tensor_by_tensor():
+    kernels = [p for p in build_network("USegNet-DS-HAS").parameters() if p.dim() == 5]
+    assert [(*p.shape[:2], p.shape[2]) for p in kernels] == shapes_of_authors_graph()
+
+
+def test_without_attention_a_stage_is_deconvolution_and_concatenation_only():
+    stage = build_network("USegNet-DS").decoder[1]
+    assert [name for name, child in stage.named_children() if child is not None] == ["up", "side"]
+    assert stage.out_channels == 128
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_any_size_in_the_same_size_out_and_every_parameter_learns(variant, dims):
+    net = build_network(variant, width=4, spatial_dims=dims)
+    dims = net.spatial_dims
+    assert (dims == 2) >= variant.startswith("2D-")
+    size, padded = (13, 22, 17)[:dims], (16, 24, 24)[:dims]
+    out = net(torch.randn(1, 1, *size))
+    assert out.logits.shape == (1, 2, *size)
+    sides = [(1, 2, *(n // f for n in padded)) for f in (2, 4)] if VARIANTS[variant].deep_supervision else []
+    assert [tuple(s.shape) for s in out.side_logits] == sides
+    for name, weights in out.attention.items():
+        factor = 2 ** (paper_number(int(name[-1])) - 1)
+        assert weights.shape == (1, 4, *(n // factor for n in padded))
+        assert torch.allclose(weights.sum(1), torch.ones(()), atol=1e-5)
+    # not the plain sum of the logits: a normalisation in front would make its gradient vanish
+    sum((logits * torch.randn_like(logits)).sum() for logits in (out.logits, *out.side_logits)).backward()
+    without = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+
+
+def test_modules_stand_where_the_paper_counts_them_from_the_deep_end():
+    names = {v: set(build_network(v, 2, 2)(torch.rand(1, 1, 8, 8)).attention) for v in {*TABLE1, *TABLE2}}
+    assert names["SAM-1"] == {"SAM-1"} and names["SAM-12"] == {"SAM-1", "SAM-2"}
+    assert names["UAM-12"] == {"UAM-1", "UAM-2"} and names["USegNet-DS"] == set()
+    assert names["USegNet-DS-HAS-Ctx"] == {f"{kind}-{n}" for kind in ("SAM", "UAM") for n in (1, 2, 3)}
+    deepest = build_network("UAM-1", 2, 2)(torch.rand(1, 1, 16, 24)).attention["UAM-1"]
+    assert deepest.shape[2:] == (4, 6)
+
+
+def test_attention_module_by_its_equations():
+    torch.manual_seed(0)
+    module = AttentionModule(3, in_channels=5, width=4, kernel=3)
+    features = torch.randn(1, 5, 6, 7, 8)
+    out, attention = module(features)
+    shrunk = F.conv3d(features, module.shrink.weight, module.shrink.bias)
+    first, second = module.weigh
+    weights = F.conv3d(F.conv3d(shrunk, first.weight, first.bias, padding=1), second.weight, second.bias, padding=1)
+    expected = weights.exp() / weights.exp().sum(1, keepdim=True)
+    joined = torch.cat([shrunk, shrunk * expected], 1)
+    assert torch.allclose(attention, expected, atol=1e-6)
+    assert torch.allclose(out, F.conv3d(joined, module.out.weight, module.out.bias, padding=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_upsampling_doubles_exactly(kernel):
+    assert Upsampling(3, 2, 3, kernel)(torch.rand(1, 2, 3, 4, 5)).shape == (1, 3, 6, 8, 10)
+
+
+def test_a_volume_is_normalised_alike_alone_and_in_a_batch():
+    norm = VolumeNorm(3)
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(2, 3, 4, 5, 6) * torch.tensor([1.0, 9.0]).view(2, 1, 1, 1, 1)
+    together = norm(x)
+    assert torch.allclose(together, torch.cat([norm(x[:1]), norm(x[1:])]), atol=1e-4)
+    by_hand = (x[0, 0] - x[0, 0].mean()) / math.sqrt(float(x[0, 0].var(unbiased=False)) + 1e-5) * norm.weight[0]
+    assert torch.allclose(together[0, 0], by_hand, atol=1e-4)
+
+
+def test_padding_is_zeros_at_the_far_end():
+    padded = pad_to_multiple_of_8(torch.ones(1, 1, 3, 8, 9))
+    assert padded.shape == (1, 1, 8, 8, 16)
+    assert padded.sum() == 3 * 8 * 9 and padded[..., :3, :8, :9].min() == 1
+
+
+def test_truncated_normal_weights_are_the_authors():
+    net = build_network("USegNet-DS-HAS", 16)
+    initialise(net, "truncated-normal")
+    kernels = torch.cat([p.flatten() for p in net.parameters() if p.dim() == 5])
+    # a normal cut at two sigma keeps 0.8796 of its SD
+    assert float(kernels.abs().max()) <= 0.002 and float(kernels.std()) == pytest.approx(0.000880, rel=0.01)
+    assert {float(b) for b in net.head.bias} == {pytest.approx(0.01)}
+
+
+def test_variance_preserving_weights_keep_the_variance():
+    torch.manual_seed(1)
+    net = build_network("USegNet-DS-HAS", 32, spatial_dims=2)
+    initialise(net, "variance-preserving")
+    module = net.decoder[0].path_attention
+    x = torch.randn(1, 128, 64, 64)
+    assert float(module.shrink(x).std()) == pytest.approx(1.0, abs=0.15)
+    up = net.decoder[0].up[0]
+    assert float(up(torch.randn(1, 64, 64, 64))[..., 8:-8, 8:-8].std()) == pytest.approx(math.sqrt(2), abs=0.25)
+
+
+def test_unknown_variant_is_refused_with_a_suggestion():
+    with pytest.raises(ValueError, match="did you mean 'USegNet-DS-HAS'"):
+        build_network("USegNet-DS-HAZ")

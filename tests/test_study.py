@@ -1,0 +1,85 @@
+"""Runs, presets and files."""
+
+from __future__ import annotations
+
+import pytest
+
+from fhlib import study
+from fhlib.files import atomic_path, code_modules, require_free_space, write_text
+from fhlib.presets import PresetError, load_preset, parse_preset
+from fhlib.study import StudyError, open_study
+
+
+@pytest.mark.parametrize("name", ["smoke", "quick", "desk", "paper"])
+def test_shipped_presets_are_valid(name):
+    assert load_preset(name).name == name
+
+
+def test_the_paper_preset_has_the_papers_settings():
+    training = load_preset("paper").training
+    assert (training.width, training.steps, training.learning_rate, training.beta1) == (32, 30 * 2112, 1e-5, 0.5)
+    assert training.batch_size == 1 and training.schedule == "constant" and not training.start_from_previous_level
+    assert load_preset("paper").preparation.spacing_mm == pytest.approx(0.38 / 0.4)
+    assert load_preset("paper").val_fraction == 0
+
+
+def test_mistyped_parameters_are_named_with_a_suggestion():
+    content = load_preset("quick").model_dump()
+    content["training"]["widht"] = 3
+    content["variants"] = ["USegNet-DS-HASS"]
+    with pytest.raises(PresetError) as caught:
+        parse_preset(content)
+    assert "training.widht: unknown parameter; did you mean 'width'?" in str(caught.value)
+    assert "did you mean 'USegNet-DS-HAS'?" in str(caught.value)
+    with pytest.raises(PresetError, match="did you mean 'quick'"):
+        load_preset("quik")
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "DATA", tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_a_run_remembers_what_it_was_started_with(data, tmp_path):
+    folder = tmp_path / "My scans"
+    folder.mkdir()
+    first = open_study("mine", "smoke", folder)
+    assert (first.cohort_kind, first.cohort_name) == ("imported", "My-scans")
+    assert open_study("mine").source == folder and open_study("mine").preset.name == "smoke"
+    with pytest.raises(StudyError, match="started with preset 'smoke'"):
+        open_study("mine", "quick")
+    with pytest.raises(StudyError, match="another cohort"):
+        open_study("mine", "smoke", tmp_path)
+    (folder / "cohort.csv").write_text("case\n")
+    assert open_study("mine").cohort_kind == "in place" and open_study("mine").cohort_folder == folder
+
+
+def test_a_new_run_is_simulated_unless_told_otherwise(data, tmp_path):
+    run = open_study("a", "smoke")
+    assert run.cohort_kind == "simulated" and run.cohort_folder == data / "cohorts" / "simulated-smoke"
+    with pytest.raises(StudyError, match="no cohort folder 'nowhere'"):
+        open_study("b", "smoke", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="run '../c'"):
+        open_study("../c", "smoke")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
+    path = write_text("old", tmp_path / "table.csv")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        assert temporary.suffix == ".csv"
+        raise RuntimeError
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_too_small_a_disk_is_told_before_anything_is_written(tmp_path):
+    with pytest.raises(OSError, match="GB are needed"):
+        require_free_space(tmp_path / "not" / "yet", 1e18)
+
+
+def test_code_modules_follow_imports():
+    reached = code_modules("fhlib.losses")
+    assert {"fhlib.losses", "fhlib.networks.usegnet", "fhlib.networks.attention"} <= set(reached)
+    assert "fhlib.training" not in reached
+    assert "fhlib.cascade" in code_modules(source="from fhlib.inference import load_segmentor")

@@ -1,0 +1,299 @@
+"""Preparation, training, cascade and prediction on a small made cohort: oblique, anisotropic, not cubic."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fhlib.cohort import load_cohort
+from fhlib.device import Execution, choose_execution
+from fhlib.inference import SegmentorParameters, load_segmentor, model_digest, predict_cases, quality_flags, read_prediction
+from fhlib.networks.build import build_network
+from fhlib.prepare import label_to_network_grid, prepare_cohort, to_network_grid
+from fhlib.presets import Prediction, Preparation, Training
+from fhlib.training import TrainingDiverged, copy_levels, fingerprint_of, fit
+from fhlib.volume import Volume, write_volume
+
+PREPARATION = Preparation(spacing_mm=4.0)
+OBLIQUE = (0.8, 0.6, 0.0, -0.6, 0.8, 0.0, 0.0, 0.0, -1.0)
+TRAINING = Training(width=4, steps=7, learning_rate=1e-2, validate_every=3, checkpoint_every=2, start_from_previous_level=True)
+
+
+def scan(seed, noise=0.4):
+    """A bright ellipsoid in noise, 2 x 1.5 x 1 mm, oblique and flipped."""
+    rng = np.random.default_rng(seed)
+    spacing, shape = (2.0, 1.5, 1.0), (26, 40, 52)
+    axes = np.meshgrid(*(np.arange(n) * s for n, s in zip(shape, spacing, strict=True)), indexing="ij")
+    centre = np.array(shape) * spacing / 2 + rng.uniform(-4, 4, 3)
+    label = sum(((a - c) / r) ** 2 for a, c, r in zip(axes, centre, (15, 18, 16), strict=True)) < 1
+    image = (100 * label + 100 * noise * rng.random(shape)).astype(np.float32)
+    geometry = {"spacing_mm": spacing, "origin": (5.0, -7.0, 11.0), "direction": OBLIQUE}
+    return Volume(image, **geometry), Volume(label.astype(np.uint8), **geometry)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    rows = []
+    for number, split in enumerate(["train", "train", "train", "val", "test", "test"]):
+        image, label = scan(number)
+        write_volume(image, folder / f"{number}.nrrd")
+        write_volume(label, folder / f"{number}_label.nrrd")
+        rows.append({"case": f"c{number}", "subject": f"s{number}", "image": f"{number}.nrrd", "label": f"{number}_label.nrrd", "split": split})
+    pd.DataFrame(rows).to_csv(folder / "cohort.csv", index=False)
+    return load_cohort(folder)
+
+
+@pytest.fixture(scope="module")
+def cases(cohort, tmp_path_factory):
+    return prepare_cohort(cohort, cohort.table, PREPARATION, tmp_path_factory.mktemp("prepared"))
+
+
+def parameters(variant, cases, level=1, training=TRAINING, previous=None):
+    execution = Execution()
+    fingerprint = fingerprint_of(variant, level, cases, training, execution, previous)
+    return SegmentorParameters(variant, level, cases.spatial_dims, PREPARATION, training, execution, fingerprint)
+
+
+def test_prepared_arrays_are_at_the_networks_resolution_and_in_zero_one(cases, cohort):
+    # 52 x 60 x 52 mm at 4 mm
+    assert cases.typical_shape == (13, 15, 13)
+    image, label = np.asarray(cases.image("c0")), np.asarray(cases.label("c0"))
+    assert (image.min(), image.max()) == (0, 1) and image.dtype == np.float32
+    volume_ml = label.sum() * 0.064
+    assert volume_ml == pytest.approx(4 / 3 * math.pi * 15 * 18 * 16 / 1000, rel=0.03)
+    assert cases.cases("train") == ["c0", "c1", "c2"] and cases.cases("test") == []
+
+
+def test_preparing_again_writes_nothing_and_a_changed_image_is_redone(cohort, tmp_path):
+    first = prepare_cohort(cohort, cohort.table, PREPARATION, tmp_path)
+    times = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
+    second = prepare_cohort(cohort, cohort.table, PREPARATION, tmp_path)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")} == times
+    assert second.fingerprint == first.fingerprint
+    coarser = prepare_cohort(cohort, cohort.table, Preparation(spacing_mm=5.0), tmp_path)
+    assert coarser.fingerprint != first.fingerprint and coarser.typical_shape == (10, 12, 10)
+
+
+def test_non_finite_intensities_are_refused_and_a_constant_image_is_zero():
+    image, _ = scan(0)
+    broken = image.array.copy()
+    broken[3, 4, 5] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        to_network_grid(image.with_array(broken), PREPARATION)
+    assert not to_network_grid(image.with_array(np.full(image.shape, 7.0)), PREPARATION).array.any()
+
+
+def test_images_are_scaled_by_the_papers_factor():
+    image = Volume(np.random.default_rng(0).random((100, 60)), (0.2, 0.1))
+    prepared = to_network_grid(image, Preparation(spacing_mm=1, image_scale=0.4))
+    assert prepared.shape == (40, 24) and prepared.spacing_mm == pytest.approx((0.5, 0.25))
+    assert label_to_network_grid(image.with_array(np.ones(image.shape)), Preparation(spacing_mm=1)).array.all()
+
+
+def test_resumed_training_equals_uninterrupted_bit_for_bit(cases, tmp_path):
+    p = parameters("USegNet-DS-HAS", cases)
+    whole = fit(cases, p, tmp_path / "whole")
+    stopped = replace(p)
+
+    def stop(history):
+        if len(history) >= 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(cases, stopped, tmp_path / "parts", watch=stop)
+    assert (tmp_path / "parts" / "checkpoint.pt").exists() and not (tmp_path / "parts" / "weights.safetensors").exists()
+    torch.manual_seed(99)
+    resumed = fit(cases, stopped, tmp_path / "parts")
+    pd.testing.assert_frame_equal(whole, resumed)
+    a, b = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not (tmp_path / "parts" / "checkpoint.pt").exists()
+
+
+def test_a_killed_training_continues_to_the_same_weights(cohort, cases, tmp_path):
+    training = TRAINING.model_copy(update={"steps": 40, "checkpoint_every": 1})
+    p = parameters("USegNet-DS", cases, training=training)
+    fit(cases, p, tmp_path / "whole")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from fhlib.inference import SegmentorParameters; from fhlib.prepare import PreparedCases; from fhlib.training import fit\n"
+        "fit(PreparedCases(Path(sys.argv[1])), SegmentorParameters.load(Path(sys.argv[2])), Path(sys.argv[3]))"
+    )
+    given = tmp_path / "whole" / "parameters.json"
+    child = subprocess.Popen([sys.executable, "-c", code, str(cases.folder), str(given), str(tmp_path / "killed")])
+    checkpoint = tmp_path / "killed" / "checkpoint.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    child.kill()
+    child.wait()
+    assert checkpoint.exists() and not (tmp_path / "killed" / "weights.safetensors").exists()
+    fit(cases, p, tmp_path / "killed")
+    a, b = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_complete_training_returns_at_once_and_other_parameters_start_anew(cases, tmp_path):
+    p = parameters("USegNet-DS", cases)
+    fit(cases, p, tmp_path)
+    before = (tmp_path / "weights.safetensors").stat().st_mtime_ns
+    fit(cases, p, tmp_path, watch=lambda history: pytest.fail("trained again"))
+    assert (tmp_path / "weights.safetensors").stat().st_mtime_ns == before
+    other = parameters("USegNet-DS", cases, training=TRAINING.model_copy(update={"learning_rate": 5e-3}))
+    assert fit(cases, other, tmp_path)["learning_rate"].max() <= 5e-3
+
+
+def test_saving_and_watching_more_often_does_not_change_the_fingerprint(cases):
+    often = TRAINING.model_copy(update={"validate_every": 1, "checkpoint_every": 1})
+    assert parameters("USegNet", cases).fingerprint == parameters("USegNet", cases, training=often).fingerprint
+    assert parameters("USegNet", cases).fingerprint != parameters("USegNet-DS", cases).fingerprint
+
+
+def test_a_diverged_training_names_the_case_and_keeps_its_checkpoint(cases, tmp_path):
+    p = parameters("USegNet", cases, training=TRAINING.model_copy(update={"steps": 50, "schedule": "constant"}))
+
+    def spoil(history):
+        if len(history) == 6:
+            np.save(cases.folder / "bad.image.npy", np.full((13, 15, 13), np.nan, np.float32))
+            spoiled[0] = True
+
+    spoiled = [False]
+    original = type(cases).image
+    type(cases).image = lambda self, case: np.load(self.folder / "bad.image.npy") if spoiled[0] else original(self, case)
+    try:
+        with pytest.raises(TrainingDiverged, match=r"step 6 on c\d.*lower learning_rate"):
+            fit(cases, p, tmp_path, watch=spoil)
+    finally:
+        type(cases).image = original
+        (cases.folder / "bad.image.npy").unlink(missing_ok=True)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 6
+
+
+def test_training_learns_and_predicts_in_native_geometry(cohort, cases, tmp_path):
+    training = TRAINING.model_copy(update={"steps": 60, "validate_every": 30})
+    model = tmp_path / "USegNet-DS"
+    history = fit(cases, parameters("USegNet-DS", cases, training=training), model / "level1")
+    assert history["val_dsc"].iloc[-1] > 0.85
+    segmentor = load_segmentor(model)
+    image, label = scan(4)
+    result = segmentor.segment(image)
+    assert result.mask.same_geometry(image) and result.probability.same_geometry(image)
+    assert result.volume_ml == pytest.approx(result.mask.array.sum() * 0.003)
+    mask, truth = result.mask.array > 0, label.array > 0
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.85
+    with pytest.raises(ValueError, match="trained on 3D"):
+        segmentor.segment(Volume(np.zeros((9, 9)), (1, 1)))
+
+
+@pytest.fixture(scope="module")
+def cascade(cases, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    base = folder / "USegNet-DS-HAS"
+    fit(cases, parameters("USegNet-DS-HAS", cases), base / "level1")
+    p = parameters("USegNet-DS-HAS-Ctx", cases, level=2, previous=base)
+    fit(cases, p, folder / "USegNet-DS-HAS-Ctx" / "level2", base)
+    copy_levels(base, folder / "USegNet-DS-HAS-Ctx")
+    return folder / "USegNet-DS-HAS-Ctx"
+
+
+def test_the_cascade_reads_image_plus_probability_of_the_level_before(cases, cascade):
+    segmentor = load_segmentor(cascade)
+    image = np.asarray(cases.image("c0"))
+    nets = []
+    for level, weights in enumerate(sorted(cascade.glob("level*/weights.safetensors"))):
+        net = build_network("USegNet-DS-HAS-Ctx", 4)
+        net.load_state_dict(load_file(weights))
+        nets.append(net.eval())
+        assert level < 2
+    with torch.no_grad():
+        x = torch.from_numpy(image)[None, None]
+        first = torch.softmax(nets[0](x).logits, 1)[:, 1:]
+        second = torch.softmax(nets[1](x + first).logits, 1)[0, 1].numpy()
+    assert np.allclose(segmentor.probability(image), second, atol=1e-5)
+    assert np.allclose(segmentor.probability(image, upto=1), first[0, 0].numpy(), atol=1e-5)
+    features = segmentor.features(scan(0)[0])
+    assert np.allclose(features.probability.array, second, atol=1e-5)
+    assert features.strongest_weights()["UAM-1"].shape == image.shape
+
+
+def test_a_folder_with_a_level_missing_is_refused(cascade, tmp_path):
+    copy_levels(cascade, tmp_path)
+    (tmp_path / "level1" / "weights.safetensors").unlink()
+    with pytest.raises(ValueError, match="needs 1 to 2"):
+        load_segmentor(tmp_path)
+    with pytest.raises(FileNotFoundError, match="train the variant first"):
+        load_segmentor(tmp_path / "nothing")
+
+
+def test_interrupted_prediction_continues_to_the_same_table(cohort, cascade, tmp_path):
+    segmentor, digest = load_segmentor(cascade, Prediction(threshold=0.4)), model_digest(cascade)
+    tests = cohort.table[cohort.table["split"] == "test"].to_dict("records")
+    whole = predict_cases(segmentor, tests, cohort.folder, tmp_path / "whole", digest)
+    predict_cases(segmentor, tests[:1], cohort.folder, tmp_path / "parts", digest)
+    kept = (tmp_path / "parts" / "c4_mask.nrrd").stat().st_mtime_ns
+    parts = predict_cases(segmentor, tests, cohort.folder, tmp_path / "parts", digest)
+    pd.testing.assert_frame_equal(whole, parts)
+    assert (tmp_path / "parts" / "c4_mask.nrrd").stat().st_mtime_ns == kept
+    mask, probability = read_prediction(tmp_path / "whole", whole.iloc[0])
+    result = segmentor.segment(cohort.read_image("c4"))
+    assert np.array_equal(mask.array, result.mask.array > 0)
+    assert np.abs(probability.array - result.probability.array).max() <= 0.5 / 255 + 1e-6
+    again = predict_cases(segmentor, tests, cohort.folder, tmp_path / "parts", "another model")
+    pd.testing.assert_frame_equal(whole, again)
+    assert (tmp_path / "parts" / "c4_mask.nrrd").stat().st_mtime_ns != kept
+
+
+def flags(mask, probability=1.0, foreground=None, spacing=1.0):
+    volume = Volume(np.zeros(mask.shape), (spacing,) * 3)
+    return quality_flags(volume, np.where(mask, probability, 0), mask if foreground is None else foreground, mask)
+
+
+def test_quality_flags_name_what_is_wrong():
+    head = np.zeros((40, 50, 60), bool)
+    head[5:35, 5:45, 5:50] = True  # 54 mL
+    assert flags(head) == ()
+    assert flags(head, probability=0.7) == ("low confidence",)
+    assert flags(np.zeros_like(head)) == ("no head",)
+    assert "no head" in flags(np.pad(np.ones((9, 9, 9), bool), 20))  # 0.7 mL
+    assert flags(head, spacing=0.01) == ("implausible spacing",)
+    assert flags(head, spacing=2.9) == ("implausible size",)
+    stray = head.copy()
+    stray[37:39, 10:40, 10:40] = True  # 1800 of 54000 voxels
+    assert flags(head, foreground=stray) == ("several components",)
+    border = head.copy()
+    border[:5, 20:30, 20:30] = True
+    assert flags(border) == ("cut by the border",)
+
+
+def test_execution_is_measured_once_and_kept(tmp_path):
+    built = []
+
+    def build():
+        built.append(1)
+        return build_network("USegNet-DS", 4)
+
+    first = choose_execution(tmp_path / "execution.json", build, (16, 8, 8))
+    assert built and first.precision in ("no", "bf16", "fp16")
+    built.clear()
+    assert choose_execution(tmp_path / "execution.json", build, (16, 8, 8)) == first and not built
+
+
+def test_a_2d_network_is_refused_on_volumes(cases, tmp_path):
+    with pytest.raises(ValueError, match="reads 2D images"):
+        fit(cases, parameters("2D-USegNet", cases), tmp_path)
+
+
+def test_patches_train_and_stitch(cases, tmp_path):
+    fit(cases, parameters("p-USegNet", cases), tmp_path / "level1")
+    probability = load_segmentor(tmp_path).probability(np.asarray(cases.image("c0")))
+    assert probability.shape == (13, 15, 13) and np.isfinite(probability).all()
