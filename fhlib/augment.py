@@ -6,7 +6,6 @@ Each training step draws afresh instead of from a fixed set of 2112 volumes: the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +22,6 @@ def distinct_flips(spatial_dims: int) -> tuple[tuple[int, ...], ...]:
     return tuple(chosen for n in range(spatial_dims + 1) for chosen in itertools.combinations(axes, n))
 
 
-def flip(arrays: Sequence[NDArray[np.generic]], axes: Sequence[int]) -> list[NDArray[np.generic]]:
-    """Views of all `arrays` flipped along the same axes."""
-    return [np.flip(array, axes) for array in arrays]
-
-
 def random_erasing(
     image: Array,
     label: NDArray[np.uint8],
@@ -42,9 +36,7 @@ def random_erasing(
     low, high = _bounding_box(label)
     centre = rng.uniform(low, high)
     half = rng.uniform(*edge, size=image.ndim) * image.shape / 2
-    box = tuple(
-        slice(max(0, round(c - h)), max(0, round(c + h))) for c, h in zip(centre, half, strict=True)
-    )
+    box = tuple(slice(max(0, round(c - h)), max(0, round(c + h))) for c, h in zip(centre, half, strict=True))
     erased = image.copy()
     erased[box] = 0
     return erased
@@ -53,7 +45,9 @@ def random_erasing(
 def _bounding_box(label: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     if not label.any():
         return np.zeros(label.ndim, np.intp), np.array(label.shape)
-    inside = [np.flatnonzero(label.any(axis=tuple(a for a in range(label.ndim) if a != axis))) for axis in range(label.ndim)]
+    inside = [
+        np.flatnonzero(label.any(axis=tuple(a for a in range(label.ndim) if a != axis))) for axis in range(label.ndim)
+    ]
     return np.array([found[0] for found in inside]), np.array([found[-1] + 1 for found in inside])
 
 

@@ -49,7 +49,8 @@ def choose_execution(record: Path, build: Callable[[], nn.Module], shape: tuple[
     """The fastest way to train on this machine, by measurement; read from `record` (JSON) where it stands there already.
 
     `shape` is that of a typical input (d, h, w) or (h, w). On the CPU, fp32 and bf16 in both memory formats compete by the time of
-    a training step; a processor without bf16 instructions loses with bf16 and so gets fp32. On a GPU, bf16 where it is supported, else fp16.
+    a training step; a processor without bf16 instructions loses with bf16 and so gets fp32. On a GPU, bf16 where it is supported,
+    else fp16.
     """
     key = f"{len(shape)}D on {_machine()}"
     known = read_json(record) if record.exists() else {}
@@ -63,14 +64,21 @@ def choose_execution(record: Path, build: Callable[[], nn.Module], shape: tuple[
         precisions = ("no", "bf16") if _bf16_pays() else ("no",)
         candidates = [Execution(p, layout, threads) for p in precisions for layout in (False, True)]
         timed = {candidate: _step_seconds(candidate, build, shape) for candidate in candidates}
-        seconds = {f"{c.precision}, {'channels last' if c.channels_last else 'contiguous'}": round(s, 4) for c, s in timed.items()}
+        seconds = {
+            f"{c.precision}, {'channels last' if c.channels_last else 'contiguous'}": round(s, 4)
+            for c, s in timed.items()
+        }
         chosen = min(timed, key=lambda candidate: timed[candidate])
     write_json({**known, key: {"chosen": asdict(chosen), "seconds_a_step": seconds}}, record)
     return chosen
 
 
 def _machine() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({torch.backends.cpu.get_cpu_capability()})"
+    return (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU ({torch.backends.cpu.get_cpu_capability()})"
+    )
 
 
 def _bf16_pays() -> bool:
@@ -116,5 +124,3 @@ def inference(net: nn.Module) -> Iterator[None]:
             yield
     finally:
         net.train(was_training)
-
-

@@ -6,7 +6,6 @@ Digests of contents (never of dates) say whether a result still belongs to the c
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
@@ -16,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,54 +81,6 @@ def file_digest(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
-@cache
-def _imports(module: str) -> tuple[str, ...]:
-    """fhlib modules that the source of `module` imports directly."""
-    return tuple(sorted(_imported_modules(_source(module).read_text(encoding="utf-8"))))
-
-
-def _source(module: str) -> Path:
-    stem = PACKAGE.joinpath(*module.split(".")[1:])
-    return stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
-
-
-def _imported_modules(code: str) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "fhlib":
-            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
-            known = {name for name in submodules if _source(name).exists()}
-            found |= known or {node.module}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "fhlib"}
-    return {name for name in found if _source(name).exists() and name != "fhlib"}
-
-
-def code_modules(*modules: str, source: str = "") -> tuple[str, ...]:
-    """The named fhlib modules (`"fhlib.training"`), those that `source` imports, and every fhlib module these import in turn."""
-    waiting, seen = [*modules, *_imported_modules(source)], set()
-    while waiting:
-        module = waiting.pop()
-        if module not in seen:
-            seen.add(module)
-            waiting.extend(_imports(module))
-    return tuple(sorted(seen))
-
-
-def code_digest(*modules: str) -> str:
-    """Hash of the named fhlib modules and of all fhlib modules that they import, as they stand on disk."""
-    return digest({module: module_digest(module) for module in code_modules(*modules)})
-
-
-def module_digest(module: str) -> str:
-    """Hash of what a module does: its syntax tree without docstrings, so that prose and layout may change freely."""
-    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return digest(ast.dump(tree))
-
-
 def require_free_space(folder: Path | str, needed_bytes: float) -> None:
     """Raise OSError, before anything is written, where the disk that holds `folder` has less than `needed_bytes` free."""
     folder = Path(folder)
@@ -147,7 +97,9 @@ def require_free_space(folder: Path | str, needed_bytes: float) -> None:
 def safe_name(name: str, what: str = "name") -> str:
     """Return `name` if it can be a folder's name everywhere (letters, digits, `-`, `_`, `.`), raise ValueError otherwise."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ValueError(f"{what} {name!r} must begin with a letter or digit and hold only letters, digits, '-', '_' and '.'")
+        raise ValueError(
+            f"{what} {name!r} must begin with a letter or digit and hold only letters, digits, '-', '_' and '.'"
+        )
     return name
 
 
@@ -155,5 +107,12 @@ def progress(iterable: Iterable[Item], description: str, total: int | None = Non
     """A text progress bar on standard error with the remaining time; in executed notebooks it passes through to the terminal."""
     interval = 0.2 if sys.stderr.isatty() else 2.0
     return tqdm(
-        iterable, desc=description, total=total, initial=initial, file=sys.stderr, mininterval=interval, dynamic_ncols=False, ncols=100
+        iterable,
+        desc=description,
+        total=total,
+        initial=initial,
+        file=sys.stderr,
+        mininterval=interval,
+        dynamic_ncols=False,
+        ncols=100,
     )

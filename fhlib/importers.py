@@ -17,8 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fhlib.files import digest, file_digest, module_digest, progress, read_json, require_free_space, write_json
+from fhlib.files import digest, file_digest, progress, read_json, require_free_space, write_json
 from fhlib.manifest import MANIFEST, Cohort, load_cohort, write_manifest
+from fhlib.reach import code_digest
 from fhlib.volume import READABLE, Volume, read_volume, suffix_of, write_volume
 
 LAYOUTS = """\
@@ -81,7 +82,7 @@ def _write(scans: list[_Scan], destination: Path) -> Cohort:
     contents = {f"{file.parent.name}/{file.name}": file_digest(file) for file in progress(files, "Comparing sources")}
     state = {
         "sources": digest(contents, [scan.row for scan in scans]),
-        "code": module_digest("fhlib.importers"),
+        "code": code_digest("fhlib.importers"),
         "scans": len(scans),
     }
     record = destination / "import.json"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from fhlib.cascade import head_probability, join
 from fhlib.device import Execution, inference
-from fhlib.files import code_digest, digest, file_digest, progress, read_json, write_csv, write_json
+from fhlib.files import digest, file_digest, progress, read_json, write_csv, write_json
 from fhlib.networks.build import build_network
 from fhlib.prepare import to_network_grid
 from fhlib.presets import Prediction, Preparation, Training
+from fhlib.reach import code_digest
 from fhlib.variants import VARIANTS
 from fhlib.volume import Volume, read_volume, resample, write_volume
 
@@ -149,7 +150,7 @@ class Segmentor:
 
     def probability(self, image: NDArray[np.float32], upto: int | None = None) -> NDArray[np.float32]:
         """Head probability of a prepared image (d, h, w) after all context levels, or the first `upto`."""
-        x = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None].to(self.device)
+        x = torch.tensor(image, dtype=torch.float32, device=self.device)[None, None]
         probability: Tensor | None = None
         for net in self.levels[:upto]:
             with inference(net), self._autocast():
@@ -176,7 +177,8 @@ class Segmentor:
         if self.patch is None:
             return forward(self.execution.place(x, self.device)).logits
         roi = (self.patch,) * (x.dim() - 2)
-        return sliding_window_inference(x, roi, 1, lambda part: forward(part).logits, overlap=PATCH_OVERLAP)
+        stitched = sliding_window_inference(x, roi, 1, lambda part: forward(part).logits, overlap=PATCH_OVERLAP)
+        return cast(Tensor, stitched)
 
 
 def load_segmentor(
@@ -190,12 +192,15 @@ def load_segmentor(
     folder = Path(folder)
     found = sorted(folder.glob("level*/weights.safetensors"), key=lambda path: int(path.parent.name[5:]))
     if not found:
-        raise FileNotFoundError(f"{folder.name}/ holds no level1/weights.safetensors: train the variant first (03_train)")
+        raise FileNotFoundError(
+            f"{folder.name}/ holds no level1/weights.safetensors: train the variant first (03_train)"
+        )
     parameters = [SegmentorParameters.load(path.with_name("parameters.json")) for path in found]
     expected = VARIANTS[parameters[-1].variant].levels
     if [p.level for p in parameters] != list(range(1, expected + 1)):
         raise ValueError(
-            f"{folder.name}/ holds levels {[p.level for p in parameters]}, {parameters[-1].variant} needs 1 to {expected}: train the missing ones"
+            f"{folder.name}/ holds levels {[p.level for p in parameters]}, {parameters[-1].variant} needs "
+            f"1 to {expected}: train the missing ones"
         )
     levels = [_load_level(path, p) for path, p in zip(found, parameters, strict=True)]
     return Segmentor(levels, parameters[-1], prediction, execution)
@@ -256,7 +261,9 @@ def predict_cases(
     cases = list(cases)
     for case in progress(cases, "segment"):
         source = root / case["image"]
-        content = file_digest(source) if source.is_file() else digest([file_digest(f) for f in sorted(source.iterdir())])
+        content = (
+            file_digest(source) if source.is_file() else digest([file_digest(f) for f in sorted(source.iterdir())])
+        )
         fingerprint = digest(code, model_digest, segmentor.prediction.model_dump(), content)
         stamp = folder / f"{case['case']}.json"
         known = read_json(stamp) if stamp.exists() else {}
@@ -264,7 +271,9 @@ def predict_cases(
             known = {"fingerprint": fingerprint, "row": _predict_case(segmentor, case, source, folder)}
             write_json(known, stamp)
         rows.append({**{key: case[key] for key in ("case", "subject", "split")}, **known["row"]})
-    frame = pd.DataFrame(rows, columns=["case", "subject", "split", "status", "volume_ml", "flags", "mask", "probability"])
+    frame = pd.DataFrame(
+        rows, columns=["case", "subject", "split", "status", "volume_ml", "flags", "mask", "probability"]
+    )
     write_csv(frame, folder / "predictions.csv")
     return frame
 

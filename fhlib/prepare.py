@@ -11,8 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fhlib.cohort import Cohort
-from fhlib.files import atomic_path, code_digest, digest, file_digest, progress, read_json, write_csv, write_json
+from fhlib.files import atomic_path, digest, file_digest, progress, read_json, write_csv, write_json
 from fhlib.presets import Preparation
+from fhlib.reach import code_digest
 from fhlib.volume import Volume, resample
 
 TRAINED_ON = ("train", "val")

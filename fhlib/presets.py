@@ -99,7 +99,9 @@ class Preset(Parameters):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in VARIANTS:
-                raise ValueError(f"variant {name!r} is not known{suggestion(name, VARIANTS)}; known: {', '.join(VARIANTS)}")
+                raise ValueError(
+                    f"variant {name!r} is not known{suggestion(name, VARIANTS)}; known: {', '.join(VARIANTS)}"
+                )
         return names
 
 

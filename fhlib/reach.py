@@ -16,6 +16,8 @@ from pathlib import Path
 from fhlib.files import PACKAGE, digest
 
 WHOLE = "*"
+DATA_ONLY = frozenset({"fhlib.variants", "fhlib.presets"})
+"""Modules whose values enter as parameters of their own: a new variant or preset must not make every training stale."""
 Reference = tuple[str, str]
 """A module and the name of a part of it, or WHOLE."""
 
@@ -49,6 +51,11 @@ def reached(*modules: str, source: str = "") -> dict[str, str]:
     for module, name in sorted(seen):
         names.setdefault(module, []).append(name)
     return {module: _digest(module, tuple(found)) for module, found in names.items() if module != "fhlib"}
+
+
+def code_digest(*modules: str) -> str:
+    """Hash of the code that the named modules reach, to be kept beside what they made."""
+    return digest({module: state for module, state in reached(*modules).items() if module not in DATA_ONLY})
 
 
 @cache

@@ -16,11 +16,8 @@ from typing import Any
 
 from fhlib.files import DATA, PACKAGE, ROOT, digest, file_digest, read_json, write_json
 from fhlib.presets import Preset
-from fhlib.reach import reached
+from fhlib.reach import DATA_ONLY, reached
 from fhlib.variants import VARIANTS
-
-DATA_ONLY = frozenset({"fhlib.variants", "fhlib.presets"})
-"""Modules whose values reach a step as parameters of their own: a new variant or preset must not make every training stale."""
 
 CHANGED_CODE = re.compile(r"((?:notebook |template |reference )?[\w.-]+)@[0-9a-f]{16}")
 CHANGED_SETTING = re.compile(r"([\w.]+)=([^,'\"]*)")

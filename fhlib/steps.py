@@ -81,9 +81,7 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
     base = VARIANTS[variant].base
     previous = study.model_folder(base) if level > 1 and base else None
     fingerprint = fingerprint_of(variant, level, cases, training, execution, previous)
-    parameters = SegmentorParameters(
-        variant, level, dims, study.preset.preparation, training, execution, fingerprint
-    )
+    parameters = SegmentorParameters(variant, level, dims, study.preset.preparation, training, execution, fingerprint)
     folder = study.model_folder(variant)
     history = fit(cases, parameters, folder / f"level{level}", previous, watch)
     if previous is not None:
@@ -132,7 +130,10 @@ def _score_case(
 ) -> dict[str, Any]:
     label = cohort.read_label(case["case"])
     reference = label.array > 0
-    measured: dict[str, Any] = {"ga_weeks": case.get("ga_weeks", ""), "reference_hc_mm": case.get("reference_hc_mm", "")}
+    measured: dict[str, Any] = {
+        "ga_weeks": case.get("ga_weeks", ""),
+        "reference_hc_mm": case.get("reference_hc_mm", ""),
+    }
     if prediction is None or prediction["status"] == "missed":
         return {"status": "missed", **metrics.missed_scores(reference, label.spacing_mm).asdict(), **measured}
     mask, _ = read_prediction(folder, prediction)
@@ -206,7 +207,9 @@ def reproduce(study: Study) -> tuple[pd.DataFrame, dict[str, Repeatability]]:
         for variant, group in all_points.groupby("variant", sort=False)
     }
     names = ["variant", "quantity", "unit"]
-    rows = [dict(zip(names, (name, "head volume", "mL"), strict=True)) | result.asdict() for name, result in found.items()]
+    rows = [
+        dict(zip(names, (name, "head volume", "mL"), strict=True)) | result.asdict() for name, result in found.items()
+    ]
     write_csv(all_points, study.tables / "repeatability_points.csv")
     write_csv(pd.DataFrame(rows, columns=None if rows else names), study.tables / "repeatability.csv")
     return all_points, found
@@ -241,7 +244,9 @@ def volumes_in(path: str | Path) -> list[Path]:
     """Files of a folder that may be volumes, or the one file or DICOM series folder named; raises FileNotFoundError if missing."""
     path = Path(path).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f"there is no {path.name!r}: give a volume, a folder of volumes or a DICOM series folder")
+        raise FileNotFoundError(
+            f"there is no {path.name!r}: give a volume, a folder of volumes or a DICOM series folder"
+        )
     if path.is_file():
         return [path]
     files = sorted(file for file in path.iterdir() if file.name.lower().endswith(VOLUME_SUFFIXES))

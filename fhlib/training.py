@@ -19,12 +19,13 @@ from torch import Tensor
 from fhlib.augment import augment
 from fhlib.cascade import join
 from fhlib.device import Execution
-from fhlib.files import atomic_path, code_digest, digest, progress, read_json, write_csv
+from fhlib.files import atomic_path, digest, progress, read_json, write_csv
 from fhlib.inference import Segmentor, SegmentorParameters, load_segmentor, model_digest
 from fhlib.losses import composite_loss
 from fhlib.networks.build import build_network, initialise
 from fhlib.prepare import PreparedCases
 from fhlib.presets import Training
+from fhlib.reach import code_digest
 from fhlib.variants import VARIANTS
 
 WEIGHTS, PARAMETERS, HISTORY, CHECKPOINT = "weights.safetensors", "parameters.json", "history.csv", "checkpoint.pt"
@@ -44,9 +45,10 @@ def fit(
     previous: Path | None = None,
     watch: Watch | None = None,
 ) -> pd.DataFrame:
-    """Train one segmentor of `parameters.variant` at `parameters.level` and write weights.safetensors, parameters.json and history.csv to `folder`.
+    """Train one segmentor of `parameters.variant` at `parameters.level`; write its weights, parameters and history to `folder`.
 
-    Returns the history, a row a step: step, case, loss and its parts, learning_rate, val_dsc (at the network's resolution, where validated).
+    Returns the history, a row a step: step, case, loss and its parts, learning_rate, val_dsc (where validated,
+    at the network's resolution).
     A training that was interrupted continues from its last checkpoint, to the same weights bit for bit on the CPU; one that is
     complete for the same data, parameters and code returns at once. The last weights are kept: nothing is selected by validation.
 
@@ -148,7 +150,14 @@ class _Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         self.schedule.step()
         cases = "; ".join(names)
-        return {"step": self.step + 1, "case": cases, "loss": float(loss), **parts, "learning_rate": learning_rate, "val_dsc": MISSING}
+        return {
+            "step": self.step + 1,
+            "case": cases,
+            "loss": float(loss.detach()),
+            **parts,
+            "learning_rate": learning_rate,
+            "val_dsc": MISSING,
+        }
 
     def _case(self, position: int) -> str:
         """Each epoch is a seeded permutation of the training cases, so the position alone is the sampler's state."""
@@ -213,7 +222,10 @@ class _Trainer:
     def _finish(self) -> pd.DataFrame:
         history = pd.DataFrame(self.history)
         if self.accelerator.is_main_process:
-            weights = {name: tensor.contiguous().cpu() for name, tensor in self.accelerator.unwrap_model(self.net).state_dict().items()}
+            weights = {
+                name: tensor.contiguous().cpu()
+                for name, tensor in self.accelerator.unwrap_model(self.net).state_dict().items()
+            }
             write_csv(history, self.folder / HISTORY)
             self.parameters.save(self.folder / PARAMETERS)
             with atomic_path(self.folder / WEIGHTS) as temporary:

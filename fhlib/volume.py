@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -26,7 +26,7 @@ from fhlib.files import atomic_path
 
 WRITABLE = (".nrrd", ".mha", ".nii.gz", ".nii", ".png")
 READABLE = (*WRITABLE, ".nhdr", ".mhd", ".dcm", ".hdr", ".tif", ".tiff")
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 Box = Sequence[slice | tuple[int, int]]
 
 

@@ -13,9 +13,7 @@ def test_flips_and_half_turns_give_eight_distinct_volumes():
     volume = np.arange(2 * 3 * 4).reshape(2, 3, 4)
     results = {np.flip(volume, axes).tobytes() for axes in distinct_flips(3)}
     planes = ((0, 1), (0, 2), (1, 2))
-    composed = {
-        np.rot90(np.flip(volume, axes), 2, plane).tobytes() for axes in distinct_flips(3) for plane in planes
-    }
+    composed = {np.rot90(np.flip(volume, axes), 2, plane).tobytes() for axes in distinct_flips(3) for plane in planes}
     assert len(results) == 8 and composed == results
     assert len(distinct_flips(2)) == 4
     assert np.allclose(rotate(volume, 180, axes=(0, 1)), np.flip(volume, (0, 1)))
@@ -50,7 +48,5 @@ def test_image_label_and_context_stay_together_and_are_reproducible():
 
 def test_erasing_probability_is_kept():
     image, label = np.ones((8, 9), np.float32), np.ones((8, 9), np.uint8)
-    erased = [
-        (augment(image, label, None, np.random.default_rng(seed), 0.3)[0] == 0).any() for seed in range(400)
-    ]
+    erased = [(augment(image, label, None, np.random.default_rng(seed), 0.3)[0] == 0).any() for seed in range(400)]
     assert np.mean(erased) == pytest.approx(0.3, abs=0.07)

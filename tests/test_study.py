@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fhlib import study
-from fhlib.files import atomic_path, code_modules, require_free_space, write_text
+from fhlib.files import atomic_path, require_free_space, write_text
 from fhlib.presets import PresetError, load_preset, parse_preset
 from fhlib.study import StudyError, open_study
 
@@ -60,7 +60,7 @@ def test_a_new_run_is_simulated_unless_told_otherwise(data, tmp_path):
     assert run.cohort_kind == "simulated" and run.cohort_folder == data / "cohorts" / "simulated-smoke"
     with pytest.raises(StudyError, match="no cohort folder 'nowhere'"):
         open_study("b", "smoke", tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="run '../c'"):
+    with pytest.raises(ValueError, match=r"run '\.\./c'"):
         open_study("../c", "smoke")
 
 
@@ -76,10 +76,3 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
 def test_too_small_a_disk_is_told_before_anything_is_written(tmp_path):
     with pytest.raises(OSError, match="GB are needed"):
         require_free_space(tmp_path / "not" / "yet", 1e18)
-
-
-def test_code_modules_follow_imports():
-    reached = code_modules("fhlib.losses")
-    assert {"fhlib.losses", "fhlib.networks.usegnet", "fhlib.networks.attention"} <= set(reached)
-    assert "fhlib.training" not in reached
-    assert "fhlib.cascade" in code_modules(source="from fhlib.inference import load_segmentor")

@@ -16,7 +16,14 @@ from safetensors.torch import load_file
 
 from fhlib.cohort import load_cohort
 from fhlib.device import Execution, choose_execution
-from fhlib.inference import SegmentorParameters, load_segmentor, model_digest, predict_cases, quality_flags, read_prediction
+from fhlib.inference import (
+    SegmentorParameters,
+    load_segmentor,
+    model_digest,
+    predict_cases,
+    quality_flags,
+    read_prediction,
+)
 from fhlib.networks.build import build_network
 from fhlib.prepare import label_to_network_grid, prepare_cohort, to_network_grid
 from fhlib.presets import Prediction, Preparation, Training
@@ -25,7 +32,9 @@ from fhlib.volume import Volume, write_volume
 
 PREPARATION = Preparation(spacing_mm=4.0)
 OBLIQUE = (0.8, 0.6, 0.0, -0.6, 0.8, 0.0, 0.0, 0.0, -1.0)
-TRAINING = Training(width=4, steps=7, learning_rate=1e-2, validate_every=3, checkpoint_every=2, start_from_previous_level=True)
+TRAINING = Training(
+    width=4, steps=7, learning_rate=1e-2, validate_every=3, checkpoint_every=2, start_from_previous_level=True
+)
 
 
 def scan(seed, noise=0.4):
@@ -48,7 +57,15 @@ def cohort(tmp_path_factory):
         image, label = scan(number)
         write_volume(image, folder / f"{number}.nrrd")
         write_volume(label, folder / f"{number}_label.nrrd")
-        rows.append({"case": f"c{number}", "subject": f"s{number}", "image": f"{number}.nrrd", "label": f"{number}_label.nrrd", "split": split})
+        rows.append(
+            {
+                "case": f"c{number}",
+                "subject": f"s{number}",
+                "image": f"{number}.nrrd",
+                "label": f"{number}_label.nrrd",
+                "split": split,
+            }
+        )
     pd.DataFrame(rows).to_csv(folder / "cohort.csv", index=False)
     return load_cohort(folder)
 
@@ -169,7 +186,9 @@ def test_a_diverged_training_names_the_case_and_keeps_its_checkpoint(cases, tmp_
 
     spoiled = [False]
     original = type(cases).image
-    type(cases).image = lambda self, case: np.load(self.folder / "bad.image.npy") if spoiled[0] else original(self, case)
+    type(cases).image = lambda self, case: (
+        np.load(self.folder / "bad.image.npy") if spoiled[0] else original(self, case)
+    )
     try:
         with pytest.raises(TrainingDiverged, match=r"step 6 on c\d.*lower learning_rate"):
             fit(cases, p, tmp_path, watch=spoil)

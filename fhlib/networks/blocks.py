@@ -41,7 +41,9 @@ class ConvNormReLU(nn.Sequential):
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__(
-            convolution(spatial_dims, in_channels, out_channels, kernel), VolumeNorm(out_channels), nn.ReLU(inplace=True)
+            convolution(spatial_dims, in_channels, out_channels, kernel),
+            VolumeNorm(out_channels),
+            nn.ReLU(inplace=True),
         )
 
 

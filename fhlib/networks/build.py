@@ -19,7 +19,9 @@ def build_network(variant: str, width: int = 32, spatial_dims: int = 3, attentio
     unknown name.
     """
     if variant not in VARIANTS:
-        raise ValueError(f"variant {variant!r} is not known{suggestion(variant, VARIANTS)}; known: {', '.join(VARIANTS)}")
+        raise ValueError(
+            f"variant {variant!r} is not known{suggestion(variant, VARIANTS)}; known: {', '.join(VARIANTS)}"
+        )
     row = VARIANTS[variant]
     return USegNet(
         width=width,
@@ -36,10 +38,12 @@ def initialise(net: nn.Module, scheme: str) -> None:
     """Draw initial weights from torch's global generator.
 
     `truncated-normal`: sigma 0.001 and bias 0.01 as in the authors' code (section 3.1 names the distribution only), cut at two
-    sigma as TensorFlow does. With a learning rate of 1e-5 this is slow to start. `variance-preserving`: Kaiming normal, with gain 1 where no
-    ReLU follows (attention modules, heads), and zero biases; a deviation, for trainings shorter than the paper's.
+    sigma as TensorFlow does. With a learning rate of 1e-5 this is slow to start. `variance-preserving`: Kaiming normal, with gain 1
+    where no ReLU follows (attention modules, heads), and zero biases; a deviation, for trainings shorter than the paper's.
     """
-    linear = {id(layer) for module in net.modules() if isinstance(module, AttentionModule) for layer in module.modules()}
+    linear = {
+        id(layer) for module in net.modules() if isinstance(module, AttentionModule) for layer in module.modules()
+    }
     for layer in net.modules():
         if not isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             continue

@@ -61,7 +61,9 @@ class DecoderStage(nn.Module):
         super().__init__()
         self.name = f"AM-{paper_number(level)}"
         self.up = Upsampling(spatial_dims, in_channels, out_channels, kernel)
-        self.skip_attention = AttentionModule(spatial_dims, skip_channels, width, skip_attention) if skip_attention else None
+        self.skip_attention = (
+            AttentionModule(spatial_dims, skip_channels, width, skip_attention) if skip_attention else None
+        )
         channels = out_channels + (2 * width if skip_attention else skip_channels)
         self.path_attention = AttentionModule(spatial_dims, channels, width, path_attention) if path_attention else None
         self.out_channels = 2 * width if path_attention else channels
@@ -102,7 +104,8 @@ class USegNet(nn.Module):
         self.pool = MAX_POOL[spatial_dims](2)
         channels = [1, *(width * multiple for _, multiple in ENCODER_PLAN)]
         self.encoder = nn.ModuleList(
-            EncoderBlock(spatial_dims, channels[i], channels[i + 1], kernel) for i, (kernel, _) in enumerate(ENCODER_PLAN)
+            EncoderBlock(spatial_dims, channels[i], channels[i + 1], kernel)
+            for i, (kernel, _) in enumerate(ENCODER_PLAN)
         )
         self.decoder = nn.ModuleList()
         in_channels = channels[-1]
@@ -132,7 +135,8 @@ class USegNet(nn.Module):
             skips.append(block(x))
             x = self.pool(skips[-1])  # half the size
         x = self.encoder[-1](x)
-        sides, attention = [], {}
+        sides: list[Tensor] = []
+        attention: dict[str, Tensor] = {}
         for stage in self.decoder:
             skip = skips.pop()
             x, side, maps = stage(x, skip if self.skips else None)

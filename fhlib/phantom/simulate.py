@@ -18,10 +18,11 @@ import pandas as pd
 import SimpleITK as sitk
 
 from fhlib import growth
-from fhlib.files import code_digest, digest, file_digest, progress, read_json, require_free_space, write_csv, write_json
+from fhlib.files import digest, file_digest, progress, read_json, require_free_space, write_csv, write_json
 from fhlib.manifest import Cohort, load_cohort
 from fhlib.phantom.acoustics import SITES
 from fhlib.phantom.scan import SCAN_DIRECTIONS, Scan, drawn_direction, simulate_scan
+from fhlib.reach import code_digest
 from fhlib.volume import write_volume
 
 if TYPE_CHECKING:
