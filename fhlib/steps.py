@@ -34,8 +34,12 @@ from fhlib.variants import VARIANTS
 from fhlib.volume import Volume, read_volume, write_volume
 
 PREDICTED = ("test", "repro")
-MEASURED_2D = ("hc_mm", "reference_hc_mm", "head circumference", "mm")
-MEASURED_3D = ("volume_ml", "reference_volume_ml", "head volume", "mL")
+MEASURED = (
+    ("volume_ml", "reference_volume_ml", "head volume", "mL"),
+    ("hc_mm", "reference_hc_mm", "head circumference", "mm"),
+    ("area_mm2", "reference_area_mm2", "head area", "mm2"),
+)
+"""What is compared with the reference, in order of preference: columns, name, unit. A circumference needs a skull outline."""
 
 
 def make_cohort(study: Study) -> Cohort:
@@ -163,8 +167,11 @@ def summarise(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def measured_quantity(scores: pd.DataFrame) -> tuple[str, str, str, str]:
-    """Columns measured and reference, name and unit of what is compared: head volume in 3D, circumference in 2D."""
-    return MEASURED_3D if scores["reference_volume_ml"].notna().any() else MEASURED_2D
+    """The first of MEASURED that the scores hold for both sides."""
+    for columns in MEASURED:
+        if set(columns[:2]) <= set(scores.columns) and scores[columns[1]].notna().any():
+            return columns
+    raise StudyError("no test case has a reference to compare with: give some a label in cohort.csv")
 
 
 def agree(study: Study) -> tuple[pd.DataFrame, dict[str, Agreement]]:

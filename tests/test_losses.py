@@ -39,7 +39,8 @@ def test_downscaled_label_pads_with_background_and_keeps_the_volume():
     ball = (sum(a**2 for a in zyx) < 15**2).to(torch.uint8)[None]
     half = downscale_label(ball, 2)
     assert half.shape == (1, 28, 20, 32)
-    assert float(half.sum()) * 8 == pytest.approx(float(ball.sum()), rel=0.02)
+    # ties count as head, so the ball gains a little at its rim
+    assert 1 < float(half.sum()) * 8 / float(ball.sum()) < 1.03
 
 
 def test_join_is_the_sum_and_level_zero_adds_nothing():
