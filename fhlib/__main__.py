@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     report = commands.add_parser("report", help="write the report of a run from its executed notebooks and tables")
     report.add_argument("--run", required=True)
+    report.add_argument(
+        "notebooks", nargs="*", type=Path, help="executed notebooks, in order (default: all of the run)"
+    )
     report.set_defaults(call=_report)
 
     options = parser.parse_args(arguments)
@@ -69,7 +72,7 @@ def run_name(preset: str, cohort: Path | None) -> str:
 def _report(options: argparse.Namespace) -> int:
     from fhlib.report import write_report
 
-    write_report(options.run)
+    write_report(options.run, notebooks=options.notebooks)
     return 0
 
 

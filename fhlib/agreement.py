@@ -121,6 +121,7 @@ def bland_altman(measured: ArrayLike, reference: ArrayLike) -> Agreement:
     icc = icc21(np.column_stack([first, second]))
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.abs(difference) / second
+    relative = relative[np.isfinite(relative)]
     return Agreement(
         n=n,
         excluded=excluded,

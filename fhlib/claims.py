@@ -166,6 +166,8 @@ class _Run:
         rows = self.scores[self.scores["variant"] == variant]
         if rows.empty:
             raise NotTestable(f"variant {variant} is not part of this run")
+        if rows.get("reference_area_mm2", pd.Series(dtype=float)).notna().any():
+            raise NotTestable("the claim is about volumes; this cohort is of single images")
         return rows
 
     def _mean(self, variants: list[str], measure: str, statistic: Callable[..., float], unit: str) -> Obtained:

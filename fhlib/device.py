@@ -6,10 +6,11 @@ machine at hand, recorded with the run, and kept on resume, so that a resumed ru
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ class Execution:
     precision: str = "no"
     channels_last: bool = False
     threads: int = 0
+
+    def here(self) -> Execution:
+        """The same, as far as this machine has it: not more threads than processors, bf16 only where it pays."""
+        slow = self.precision == "bf16" and not torch.cuda.is_available() and not _bf16_pays()
+        return replace(self, precision="no" if slow else self.precision, threads=min(self.threads, os.cpu_count() or 1))
 
     def accelerator(self) -> Accelerator:
         """A fresh accelerator with this precision (one process may train and predict with different ones)."""
@@ -59,6 +65,8 @@ def choose_execution(record: Path, build: Callable[[], nn.Module], shape: tuple[
     seconds: dict[str, float] = {}
     if torch.cuda.is_available():
         chosen = Execution("bf16" if torch.cuda.is_bf16_supported() else "fp16", channels_last=True)
+    elif Execution().accelerator().device.type != "cpu":
+        chosen = Execution()  # another accelerator: the format that all of them have
     else:
         threads = torch.get_num_threads()
         precisions = ("no", "bf16") if _bf16_pays() else ("no",)

@@ -14,6 +14,7 @@ from fhlib.device import Execution
 from fhlib.losses import composite_loss
 from fhlib.networks.build import build_network
 from fhlib.presets import Preset
+from fhlib.runmap import trained_levels
 from fhlib.variants import VARIANTS
 
 NEEDED = (
@@ -54,32 +55,33 @@ def check_environment() -> pd.DataFrame:
 
 
 def measure_machine(preset: Preset) -> pd.DataFrame:
-    """Seconds a training step of this preset's networks (3D), with and without attention, timed on one volume of random numbers."""
+    """Seconds a volume in a training step of this preset's networks (3D), with and without attention, timed on random numbers."""
     shape = network_shape(preset)
     trial = tuple(min(size, most) for size, most in zip(shape, LARGEST_TRIAL, strict=True))
     scale = shape[0] * shape[1] * shape[2] / (trial[0] * trial[1] * trial[2])
     rows = []
     for name in ("USegNet-DS", "USegNet-DS-HAS"):
         seconds = _step_seconds(name, preset.training.width, trial) * scale
-        rows.append({"network": name, "shape": "x".join(map(str, shape)), "seconds_a_step": seconds})
+        rows.append({"network": name, "shape": "x".join(map(str, shape)), "seconds_a_volume": seconds})
     return pd.DataFrame(rows)
 
 
 def expected_minutes(preset: Preset, machine: pd.DataFrame) -> pd.DataFrame:
-    """Minutes of training and prediction of a simulated cohort, a row a variant, from `measure_machine`.
+    """Minutes of training and prediction of a simulated cohort, a row a trained level, from `measure_machine`.
 
     Reading, simulating, scoring and drawing come on top (a few minutes in the quick preset).
     """
-    seconds = machine.set_index("network")["seconds_a_step"]
+    seconds = machine.set_index("network")["seconds_a_volume"]
     cohort = preset.simulated_cohort
     scans = cohort.test_subjects + 3 * cohort.reproducibility_subjects
     rows = []
-    for name in preset.variants:
+    for name, level in trained_levels(preset.variants):
         variant = VARIANTS[name]
         attention = bool(variant.skip_attention or variant.path_attention)
-        step = seconds["USegNet-DS-HAS" if attention else "USegNet-DS"]
-        predicting = scans * variant.levels * PREDICTED_SHARE * step
-        rows.append({"variant": name, "minutes": (preset.training.steps * step + predicting) / 60})
+        volume = seconds["USegNet-DS-HAS" if attention else "USegNet-DS"]
+        training = preset.training.steps * preset.training.batch_size * volume
+        predicting = scans * level * PREDICTED_SHARE * volume
+        rows.append({"variant": name, "level": level, "minutes": (training + predicting) / 60})
     return pd.DataFrame(rows)
 
 

@@ -186,7 +186,7 @@ def load_segmentor(
 ) -> Segmentor:
     """Load a variant's folder (`level1/`, `level2/`, ... each with weights.safetensors and parameters.json).
 
-    `execution` overrides how it was trained to run (precision, memory format). Raises FileNotFoundError for a folder without weights,
+    `execution` overrides how it was trained to run, adapted to this machine. Raises FileNotFoundError for a folder without weights,
     ValueError where a level is missing.
     """
     folder = Path(folder)
@@ -203,7 +203,7 @@ def load_segmentor(
             f"1 to {expected}: train the missing ones"
         )
     levels = [_load_level(path, p) for path, p in zip(found, parameters, strict=True)]
-    return Segmentor(levels, parameters[-1], prediction, execution)
+    return Segmentor(levels, parameters[-1], prediction, execution or parameters[-1].execution.here())
 
 
 def _load_level(path: Path, parameters: SegmentorParameters) -> nn.Module:
@@ -267,7 +267,9 @@ def predict_cases(
         fingerprint = digest(code, model_digest, segmentor.prediction.model_dump(), content)
         stamp = folder / f"{case['case']}.json"
         known = read_json(stamp) if stamp.exists() else {}
-        if known.get("fingerprint") != fingerprint:
+        files = [folder / known["row"][kind] for kind in ("mask", "probability")] if known else []
+        if known.get("fingerprint") != fingerprint or not all(file.exists() for file in files):
+            stamp.unlink(missing_ok=True)
             known = {"fingerprint": fingerprint, "row": _predict_case(segmentor, case, source, folder)}
             write_json(known, stamp)
         rows.append({**{key: case[key] for key in ("case", "subject", "split")}, **known["row"]})

@@ -119,12 +119,14 @@ def _content(path: Path) -> str:
 
 def _prepare_case(cohort: Cohort, case: str, preparation: Preparation, folder: Path, fingerprint: str) -> list[int]:
     stamp = folder / f"{case}.json"
-    if stamp.exists() and (known := read_json(stamp))["fingerprint"] == fingerprint:
+    arrays = [folder / f"{case}.{name}.npy" for name in ("image", "label")]
+    if all(path.exists() for path in (stamp, *arrays)) and (known := read_json(stamp))["fingerprint"] == fingerprint:
         return known["shape"]
+    stamp.unlink(missing_ok=True)
     image = to_network_grid(cohort.read_image(case), preparation)
     label = label_to_network_grid(cohort.read_label(case), preparation)
-    for name, array in (("image", image.array), ("label", label.array)):
-        with atomic_path(folder / f"{case}.{name}.npy") as temporary:
+    for path, array in zip(arrays, (image.array, label.array), strict=True):
+        with atomic_path(path) as temporary:
             np.save(temporary, array)
     write_json({"fingerprint": fingerprint, "shape": list(image.shape)}, stamp)
     return list(image.shape)

@@ -6,7 +6,6 @@ A preset is a YAML file in `data/presets/`. Unknown or mistyped names are errors
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -116,8 +115,8 @@ def suggestion(name: str, known: Any) -> str:
 
 
 def load_preset(name: str) -> Preset:
-    """Read and validate `data/presets/<name>.yaml` (or a path to a YAML file). Raises PresetError."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
+    """Read and validate `data/presets/<name>.yaml`. Raises PresetError."""
+    path = PRESETS / f"{name}.yaml"
     if not path.exists():
         known = sorted(file.stem for file in PRESETS.glob("*.yaml"))
         raise PresetError(f"preset {name!r} is not known{suggestion(name, known)}; there are: {', '.join(known)}")

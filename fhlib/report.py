@@ -14,7 +14,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -72,26 +72,27 @@ def write_report(
     facts: Mapping[str, Any] | None = None,
     hc18: bool | None = None,
     limit_bytes: int = LIMIT_BYTES,
+    notebooks: Sequence[Path] = (),
 ) -> Path:
     """Write `report/index.html` of a run (its folder, or its name in `data/runs`) and return its path.
 
-    Reads `notebooks/*.ipynb` (executed, in order of name), `tables/scores.csv` beside `data/reference/table1.csv`, `tables/cohort.csv`
-    and, where present, `run.json`. `facts` are added to the table of provenance. `hc18`: whether to credit HC18 (default:
+    Reads `notebooks` (default: all executed ones of the run, in order of name), `tables/scores.csv` beside `data/reference/table1.csv`,
+    `tables/cohort.csv` and, where present, `run.json`. `facts` are added to the table of provenance. `hc18`: whether to credit HC18 (default:
     whether the cohort's table or `run.json` names it). Pictures are made narrower until the page is at most `limit_bytes`.
 
     Raises FileNotFoundError without executed notebooks, ValueError where the page stays too large.
     """
     folder = run if isinstance(run, Path) else Path(run) if os.sep in run else DATA / "runs" / run
-    notebooks = sorted(
+    chapters = sorted(notebooks) or sorted(
         path for path in (folder / "notebooks").glob("*.ipynb") if not path.name.endswith(".failed.ipynb")
     )
-    if not notebooks:
+    if not chapters:
         raise FileNotFoundError(
             f"run {folder.name!r} has no executed notebooks in {folder.name}/notebooks: run the study first (make study)"
         )
     credit = _is_hc18(folder) if hc18 is None else hc18
     for width in WIDTHS_PX:
-        page = _render(folder, notebooks, title or f"{TITLE}: run {folder.name}", facts or {}, credit, width)
+        page = _render(folder, chapters, title or f"{TITLE}: run {folder.name}", facts or {}, credit, width)
         if len(page.encode()) <= limit_bytes:
             return write_text(page, folder / "report" / "index.html")
     size = len(page.encode()) / 1e6

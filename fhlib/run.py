@@ -79,7 +79,7 @@ def run_study(folder: Path, run: str, preset: str, cores: int | None = None, dry
     from snakemake.cli import main as snakemake
 
     arguments = ["--snakefile", ROOT / "notebooks" / "Snakefile", "--directory", folder]
-    arguments += ["--config", f"run={run}", f"preset={preset}", "--cores", cores or os.cpu_count() or 1]
+    arguments += ["--config", f"run=run:{run}", f"preset={preset}", "--cores", cores or os.cpu_count() or 1]
     arguments += ["--rerun-triggers", "params", "input", "mtime", "--rerun-incomplete", "--nolock"]
     arguments += [
         "--scheduler",

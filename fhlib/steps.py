@@ -31,7 +31,7 @@ from fhlib.prepare import PreparedCases, prepare_cohort
 from fhlib.study import Study, StudyError
 from fhlib.training import Watch, copy_levels, fingerprint_of, fit
 from fhlib.variants import VARIANTS
-from fhlib.volume import Volume, read_volume, write_volume
+from fhlib.volume import Volume, read_volume, suffix_of, write_volume
 
 PREDICTED = ("test", "repro")
 MEASURED = (
@@ -51,6 +51,8 @@ def make_cohort(study: Study) -> Cohort:
     else:
         cohort = import_cohort(study.source, study.cohort_folder)
     table = assign_splits(cohort.table, preset.split_seed, preset.test_fraction, preset.val_fraction)
+    if not len(test_cases(table)):
+        raise StudyError("no test case has a reference: give a label to some, or leave the column `split` empty")
     write_csv(table, study.tables / "cohort.csv")
     return cohort
 
@@ -61,6 +63,14 @@ def open_cohort(study: Study) -> tuple[Cohort, pd.DataFrame]:
     if not table.exists() or not (study.cohort_folder / "cohort.csv").exists():
         raise StudyError(f"run {study.name!r} has no cohort yet: run 01_cohort first")
     return load_cohort(study.cohort_folder), pd.read_csv(table, dtype=str, keep_default_na=False)
+
+
+def test_cases(table: pd.DataFrame) -> pd.DataFrame:
+    """Test rows that can be scored: with a label, or without a head (then the reference is the empty mask)."""
+    return table[(table["split"] == "test") & ((table["label"] != "") | (table["has_head"] == "false"))]
+
+
+test_cases.__test__ = False  # type: ignore[attr-defined]
 
 
 def prepare(study: Study) -> PreparedCases:
@@ -113,10 +123,11 @@ def predictions(study: Study, variant: str) -> pd.DataFrame:
 def score(study: Study) -> pd.DataFrame:
     """Compare every test case of every variant with its label, at the image's own resolution; writes tables/scores.csv.
 
-    Every labelled test case of the manifest has a row for each variant; one without a prediction is `missed`, never dropped.
+    Every test case of the manifest that has a reference has a row for each variant. Where a head was not found the status is
+    `missed`, never dropped; a scan without a head in which none was found has status `no head`.
     """
     cohort, table = open_cohort(study)
-    tests = table[(table["split"] == "test") & (table["label"] != "")].to_dict("records")
+    tests = test_cases(table).to_dict("records")
     rows = []
     for variant in study.preset.variants:
         folder = study.prediction_folder(variant)
@@ -138,9 +149,13 @@ def _score_case(
         "ga_weeks": case.get("ga_weeks", ""),
         "reference_hc_mm": case.get("reference_hc_mm", ""),
     }
-    if prediction is None or prediction["status"] == "missed":
+    if reference.any() and (prediction is None or prediction["status"] == "missed"):
         return {"status": "missed", **metrics.missed_scores(reference, label.spacing_mm).asdict(), **measured}
+    if prediction is None:
+        raise StudyError(f"{case['case']} has no prediction: run 04_predict again")
     mask, _ = read_prediction(folder, prediction)
+    if not mask.array.any():
+        return {"status": "no head", **metrics.evaluate(mask.array, reference, label.spacing_mm).asdict(), **measured}
     scores = metrics.evaluate(mask.array, reference, label.spacing_mm).asdict()
     sizes = biometry(mask, "skull" if cohort.outlines_skull else "skin").asdict()
     lengths = {name: value for name, value in sizes.items() if name.endswith(("bpd_mm", "ofd_mm", "hc_mm"))}
@@ -181,6 +196,7 @@ def agree(study: Study) -> tuple[pd.DataFrame, dict[str, Agreement]]:
     """
     scores = pd.read_csv(study.tables / "scores.csv", dtype={"case": str, "subject": str})
     measured, reference, quantity, unit = measured_quantity(scores)
+    scores.loc[scores["status"] != "found", measured] = float("nan")
     columns = {measured: "measured", reference: "reference"}
     points = scores[["variant", "case", "subject", "ga_weeks", measured, reference]].rename(columns=columns)
     points["difference"] = points["measured"] - points["reference"]
@@ -205,10 +221,13 @@ def reproduce(study: Study) -> tuple[pd.DataFrame, dict[str, Repeatability]]:
     points = []
     for variant in study.preset.variants:
         frame = predictions(study, variant)
-        frame = frame[(frame["split"] == "repro") & (frame["status"] == "found")]
+        frame = frame[frame["split"] == "repro"]
         frame = frame.assign(variant=variant, scan_direction=frame["case"].map(directions))
+        frame.loc[frame["status"] == "missed", "volume_ml"] = float("nan")
         points.append(frame[["variant", "subject", "case", "scan_direction", "volume_ml"]])
-    all_points = pd.concat(points).dropna(subset="volume_ml")
+    all_points = pd.concat(points)
+    if not all_points["volume_ml"].notna().any():
+        all_points = all_points.iloc[:0]
     found = {
         str(variant): repeatability(group["volume_ml"], group["subject"])
         for variant, group in all_points.groupby("variant", sort=False)
@@ -229,14 +248,18 @@ def segment_files(
 
     A volume that cannot be read or segmented has a row with the reason and stops nothing.
     """
-    rows, results = [], {}
+    rows: list[dict[str, Any]] = []
+    results = {}
     for source in progress(sources, "segment", total=len(sources)):
-        name = source.name.split(".")[0]
+        stem = source.name.removesuffix(suffix_of(source)) if source.is_file() else source.name
+        taken = sum(row["volume"] == stem or row["volume"].startswith(f"{stem}~") for row in rows)
+        name = f"{stem}~{taken + 1}" if taken else stem
         try:
             volume = read_volume(source)
             result = segmentor.segment(volume)
-        except (ValueError, OSError) as error:
-            rows.append({"volume": name, "status": "failed", "flags": str(error)})
+        except (ValueError, TypeError, RuntimeError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            rows.append({"volume": name, "status": "failed", "flags": reason})
             continue
         write_volume(result.mask, folder / f"{name}_mask.nii.gz" if volume.ndim == 3 else folder / f"{name}_mask.nrrd")
         write_volume(result.probability, folder / f"{name}_probability.nrrd")
@@ -257,7 +280,8 @@ def volumes_in(path: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     files = sorted(file for file in path.iterdir() if file.name.lower().endswith(VOLUME_SUFFIXES))
-    return files or [path]
+    series = sorted(folder for folder in path.iterdir() if folder.is_dir() and any(folder.iterdir()))
+    return files or series or [path]
 
 
 def unseen_example(study: Study) -> list[Path]:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from fhlib.files import DATA, ROOT, read_json, safe_name, write_json
+from fhlib.files import DATA, ROOT, digest, read_json, safe_name, write_json
 from fhlib.presets import Preset, load_preset
 
 
@@ -36,10 +36,12 @@ class Study:
 
     @property
     def cohort_name(self) -> str:
-        """Name of the cohort: its folder's name, or `simulated-<preset>`."""
+        """Name of the cohort: its folder's name (and, where it is converted, a mark of its place), or `simulated-<preset>`."""
         if self.source is None:
             return f"simulated-{self.preset.name}"
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.source.name).strip("-.") or "cohort"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.source.name).strip("-.") or "cohort"
+        # converted folders of one name shall not overwrite each other
+        return name if self.cohort_kind == "in place" else f"{name}-{digest(str(self.source))[:6]}"
 
     @property
     def cohort_folder(self) -> Path:

@@ -49,7 +49,8 @@ def fit(
 
     Returns the history, a row a step: step, case, loss and its parts, learning_rate, val_dsc (where validated,
     at the network's resolution).
-    A training that was interrupted continues from its last checkpoint, to the same weights bit for bit on the CPU; one that is
+    A training that was interrupted continues from its last checkpoint, to the same weights bit for bit on the CPU (the last
+    checkpoint stays, so that lost weights are written again without training); one that is
     complete for the same data, parameters and code returns at once. The last weights are kept: nothing is selected by validation.
 
     A level above 1 reads image + probability of the level before (Eq. 5), predicted once for each training case **in sample**, by the
@@ -66,8 +67,7 @@ def fit(
         raise ValueError("no case has split 'train': mark some in cohort.csv, or leave the column empty")
     if (folder / WEIGHTS).exists() and read_json(folder / PARAMETERS)["fingerprint"] == parameters.fingerprint:
         return pd.read_csv(folder / HISTORY)
-    contexts = {} if previous is None else _predict_contexts(cases, previous, parameters.execution, folder / "contexts")
-    return _Trainer(cases, parameters, folder, previous, contexts).run(watch)
+    return _Trainer(cases, parameters, folder, previous).run(watch)
 
 
 def fingerprint_of(
@@ -89,9 +89,9 @@ class _Trainer:
         parameters: SegmentorParameters,
         folder: Path,
         previous: Path | None,
-        contexts: dict[str, NDArray[np.float32]],
     ) -> None:
-        self.cases, self.parameters, self.folder, self.contexts = cases, parameters, folder, contexts
+        self.cases, self.parameters, self.folder, self.previous = cases, parameters, folder, previous
+        self.contexts: dict[str, NDArray[np.float32]] = {}
         self.training_cases = cases.cases("train")
         training, execution = parameters.training, parameters.execution
         self.accelerator: Accelerator = execution.accelerator()
@@ -99,7 +99,7 @@ class _Trainer:
         net = build_network(parameters.variant, training.width, cases.spatial_dims)
         initialise(net, training.initialisation)
         if previous is not None and training.start_from_previous_level:
-            net.load_state_dict(load_segmentor(previous).levels[-1].state_dict())
+            net.load_state_dict(load_segmentor(previous, execution=execution).levels[-1].state_dict())
         net = execution.place(net, self.accelerator.device)
         optimiser = torch.optim.Adam(
             net.parameters(), training.learning_rate, betas=(training.beta1, 0.999), weight_decay=training.l2
@@ -111,7 +111,9 @@ class _Trainer:
 
     def run(self, watch: Watch | None) -> pd.DataFrame:
         self._resume()
-        training = self.parameters.training
+        training, execution = self.parameters.training, self.parameters.execution
+        if self.previous is not None and self.step < training.steps:
+            self.contexts = _predict_contexts(self.cases, self.previous, execution, self.folder / "contexts")
         description = f"{self.parameters.variant} level {self.parameters.level}"
         bar = progress(range(self.step, training.steps), description, total=training.steps, initial=self.step)
         for _ in bar:
@@ -124,7 +126,7 @@ class _Trainer:
             self.history.append(row)
             if watch is not None and (last or self.step % training.validate_every == 0):
                 watch(pd.DataFrame(self.history))
-            if not last and self.step % training.checkpoint_every == 0:
+            if last or self.step % training.checkpoint_every == 0:
                 self._save_checkpoint()
         return self._finish()
 
@@ -200,6 +202,7 @@ class _Trainer:
             "network": self.accelerator.unwrap_model(self.net).state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
             "random": torch.get_rng_state(),
             "history": self.history,
         }
@@ -216,6 +219,8 @@ class _Trainer:
         self.accelerator.unwrap_model(self.net).load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.accelerator.scaler and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"].cpu())
         self.step, self.history = state["step"], state["history"]
 
@@ -226,11 +231,11 @@ class _Trainer:
                 name: tensor.contiguous().cpu()
                 for name, tensor in self.accelerator.unwrap_model(self.net).state_dict().items()
             }
+            (self.folder / WEIGHTS).unlink(missing_ok=True)
             write_csv(history, self.folder / HISTORY)
             self.parameters.save(self.folder / PARAMETERS)
             with atomic_path(self.folder / WEIGHTS) as temporary:
                 save_file(weights, temporary)
-            (self.folder / CHECKPOINT).unlink(missing_ok=True)
             shutil.rmtree(self.folder / "contexts", ignore_errors=True)
         self.accelerator.wait_for_everyone()
         return pd.read_csv(self.folder / HISTORY)

@@ -45,7 +45,10 @@ def test_a_run_remembers_what_it_was_started_with(data, tmp_path):
     folder = tmp_path / "My scans"
     folder.mkdir()
     first = open_study("mine", "smoke", folder)
-    assert (first.cohort_kind, first.cohort_name) == ("imported", "My-scans")
+    assert first.cohort_kind == "imported" and first.cohort_name.startswith("My-scans-")
+    namesake = tmp_path / "elsewhere" / "My scans"
+    namesake.mkdir(parents=True)
+    assert open_study("other", "smoke", namesake).cohort_folder != first.cohort_folder
     assert open_study("mine").source == folder and open_study("mine").preset.name == "smoke"
     with pytest.raises(StudyError, match="started with preset 'smoke'"):
         open_study("mine", "quick")

@@ -134,7 +134,10 @@ def test_resumed_training_equals_uninterrupted_bit_for_bit(cases, tmp_path):
     pd.testing.assert_frame_equal(whole, resumed)
     a, b = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not (tmp_path / "parts" / "checkpoint.pt").exists()
+    (tmp_path / "parts" / "weights.safetensors").unlink()
+    fit(cases, stopped, tmp_path / "parts", watch=lambda history: pytest.fail("trained again"))
+    again = load_file(tmp_path / "parts" / "weights.safetensors")
+    assert all(torch.equal(a[name], again[name]) for name in a)
 
 
 def test_a_killed_training_continues_to_the_same_weights(cohort, cases, tmp_path):

@@ -115,6 +115,7 @@ def simulate_cohort(
 
 def simulate_case(folder: Path, code: str, task: Task) -> str:
     """Simulate one scan, write its three volumes and then its record; returns the case."""
+    _record_path(folder, task).unlink(missing_ok=True)
     scan = simulate_scan(
         task.subject_seed, scan_direction=task.scan_direction, site=task.site, spacing_mm=task.spacing_mm, threads=1
     )
