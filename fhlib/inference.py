@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from scipy import ndimage
@@ -176,6 +175,8 @@ class Segmentor:
         forward = partial(net, with_attention=False)
         if self.patch is None:
             return forward(self.execution.place(x, self.device)).logits
+        from monai.inferers import sliding_window_inference  # seconds to import, and only patches need it
+
         roi = (self.patch,) * (x.dim() - 2)
         stitched = sliding_window_inference(x, roi, 1, lambda part: forward(part).logits, overlap=PATCH_OVERLAP)
         return cast(Tensor, stitched)
