@@ -77,13 +77,14 @@ def write_report(
     """Write `report/index.html` of a run (its folder, or its name in `data/runs`) and return its path.
 
     Reads `notebooks` (default: all executed ones of the run, in order of name), `tables/scores.csv` beside `data/reference/table1.csv`,
-    `tables/cohort.csv` and, where present, `run.json`. `facts` are added to the table of provenance. `hc18`: whether to credit HC18 (default:
-    whether the cohort's table or `run.json` names it). Pictures are made narrower until the page is at most `limit_bytes`.
+    `tables/cohort.csv` and, where present, `run.json`. `facts` are added to the table of provenance.
+    `hc18`: whether to credit HC18 (default: whether the cohort's table or `run.json` names it). Pictures are made
+    narrower until the page is at most `limit_bytes`.
 
     Raises FileNotFoundError without executed notebooks, ValueError where the page stays too large.
     """
     folder = run if isinstance(run, Path) else Path(run) if os.sep in run else DATA / "runs" / run
-    chapters = sorted(notebooks) or sorted(
+    chapters = list(notebooks) or sorted(
         path for path in (folder / "notebooks").glob("*.ipynb") if not path.name.endswith(".failed.ipynb")
     )
     if not chapters:

@@ -75,7 +75,7 @@ def _mesh(
     margin = 3
     coarse = measure.block_reduce(mask.astype(np.float32), factors, np.mean)
     step = tuple(factor * spacing for factor, spacing in zip(factors, spacing_mm, strict=True))
-    padded = ndimage.gaussian_filter(np.pad(coarse, margin), [min(1.0, 1.0 / length) for length in step])
+    padded = ndimage.gaussian_filter(np.pad(coarse, margin), 1.0)
     level = min(0.5, 0.5 * float(padded.max()))
     vertices, faces, *_ = measure.marching_cubes(padded, level, spacing=step)
     return vertices - (margin - 0.5) * np.array(step), faces, _normals(vertices, faces)
