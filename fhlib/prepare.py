@@ -34,7 +34,11 @@ def to_network_grid(volume: Volume, preparation: Preparation) -> Volume:
 
 
 def label_to_network_grid(label: Volume, preparation: Preparation) -> Volume:
-    """A binary label on the network's grid (uint8): the same resampling, cut at one half, so that its volume is kept."""
+    """A binary label on the network's grid (uint8): the same smoothing and resampling, cut at one half.
+
+    Smoothing draws a convex outline inwards by about sigma^2 / R (mm; sigma as in `resample`): of a 240 mL head this takes 0.03 % of
+    the volume at the paper's sizes (0.38 to 0.95 mm) and 1.4 % in the quick preset (2 to 6.4 mm), a part of that preset's negative bias.
+    """
     as_float = label.with_array((label.array > 0).astype(np.float32))
     coarse = resample(as_float, _target_spacing(label, preparation), smooth=True)
     return coarse.with_array((coarse.array >= 0.5).astype(np.uint8))
