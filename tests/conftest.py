@@ -56,5 +56,5 @@ def run_study(clone: Path, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone)}
     command = [sys.executable, "-m", "fhlib", "study", *arguments]
     return subprocess.Popen(
-        command, cwd=clone, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=clone, env=environment, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

@@ -161,7 +161,7 @@ def lab(tmp_path: Path) -> Iterator[str]:
                     break
             time.sleep(0.2)
         else:
-            pytest.fail(f"JupyterLab did not start:\n{(tmp_path / 'lab.log').read_text()[-2000:]}")
+            pytest.fail(f"JupyterLab did not start:\n{(tmp_path / 'lab.log').read_text(encoding='utf-8')[-2000:]}")
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()

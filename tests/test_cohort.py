@@ -75,11 +75,11 @@ def test_a_manifest_written_is_the_one_read(tmp_path):
     table = load_cohort(make(tmp_path, ga_weeks=[20.25, 31, ""], x_site=["b", "", "a"])).table
     again = write_manifest(table, tmp_path)
     pd.testing.assert_frame_equal(again.table, table)
-    header = (tmp_path / "cohort.csv").read_text().splitlines()[0]
+    header = (tmp_path / "cohort.csv").read_text(encoding="utf-8").splitlines()[0]
     assert header == "case,subject,image,label,ga_weeks,has_head,x_site"
     with pytest.raises(CohortError, match="did you mean 'ga_weeks'"):
         write_manifest(table.rename(columns={"ga_weeks": "ga_week"}), tmp_path)
-    assert (tmp_path / "cohort.csv").read_text().splitlines()[0] == header
+    assert (tmp_path / "cohort.csv").read_text(encoding="utf-8").splitlines()[0] == header
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_manifests_that_are_no_table(tmp_path):
 
 def test_a_byte_order_mark_and_spaces_do_no_harm(tmp_path):
     make(tmp_path)
-    text = (tmp_path / "cohort.csv").read_text().replace(",", " , ")
+    text = (tmp_path / "cohort.csv").read_text(encoding="utf-8").replace(",", " , ")
     (tmp_path / "cohort.csv").write_text("\ufeff" + text, encoding="utf-8")
     assert load_cohort(tmp_path).table["case"].tolist() == ["c0", "c1", "c2"]
 

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def pins(lines: list[str]) -> dict[str, str]:
@@ -31,11 +31,15 @@ def direct() -> list[Requirement]:
     return [Requirement(text) for group in groups for text in group]
 
 
-LOCK = pins((ROOT / "requirements.lock").read_text().splitlines())
+LOCK = pins((ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines())
 
 
 def test_lock_pins_versions_and_nothing_else():
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    ]
     strange = [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)]
     assert strange == [] and LOCK["torch"] == "2.13.0" and len(LOCK) == len(lines)
 
@@ -47,7 +51,7 @@ def test_lock_satisfies_every_direct_dependency():
 
 
 def test_conda_installs_the_versions_of_the_lock():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     by_pip = next(item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
     assert environment["name"] == "fhlib" and "python=3.11" in environment["dependencies"]
     pinned = pins(by_pip)
@@ -85,17 +89,17 @@ def test_everything_that_fhlib_imports_is_a_declared_dependency():
     ],
 )
 def test_make_knows_its_commands(command, expected):
-    shown = subprocess.run(["make", "-n", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(["make", "-n", *command], cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
     assert expected in shown
 
 
 def test_make_names_the_python_it_needs(tmp_path):
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
-        (tmp_path / name).write_text((ROOT / name).read_text())
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"))
     old = tmp_path / "python3"
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n')
     old.chmod(0o755)
-    done = subprocess.run(["make", "install", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(["make", "install", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert done.returncode != 0 and not (tmp_path / ".venv").exists()
     assert "fhlib needs Python 3.11" in done.stderr and "is Python 3.9.2" in done.stderr
 
@@ -106,16 +110,16 @@ def test_ci_says_that_the_images_are_missing(tmp_path):
         cwd="/",
         env={"PATH": "/usr/bin:/bin", "FHLIB_HC18": str(tmp_path / "none")},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 1 and "HC18 images are needed" in done.stderr
 
 
 def test_citation_and_licence_agree_with_the_package():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
-    assert "the fhlib developers" in (ROOT / "LICENSE").read_text()
-    assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
+    assert "the fhlib developers" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_files_name_no_registry_and_no_place_on_one_machine():
@@ -123,7 +127,7 @@ def test_files_name_no_registry_and_no_place_on_one_machine():
     places = ["(?<![\\w.~])/" + place + "/" for place in ("wo" + "rk", "ro" + "ot", "op" + "t")]
     unwanted = re.compile("|".join([*map(re.escape, hosts), *places]))
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
     ).stdout.split("\n")
     found = []
     for path in (ROOT / name for name in listed if name):

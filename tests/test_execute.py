@@ -44,7 +44,7 @@ def test_parameters_reach_the_kernel_and_paths_and_bars_do_not_reach_the_copy(no
     monkeypatch.chdir("/")
     output = execute_notebook(notebook, tmp_path / "out" / "tiny.ipynb", {"run": "xy", "level": "3"})
     assert "xyxyxy" in printed(output)
-    text = output.read_text()
+    text = output.read_text(encoding="utf-8")
     assert str(Path.home() / "secret") not in text and "~/secret_name/scan.nrrd" in text
     assert "input_path" not in text and str(tmp_path) not in text
     assert "training" not in printed(output) and "kept warning" in printed(output)
@@ -72,7 +72,7 @@ def test_a_failing_cell_leaves_no_output_and_keeps_what_ran(notebook, tmp_path, 
     assert code == 1 and "AssertionError: level is 9" in capsys.readouterr().err
     assert not output.exists()
     failed = tmp_path / "tiny.failed.ipynb"
-    assert "abab" in printed(failed) and str(Path.home() / "secret") not in failed.read_text()
+    assert "abab" in printed(failed) and str(Path.home() / "secret") not in failed.read_text(encoding="utf-8")
     execute_notebook(notebook, output, {})
     assert output.exists() and not failed.exists()
 

@@ -185,7 +185,7 @@ def test_an_interrupted_import_continues(tmp_path, monkeypatch):
     assert_frame_equal(import_cohort(source, out).table, whole.table)
     # another pixel size: everything is imported again
     monkeypatch.undo()
-    table = (source / CSV).read_text().replace("000_HC.png,0.1,", "000_HC.png,0.2,")
+    table = (source / CSV).read_text(encoding="utf-8").replace("000_HC.png,0.1,", "000_HC.png,0.2,")
     (source / CSV).write_text(table)
     assert import_cohort(source, out).read_image("000_HC").spacing_mm == pytest.approx((0.2, 0.2))
 

@@ -90,7 +90,7 @@ def test_planted_name_and_path_never_reach_the_page(tmp_path: Path) -> None:
         code=f"folder = '{planted}'",
     )
     (run / "run.json").write_text(json.dumps({"preset": "none-such", "cohort": "/srv/planted_user/PLANTED NAME"}))
-    page = write_report(run, facts={"source": planted}).read_text()
+    page = write_report(run, facts={"source": planted}).read_text(encoding="utf-8")
     assert not re.search(r"planted", page, re.IGNORECASE)
     assert str(tmp_path) not in page and str(Path.home()) + "/" not in page
 
@@ -99,7 +99,7 @@ def test_widget_gives_way_to_its_static_twin(tmp_path: Path) -> None:
     picture = png()
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "abc"}, "text/plain": "VBox(children=())"}
     notebook(tmp_path, "08_attention", shown(**widget), shown(image__png=picture, text__plain="<Figure size 1x1>"))
-    page = write_report(tmp_path).read_text()
+    page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "VBox" not in page and "widget-view" not in page and "Figure size" not in page
     assert page.count(f"data:image/png;base64,{picture}") == 1
 
@@ -113,7 +113,7 @@ def test_page_loads_nothing_and_runs_no_script_of_a_notebook(tmp_path: Path) -> 
         shown(text__html=hostile),
         shown(**{"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>"}),
     )
-    page = write_report(tmp_path).read_text()
+    page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "kept" in page and "example.org" not in page and "onclick" not in page and "<script" not in page
     assert all(source.startswith("data:") for source in re.findall(r"\bsrc=\"([^\"]*)", page))
     assert "For research only, not a medical device" in page
@@ -129,7 +129,7 @@ def test_chapters_in_order_with_titles_of_the_notebooks(tmp_path: Path) -> None:
     notebook(tmp_path, "03_train-USegNet-DS-level1", prose="# Train one variant")
     notebook(tmp_path, "01_cohort", prose="# The cohort")
     notebook(tmp_path, "02_prepare.failed", prose="# Half a notebook")
-    page = write_report(tmp_path).read_text()
+    page = write_report(tmp_path).read_text(encoding="utf-8")
     assert re.findall(r"<h2 id=\"[\w-]+\">(.*?)</h2>", page) == [
         "01  The cohort",
         "03  Train one variant: USegNet-DS-level1",
@@ -142,7 +142,7 @@ def test_pictures_shrink_until_the_page_fits(tmp_path: Path) -> None:
     full = write_report(tmp_path).stat().st_size
     small = write_report(tmp_path, limit_bytes=500_000)
     assert full > 1_000_000 and small.stat().st_size < 500_000
-    source = re.search(r"<figure><img src=\"data:image/png;base64,([^\"]+)", small.read_text())
+    source = re.search(r"<figure><img src=\"data:image/png;base64,([^\"]+)", small.read_text(encoding="utf-8"))
     assert source and Image.open(io.BytesIO(base64.b64decode(source[1]))).size in {(640, 107), (900, 150)}
     with pytest.raises(ValueError, match="show fewer figures"):
         write_report(tmp_path, limit_bytes=10_000)
@@ -171,10 +171,10 @@ def test_summary_beside_the_paper_and_provenance(tmp_path: Path, monkeypatch: py
         run / "tables" / "cohort.csv", index=False
     )
     notebook(run, "05_accuracy")
-    page = write_report("trial").read_text()
+    page = write_report("trial").read_text(encoding="utf-8")
     assert "45.00 ± 63.64" in page and "94.95" in page  # (90 + 0) / 2 over the two test cases
     assert "2 scans, 2 subjects; manifest " in page and "CC BY 4.0" in page and "10.5281/zenodo.1322001" in page
-    assert "CC BY 4.0" not in write_report("trial", hc18=False).read_text()
+    assert "CC BY 4.0" not in write_report("trial", hc18=False).read_text(encoding="utf-8")
 
 
 def test_a_run_without_notebooks_is_an_error(tmp_path: Path) -> None:

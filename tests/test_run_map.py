@@ -75,7 +75,7 @@ def test_a_part_is_reached_through_the_names_in_it(tmp_path, monkeypatch):
 
     def state(source: str, **edits: tuple[str, str]) -> dict[str, str]:
         for name, (old, new) in edits.items():
-            text = (package / f"{name}.py").read_text()
+            text = (package / f"{name}.py").read_text(encoding="utf-8")
             assert old in text
             (package / f"{name}.py").write_text(text.replace(old, new))
         for cached in (reach._module, reach._reaches, reach._digest):
@@ -227,7 +227,7 @@ def test_new_dates_and_new_prose_redo_nothing(finished):
 def test_a_changed_training_parameter_redoes_training_and_what_follows_only(finished):
     clone = finished[0]
     path = clone / "data" / "presets" / "smoke.yaml"
-    original = path.read_text()
+    original = path.read_text(encoding="utf-8")
     content = yaml.safe_load(original)
     content["training"]["learning_rate"] = 0.004
     path.write_text(yaml.safe_dump(content))

@@ -73,7 +73,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
         temporary.write_text("half")
         assert temporary.suffix == ".csv"
         raise RuntimeError
-    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+    assert path.read_text(encoding="utf-8") == "old" and [p.name for p in tmp_path.iterdir()] == ["table.csv"]
 
 
 def test_too_small_a_disk_is_told_before_anything_is_written(tmp_path):
