@@ -52,8 +52,10 @@ def copy_clone(folder: Path) -> Path:
 
 
 def run_study(clone: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start `python -m fhlib study` in a copied clone, with that clone's package; output and errors in one stream."""
-    environment = {**os.environ, "PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone)}
+    """Start `python -m fhlib study` in a copied clone, with that clone's package, on one thread, so that two studies can run
+    beside each other; output and errors in one stream.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "fhlib", "study", *arguments]
     return subprocess.Popen(
         command, cwd=clone, env=environment, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
