@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,14 +35,17 @@ def to_network_grid(volume: Volume, preparation: Preparation) -> Volume:
 
 
 def label_to_network_grid(label: Volume, preparation: Preparation) -> Volume:
-    """A binary label on the network's grid (uint8): interpolated linearly at the new voxels' centres and cut at one half.
+    """A binary label on the network's grid (uint8): smoothed and resampled like the image, then cut where its volume is kept.
 
-    Unlike the image it is not smoothed: smoothing draws a convex outline inwards by about sigma^2 / R (sigma as in `resample`), which
-    would take 1.4 % of the volume of a 240 mL head between 2 and 6.4 mm.
+    Cutting at one half instead would draw a convex outline inwards by about sigma^2 / R (sigma as in `resample`): of a 240 mL head
+    1.4 % of the volume between 2 and 6.4 mm.
     """
-    as_float = label.with_array((label.array > 0).astype(np.float32))
-    coarse = resample(as_float, _target_spacing(label, preparation))
-    return coarse.with_array((coarse.array >= 0.5).astype(np.uint8))
+    inside = label.array > 0
+    coarse = resample(label.with_array(inside.astype(np.float32)), _target_spacing(label, preparation), smooth=True)
+    count = round(int(inside.sum()) * math.prod(label.spacing_mm) / math.prod(coarse.spacing_mm))
+    ranked = np.sort(coarse.array, axis=None)[::-1]
+    level = ranked[min(count, ranked.size) - 1] if count else np.inf
+    return coarse.with_array((coarse.array >= level).astype(np.uint8))
 
 
 def _target_spacing(volume: Volume, preparation: Preparation) -> tuple[float, ...]:
