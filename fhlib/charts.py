@@ -5,11 +5,13 @@ Columns are those of a run's tables; volumes are in mL, distances in mm, DSC and
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -371,6 +373,21 @@ def timing_bars(
         ylim=(len(rows) - 0.4, -0.6),
     )
     axis.grid(axis="y", visible=False)
+    return figure
+
+
+def compare_distributions(frame: pd.DataFrame, measures: Mapping[str, str], by: str) -> Figure:
+    """Histograms of each measure (column: axis label), one outline for each value of `by`, normalised to the same area."""
+    columns = 3
+    figure, axes = new_figure(-(-len(measures) // columns), columns, (10.5, 2.4 * -(-len(measures) // columns)))
+    for axis, (name, meaning) in zip(axes.flat, measures.items(), strict=False):
+        sns.histplot(
+            frame, x=name, hue=by, stat="density", common_norm=False, element="step", alpha=0.25, bins=20, ax=axis,
+            palette=PALETTE[: frame[by].nunique()], legend=axis is axes.flat[0],
+        )  # fmt: skip
+        axis.set(xlabel=textwrap.fill(meaning, 36), ylabel="", yticks=[])
+    for axis in axes.flat[len(measures) :]:
+        axis.remove()
     return figure
 
 

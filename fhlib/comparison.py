@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -149,3 +150,32 @@ def _signed_rank(difference: Floats) -> tuple[float, float]:
         return math.nan, math.nan if len(difference) < 3 or len(moved) else 0.0
     ranks = stats.rankdata(np.abs(moved))
     return float(stats.wilcoxon(moved).pvalue), float((ranks * np.sign(moved)).sum() / ranks.sum())
+
+
+HC_BANDS_MM = (0, 100, 150, 200, 250, 400)
+
+
+def by_head_size(scores: pd.DataFrame) -> pd.DataFrame:
+    """DSC and the error of HC by variant and band of the reference HC (mm), then over all: variant, hc_band_mm, n, missed, dsc_mean,
+    dsc_sd, dsc_median, hc_mae_mm, hc_bias_mm. Missed heads count with DSC 0 and have no HC. Raises KeyError without `reference_hc_mm`.
+    """
+    frame = scores.assign(error=scores["hc_mm"] - scores["reference_hc_mm"])
+    labels = [f"{low}-{high}" for low, high in pairwise(HC_BANDS_MM)]
+    bands = pd.cut(frame["reference_hc_mm"], HC_BANDS_MM, right=False, labels=labels)
+    rows = []
+    for variant, group in frame.groupby("variant", sort=False):
+        for name, part in [*group.groupby(bands, observed=True), ("all", group)]:
+            rows.append(
+                {
+                    "variant": variant,
+                    "hc_band_mm": name,
+                    "n": len(part),
+                    "missed": int((part["status"] == "missed").sum()),
+                    "dsc_mean": part["dsc"].mean(),
+                    "dsc_sd": part["dsc"].std(),
+                    "dsc_median": part["dsc"].median(),
+                    "hc_mae_mm": part["error"].abs().mean(),
+                    "hc_bias_mm": part["error"].mean(),
+                }
+            )
+    return pd.DataFrame(rows)

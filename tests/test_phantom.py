@@ -195,7 +195,7 @@ def test_simulated_tissue_has_speckle_in_the_whole_chain():
     )
     grid = BeamGrid.build(site.probe, 60, 0.4, 0.02, 0.03)
     power, coherent, loss = (np.full(grid.shape, value, np.float32) for value in (1.0, 0.0, 0.0))
-    beams = acoustics.form_image(power, coherent, loss, grid, site, np.random.default_rng(2))
+    beams = acoustics.form_image(acoustics.Beams(power, coherent, loss, grid, site), np.random.default_rng(2))
     level = (beams[4:-4, 4:-4, 4:-4].astype(float) - 255) * 80 / 254
     assert level.std() == pytest.approx(5.57, abs=0.3)
     assert 10 * np.log10((10 ** (level / 10)).mean()) == pytest.approx(-25, abs=0.3)

@@ -24,6 +24,7 @@ from fhlib.phantom.tissues import ATTENUATION_DB, ECHOGENICITY_DB, TEXTURE_DB
 
 DB_TO_NEPER = np.float32(np.log(10) / 20)
 FWHM_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
+Signal = NDArray[np.complex64] | Field
 NARROWEST = 0.35  # samples; below it a Gaussian kernel is one tap
 
 
@@ -48,6 +49,8 @@ class Site:
     axial_mm: float = 0.6
     lateral_share: float = 0.0195
     elevation_share: float = 0.033
+    lateral_floor_mm: float = 0.9
+    elevation_floor_mm: float = 1.6
     dynamic_range_db: float = 62.0
     top_db: float = 14.0
     tgc_db: float = 0.36
@@ -197,7 +200,7 @@ def kernel_sum(taps: Field) -> Field:
     return taps[0] + 2 * taps[1:].sum(0)
 
 
-def blur(iq: NDArray[np.complex64], axis: int, taps: Field) -> NDArray[np.complex64]:
+def blur(iq: Signal, axis: int, taps: Field) -> Signal:
     """Convolve one axis with a symmetric kernel (its half, see `kernel`); beyond the edges there is nothing."""
     out = iq * taps[0]
     ahead, back = np.moveaxis(out, axis, 0), np.moveaxis(iq, axis, 0)
@@ -211,14 +214,14 @@ def point_spread_kernels(grid: BeamGrid, site: Site) -> tuple[Field, Field, Fiel
     """Kernels of the separable point spread function across planes and beams, each for every depth, and along ranges."""
     phi_step, theta_step, range_step = grid.steps
     depth = grid.r - grid.probe.probe_radius_mm
-    lateral = np.maximum(site.lateral_share * depth, 0.9) * FWHM_TO_SIGMA / (grid.r * theta_step)
-    elevation = np.maximum(site.elevation_share * depth, 1.6) * FWHM_TO_SIGMA
+    lateral = np.maximum(site.lateral_share * depth, site.lateral_floor_mm) * FWHM_TO_SIGMA / (grid.r * theta_step)
+    elevation = np.maximum(site.elevation_share * depth, site.elevation_floor_mm) * FWHM_TO_SIGMA
     elevation /= (grid.r - grid.probe.centre_distance_mm) * phi_step
     return kernel(elevation), kernel(lateral), kernel(site.axial_mm * FWHM_TO_SIGMA / range_step)
 
 
-def point_spread(iq: NDArray[np.complex64], kernels: tuple[Field, Field, Field], threads: int = 1) -> None:
-    """Blur IQ data (planes, beams, ranges) in place."""
+def point_spread(iq: Signal, kernels: tuple[Field, Field, Field], threads: int = 1) -> None:
+    """Blur IQ data, or any field (planes, beams, ranges), in place."""
 
     def within_plane(plane: int) -> None:
         iq[plane] = blur(blur(iq[plane], 1, kernels[2]), 0, kernels[1])
@@ -243,43 +246,70 @@ def clutter(power: Field, grid: BeamGrid, site: Site) -> Field:
     return (trail.astype(np.float32) + lobes * np.float32(0.35)) * share
 
 
-def form_image(
-    power: Field,
-    coherent: Field,
-    loss_db: Field,
-    grid: BeamGrid,
-    site: Site,
-    rng: np.random.Generator,
-    gain_db: float = 0.0,
-    threads: int = 1,
-) -> NDArray[np.uint8]:
-    """The 8-bit beam image (planes, beams, ranges) from local responses; overwrites its inputs."""
+@dataclass(frozen=True)
+class Beams:
+    """What returns from every sample before speckle and noise: scattered power, coherent amplitude and the two-way loss (dB) of each
+    sample, all (planes, beams, ranges). The functions that make an image of it overwrite the three.
+    """
 
-    kernels = point_spread_kernels(grid, site)
-    smooth = np.float32(1) / np.prod([np.broadcast_to(kernel_sum(taps), len(grid.r)) for taps in kernels], axis=0)
+    power: Field
+    coherent: Field
+    loss_db: Field
+    grid: BeamGrid
+    site: Site
+    gain_db: float = 0.0
 
-    def attenuate(plane: int) -> None:
-        returned = np.exp(-np.cumsum(loss_db[plane], axis=1) * DB_TO_NEPER)
-        coherent[plane] *= returned * smooth
-        power[plane] *= returned * returned
+    @property
+    def amplification_db(self) -> Field:
+        """TGC and gain at each range (dB)."""
+        return tgc_db(self.grid.r - self.grid.probe.probe_radius_mm, self.site) + np.float32(self.gain_db)
 
-    in_threads(attenuate, range(grid.shape[0]), threads)
-    power += clutter(power + coherent * coherent, grid, site)
-    iq, noise = speckle_source(rng, grid.shape), speckle_source(rng, grid.shape)
+
+def _attenuate(beams: Beams, kernels: tuple[Field, Field, Field], threads: int) -> None:
+    """Apply the loss accumulated along each beam and add clutter, in place; `coherent` is also divided by the kernels' sum."""
+    power, coherent = beams.power, beams.coherent
+    smooth = np.float32(1) / np.prod([np.broadcast_to(kernel_sum(taps), power.shape[2]) for taps in kernels], axis=0)
+
+    def plane(index: int) -> None:
+        returned = np.exp(-np.cumsum(beams.loss_db[index], axis=1) * DB_TO_NEPER)
+        coherent[index] *= returned * smooth
+        power[index] *= returned * returned
+
+    in_threads(plane, range(len(power)), threads)
+    power += clutter(power + coherent * coherent, beams.grid, beams.site)
+
+
+def form_image(beams: Beams, rng: np.random.Generator, threads: int = 1) -> NDArray[np.uint8]:
+    """The 8-bit beam image (planes, beams, ranges)."""
+    kernels = point_spread_kernels(beams.grid, beams.site)
+    _attenuate(beams, kernels, threads)
+    power, coherent = beams.power, beams.coherent
+    iq, noise = speckle_source(rng, power.shape), speckle_source(rng, power.shape)
 
     def scatter(plane: int) -> None:
         iq[plane] = iq[plane] * np.sqrt(power[plane]) + coherent[plane]
 
-    in_threads(scatter, range(grid.shape[0]), threads)
+    in_threads(scatter, range(len(iq)), threads)
     point_spread(iq, kernels, threads)
-    gain = tgc_db(grid.r - grid.probe.probe_radius_mm, site) + np.float32(gain_db)
+    gain = beams.amplification_db
 
     def detect(plane: int) -> None:
-        received = np.abs(iq[plane] + noise[plane] * np.float32(10 ** (site.noise_db / 20)))
+        received = np.abs(iq[plane] + noise[plane] * np.float32(10 ** (beams.site.noise_db / 20)))
         power[plane] = np.log(received + np.float32(1e-9)) / DB_TO_NEPER + gain
 
-    in_threads(detect, range(grid.shape[0]), threads)
-    return compress(power, site)
+    in_threads(detect, range(len(iq)), threads)
+    return compress(power, beams.site)
+
+
+def expected_level_db(beams: Beams, threads: int = 1) -> Field:
+    """The level (dB) that speckle fluctuates about: expected power after point spread, attenuation, clutter and noise, amplified."""
+    kernels = point_spread_kernels(beams.grid, beams.site)
+    _attenuate(beams, kernels, threads)
+    power, coherent = beams.power, beams.coherent
+    point_spread(coherent, kernels, threads)
+    point_spread(power, (kernels[0] ** 2, kernels[1] ** 2, kernels[2] ** 2), threads)
+    power += coherent * coherent + np.float32(10 ** (beams.site.noise_db / 10))
+    return np.log(power) / (2 * DB_TO_NEPER) + beams.amplification_db
 
 
 def tgc_db(depth_mm: Field, site: Site) -> Field:

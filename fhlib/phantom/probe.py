@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TypeVar
 
 import numpy as np
@@ -103,12 +104,14 @@ class BeamGrid:
 
 
 def blocks(shape: tuple[int, ...], size: tuple[int, ...] = BLOCK) -> Iterator[tuple[slice, ...]]:
-    """Boxes that tile an array of this shape; small enough that the work on one stays in the processor's cache."""
-    steps = [range(0, n, s) for n, s in zip(shape, size, strict=True)]
-    for a in steps[0]:
-        for b in steps[1]:
-            for c in steps[2]:
-                yield tuple(slice(i, min(i + s, n)) for i, s, n in zip((a, b, c), size, shape, strict=True))
+    """Boxes that tile an array of this shape; small enough that the work on one stays in the processor's cache. A last layer of one
+    sample joins the box before it, since slopes along an axis need two.
+    """
+    parts = [
+        [slice(i, n if i + s >= n - 1 else i + s) for i in range(0, max(n - 1, 1), s)]
+        for n, s in zip(shape, size, strict=True)
+    ]
+    yield from product(*parts)
 
 
 def in_threads(work: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fhlib.phantom.acoustics import SITES, Site, Skull, form_image, local_response
+from fhlib.phantom.acoustics import SITES, Beams, Site, Skull, form_image, local_response
 from fhlib.phantom.anatomy import Head, Subject, draw_subject
 from fhlib.phantom.probe import BeamGrid, Box, blocks, enclosing_sphere, in_threads, scan_convert
 from fhlib.phantom.scene import Pose, Scene
@@ -51,38 +51,77 @@ def simulate_scan(
     site: str | None = None,
     spacing_mm: float = 0.38,
     threads: int = 2,
+    has_head: bool = True,
 ) -> Scan:
     """Simulate one 3D scan: the head of subject `subject_seed`, seen from `scan_direction` (drawn if None) by a
     machine of `site`.
 
     Voxels are isotropic; at the paper's 0.38 mm the paper-like box has 440 x 258 x 388 voxels (z, y, x). At a coarser
     spacing the beams are sampled more coarsely too and speckle is as wide as a voxel: such a scan looks like a fine
-    one that was resampled, without being its copy. Raises ValueError for an unknown direction or site, or an age
-    outside 12-40 weeks.
+    one that was resampled, without being its copy. Without `has_head` the probe looks at the fetus's body, or in half of the scans at
+    placenta, fluid and uterus alone, and both labels are empty. Raises ValueError for an unknown direction or site, or an
+    age outside 12-40 weeks.
     """
+    setting = set_up(subject_seed, ga_weeks, scan_direction, site, spacing_mm, has_head)
+    beams = acquire(setting.scene, setting.site, setting.grid, setting.half_mm, setting.rng, threads)
+    image = form_image(beams, setting.rng, threads)
+    box = setting.box
+    label, skull = _labels(setting.head, setting.pose, box, threads)
+    geometry = _geometry(box, setting.rng)
+    return Scan(
+        image=Volume(scan_convert(image, setting.grid, box, threads), *geometry),
+        label=Volume(label, *geometry),
+        label_skull=Volume(skull, *geometry),
+        subject=setting.head.subject,
+        scan_direction=setting.scan_direction,
+        site=setting.site.name,
+        standoff_mm=setting.pose.standoff_mm,
+        box_grown=setting.box_grown,
+    )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A scan before it is acquired: who, where, by which machine. `half_mm` is half the box across the beam (x, y), `rng` the scan's
+    stream of random numbers.
+    """
+
+    head: Head
+    pose: Pose
+    scene: Scene
+    site: Site
+    grid: BeamGrid
+    box: Box
+    half_mm: tuple[float, float]
+    scan_direction: str
+    box_grown: float
+    rng: np.random.Generator
+
+
+def set_up(
+    subject_seed: int,
+    ga_weeks: float | None = None,
+    scan_direction: str | None = None,
+    site: str | None = None,
+    spacing_mm: float = 0.38,
+    has_head: bool = True,
+) -> Setting:
+    """Draw the scene of a scan; arguments as in `simulate_scan`."""
     direction_index = _direction_index(scan_direction, subject_seed)
     profile = _site(site)
     if not 0.1 <= spacing_mm <= 5:
         raise ValueError(f"spacing_mm must lie in 0.1-5 mm, got {spacing_mm}")
     rng = np.random.default_rng([int(subject_seed), 201, direction_index])
-    subject = draw_subject(subject_seed, ga_weeks)
-    head = Head(subject)
+    head = Head(draw_subject(subject_seed, ga_weeks))
     pose, size_mm, grown = _place(head, direction_index, profile, rng)
     box = Box.build(size_mm, spacing_mm, profile.probe.probe_radius_mm - TOP_ABOVE_FACE_MM)
-    scene = Scene(head, pose, pose.to_probe(head.surface()), profile.probe.probe_radius_mm, rng)
-    beams, grid = _beam_image(scene, profile, size_mm, spacing_mm, rng, threads)
-    label, skull = _labels(head, pose, box, threads)
-    geometry = _geometry(box, rng)
-    return Scan(
-        image=Volume(scan_convert(beams, grid, box, threads), *geometry),
-        label=Volume(label, *geometry),
-        label_skull=Volume(skull, *geometry),
-        subject=subject,
-        scan_direction=SCAN_DIRECTIONS[direction_index],
-        site=profile.name,
-        standoff_mm=pose.standoff_mm,
-        box_grown=grown,
-    )
+    surface = pose.to_probe(head.surface())
+    if not has_head:
+        pose = _head_out_of_view(head, pose, surface, profile, size_mm[2], rng)
+    scene = Scene(head, pose, surface, profile.probe.probe_radius_mm, rng)
+    grid = _scan_grid(profile, size_mm, spacing_mm)
+    half_mm = size_mm[0] / 2, size_mm[1] / 2
+    return Setting(head, pose, scene, profile, grid, box, half_mm, SCAN_DIRECTIONS[direction_index], grown, rng)
 
 
 def drawn_direction(subject_seed: int) -> str:
@@ -134,16 +173,30 @@ def _draw_pose(
         (np.array([0, side, 0]), np.array([0, 0, -1])),
     )[direction_index]
     axes = np.stack([lateral, np.cross(depth, lateral), depth]).astype(float)
-    tilt = _rotation(rng.normal(0, np.radians([13, 13, 12])))
-    rotation = (tilt @ axes).T
-    low, high = (f(surface @ rotation, axis=0) for f in (np.min, np.max))
+    turned = (rotation(rng.normal(0, np.radians([13, 13, 12]))) @ axes).T
+    low, high = (f(surface @ turned, axis=0) for f in (np.min, np.max))
     standoff = rng.uniform(14, 38) * (1 + 2 * (grown - 1)) + 40 * (grown - 1)
     middle = -(low + high) / 2 + rng.normal(0, 4, 3)
     middle[2] = site.probe.probe_radius_mm + standoff - low[2]
-    return Pose(rotation, middle, standoff)
+    return Pose(turned, middle, standoff)
 
 
-def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+def _head_out_of_view(
+    head: Head, pose: Pose, surface: NDArray[np.float64], site: Site, depth_mm: float, rng: np.random.Generator
+) -> Pose:
+    """The pose moved along the body until the head has left the sector: just so far, or (in half of the scans) until the trunk has
+    left it too.
+    """
+    towards_body = pose.to_probe(np.array([[0.0, 0.0, -1.0]]))[0] - pose.to_probe(np.zeros((1, 3)))[0]
+    step = 0.0
+    while site.probe.sees(tuple((surface - towards_body * step).T), depth_mm, margin_degrees=-1.0).any():
+        step += 2.0
+    if rng.uniform() < 0.5:
+        step += 2.6 * head.o
+    return replace(pose, centre=pose.centre - towards_body * step)
+
+
+def rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rotation matrix of an axis-angle vector (Rodrigues)."""
     angle = float(np.linalg.norm(angles))
     x, y, z = angles / angle
@@ -163,24 +216,31 @@ def _fits(points: NDArray[np.float64], site: Site, size_mm: tuple[float, float, 
     )
 
 
-def _beam_image(
-    scene: Scene,
-    site: Site,
-    size_mm: tuple[float, float, float],
-    spacing_mm: float,
-    rng: np.random.Generator,
-    threads: int,
-) -> tuple[NDArray[np.uint8], BeamGrid]:
-    """Beam data over the sector. Steps follow the spacing, but stay below the width of the point spread function
-    across the beams.
-    """
-    grid = BeamGrid.build(
+def _scan_grid(site: Site, size_mm: tuple[float, float, float], spacing_mm: float) -> BeamGrid:
+    """Beams over the sector. Steps follow the spacing, but stay below the width of the point spread function across the beams."""
+    return BeamGrid.build(
         site.probe,
         depth_mm=size_mm[2] - TOP_ABOVE_FACE_MM,
         range_step_mm=max(0.32, 0.62 * spacing_mm),
         theta_step=float(np.clip(0.0068 * spacing_mm / 0.95, 0.0045, 0.0140)),
         phi_step=float(np.clip(0.0120 * spacing_mm / 0.95, 0.0085, 0.0200)),
     )
+
+
+def acquire(
+    scene: Scene,
+    site: Site,
+    grid: BeamGrid,
+    half_mm: tuple[float, float],
+    rng: np.random.Generator,
+    threads: int,
+    gain_spread_db: float = 1.5,
+) -> Beams:
+    """What the probe receives from a scene, apart from speckle and noise.
+
+    The scan's own skull acoustics, gain and clutter are drawn around the site's, each tissue's echogenicity with an SD of
+    `gain_spread_db`. Beams more than 6 mm beyond `half_mm` (x, y) are left empty.
+    """
     skull = Skull(
         echo_db=float(rng.uniform(30, 37)),
         power=float(rng.uniform(2.5, 4.5)),
@@ -193,9 +253,9 @@ def _beam_image(
         clutter_db=site.clutter_db + float(rng.normal(0, 2.5)),
         tgc_db=site.tgc_db * float(rng.uniform(0.85, 1.15)),
     )
-    gains = rng.normal(0, 1.5, len(TISSUES)).astype(np.float32)
+    gains = rng.normal(0, gain_spread_db, len(TISSUES)).astype(np.float32)
     power, coherent, loss = (np.zeros(grid.shape, np.float32) for _ in range(3))
-    half_x, half_y = size_mm[0] / 2 + 6, size_mm[1] / 2 + 6
+    half_x, half_y = half_mm[0] + 6, half_mm[1] + 6
 
     def fill(block: tuple[slice, ...]) -> None:
         p = grid.points(block)
@@ -207,7 +267,7 @@ def _beam_image(
 
     in_threads(fill, blocks(grid.shape), threads)
     loss[:, :, 0] += _contact_loss_db(grid, rng)
-    return form_image(power, coherent, loss, grid, site, rng, float(rng.normal(0, 2.0)), threads), grid
+    return Beams(power, coherent, loss, grid, site, gain_db=float(rng.normal(0, 2.0)))
 
 
 def _contact_loss_db(grid: BeamGrid, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -240,6 +300,6 @@ def _labels(head: Head, pose: Pose, box: Box, threads: int) -> tuple[NDArray[np.
 
 def _geometry(box: Box, rng: np.random.Generator) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """Spacing, and an oblique but valid ITK origin and direction: the probe is held at an angle to the mother."""
-    direction = _rotation(rng.normal(0, 0.35, 3))
+    direction = rotation(rng.normal(0, 0.35, 3))
     origin = direction @ np.array(box.corner) + rng.uniform(-60, 60, 3)
     return (box.spacing_mm,) * 3, tuple(np.round(origin, 3).tolist()), tuple(direction.ravel().tolist())

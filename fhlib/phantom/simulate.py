@@ -19,8 +19,9 @@ import SimpleITK as sitk
 
 from fhlib import growth
 from fhlib.files import digest, file_digest, progress, read_json, require_free_space, write_csv, write_json
-from fhlib.manifest import Cohort, load_cohort
+from fhlib.manifest import Cohort, load_cohort, write_manifest
 from fhlib.phantom.acoustics import SITES
+from fhlib.phantom.plane import SHAPE, simulate_plane
 from fhlib.phantom.scan import SCAN_DIRECTIONS, Scan, drawn_direction, simulate_scan
 from fhlib.reach import code_digest
 from fhlib.volume import write_volume
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["SCAN_DIRECTIONS", "Scan", "Task", "plan_cohort", "simulate_cohort", "simulate_scan"]
 
 SHORT_DIRECTION = dict(zip(SCAN_DIRECTIONS, ("front", "side", "top"), strict=True))
+PLANE = "transthalamic plane"
 MANIFEST = (
     "case", "subject", "image", "label", "label_skull", "ga_weeks", "scan_direction", "site", "split", "has_head",
     "reference_hc_mm", "reference_volume_ml",
@@ -136,8 +138,63 @@ def simulate_case(folder: Path, code: str, task: Task) -> str:
     return task.case
 
 
-def _paths(task: Task) -> tuple[str, str, str]:
-    return f"images/{task.case}.nrrd", f"labels/{task.case}.nrrd", f"labels/{task.case}_skull.nrrd"
+def add_planes(
+    cohort: Cohort, count: int, seed: int = 2020, val_fraction: float = 0.2, workers: int | None = None
+) -> Cohort:
+    """Simulate `count` planes into the folder of a cohort of real 2D images: the planes train and validate, every real image tests.
+
+    Rewrites cohort.csv last; planes that are complete are kept, so a killed run continues. The label of a plane is its skull,
+    as in HC18. Raises ValueError for a 3D cohort or one whose outline is not the skull, OSError where the disk is too small.
+    """
+    if cohort.spatial_dims != 2 or not cohort.outlines_skull:
+        raise ValueError(
+            f"planes with a skull outline are added to 2D images with one (HC18, for instance); {cohort.name} is "
+            f"{cohort.spatial_dims}D and its label is the {'skull' if cohort.outlines_skull else 'whole head'}"
+        )
+    names = [f"plane-{number:05d}" for number in range(count)]
+    splits = np.full(count, "train", dtype=object)
+    splits[np.random.default_rng([seed, 302]).permutation(count)[: round(val_fraction * count)]] = "val"
+    tasks = [
+        Task(name, name, seed * 10_000 + number, PLANE, "drawn", str(split), 0.0)
+        for number, (name, split) in enumerate(zip(names, splits, strict=True))
+    ]
+    code = digest(code_digest("fhlib.phantom.plane"), file_digest(growth.GROWTH_TABLE))
+    waiting = [task for task in tasks if _record(cohort.folder, task, code) is None]
+    voxels = math.prod(SHAPE)
+    require_free_space(cohort.folder, len(waiting) * voxels * BYTES_A_VOXEL)
+    workers = min(workers or _default_workers(voxels), max(1, len(waiting)))
+    _run(partial(simulate_plane_case, cohort.folder, code), waiting, workers, len(tasks))
+    rows = [{**(_record(cohort.folder, task, code) or {})["row"], "split": task.split} for task in tasks]
+    real = cohort.table[~cohort.table["case"].str.startswith("plane-")].assign(split="test")
+    return write_manifest(pd.concat([real, pd.DataFrame(rows)]).fillna(""), cohort.folder)
+
+
+def simulate_plane_case(folder: Path, code: str, task: Task) -> str:
+    """Simulate one plane, write image and label and then its record; returns the case."""
+    _record_path(folder, task).unlink(missing_ok=True)
+    plane = simulate_plane(task.subject_seed)
+    image, label = _paths(task)
+    write_volume(plane.image, folder / image)
+    write_volume(plane.label, folder / label)
+    row = {
+        "case": task.case,
+        "subject": task.subject,
+        "image": image,
+        "label": label,
+        "label_skull": label,
+        "ga_weeks": f"{plane.subject.ga_weeks:.2f}",
+        "scan_direction": task.scan_direction,
+        "site": "simulated",
+        "has_head": "true",
+    }
+    write_json({"fingerprint": _fingerprint(task, code), "row": row}, _record_path(folder, task))
+    return task.case
+
+
+def _paths(task: Task) -> tuple[str, ...]:
+    """Image, label and, of a scan, the skull's label."""
+    paths = f"images/{task.case}.nrrd", f"labels/{task.case}.nrrd", f"labels/{task.case}_skull.nrrd"
+    return paths[:2] if task.scan_direction == PLANE else paths
 
 
 def _record_path(folder: Path, task: Task) -> Path:
