@@ -116,10 +116,11 @@ def gallery(
     cut: int | None = 1,
     title: str | None = None,
 ) -> Figure:
-    """One slice of each volume at one common scale, with its label above and, where given, its mask's contour.
+    """One slice of each volume, with its label above and, where given, its mask's contour.
+
+    Volumes are shown at one common scale; images, whose zoom differs, each at its own and without a scale bar.
 
     `cut` is the array axis that is cut (1: the slice along d and w), through the mask's centre of mass or the middle.
-    Images are shown whole.
     """
     if len(volumes) != len(labels):
         raise ValueError(
@@ -137,12 +138,46 @@ def gallery(
         mask = _mask(masks[number]) if masks is not None and masks[number] is not None else None
         point = centre_of(mask if mask is not None else _array(volume))
         draw_slice(axis, volume, cut, point)
-        axis.set_facecolor("black")
+        if cut is not None:
+            tall, broad = _panel_mm(volume, cut)
+            axis.set(xlim=(broad / 2 - wide / 2, broad / 2 + wide / 2), ylim=(tall / 2 + high / 2, tall / 2 - high / 2))
         if mask is not None:
             draw_contour(axis, volume, cut_array(mask, cut, point), cut, 0)
         axis.set_title(label, fontsize=8)
-    scale_bar(axes[0, 0], volumes[0])
+    if cut is not None:
+        scale_bar(axes[0, 0], volumes[0])
     figure.suptitle(f"{title + ': ' if title else ''}n = {len(volumes)}", fontsize=9)
+    return figure
+
+
+def tissues_beside_echo(tissues: Any, image: Any, names: Sequence[str], mask: Any = None) -> Figure:
+    """Three orthogonal planes through a mask's centre: the tissue of each voxel (an index into `names`) above, its echo below.
+
+    Colours are given in the order of the tissues' share of what is shown, the largest first; the legend names them.
+    """
+    indices = _array(tissues)
+    point = centre_of(_mask(mask) if mask is not None else np.ones(indices.shape, bool))
+    cuts = _cuts(indices.ndim)
+    seen = np.concatenate([cut_array(indices, cut, point).ravel() for cut in cuts])
+    present = np.unique(seen)[np.argsort(-np.unique(seen, return_counts=True)[1])]
+    colours = matplotlib.colormaps["tab20"](np.linspace(0, 1, 20))
+    lookup = np.zeros((len(names), 4))
+    for place, index in enumerate(present):
+        lookup[index] = colours[place % 20]
+    widths = [_panel_mm(image, cut)[1] for cut in cuts]
+    height = max(_panel_mm(image, cut)[0] for cut in cuts)
+    scale = min(7.5 / sum(widths), 3.6 / height)
+    size = (sum(widths) * scale + 2.2, 2 * height * scale + 0.6)
+    figure, axes = new_figure(2, len(cuts), size, gridspec_kw={"width_ratios": widths})
+    for (above, below), cut in zip(axes.T, cuts, strict=True):
+        high_mm, wide_mm = _panel_mm(image, cut)
+        above.imshow(lookup[cut_array(indices, cut, point)], extent=(0, wide_mm, high_mm, 0), interpolation="nearest")
+        above.set(xticks=[], yticks=[], title=_slice_name(image, cut, point))
+        above.title.set_fontsize(8)
+        draw_slice(below, image, cut, point)
+    scale_bar(axes[1, 0], image)
+    handles = [matplotlib.patches.Patch(color=lookup[index], label=names[index]) for index in present]
+    figure.legend(handles=handles, loc="outside right center", fontsize=7)
     return figure
 
 

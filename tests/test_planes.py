@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import copy_clone
 from scipy import ndimage
+from test_importers import make_hc18
 
 from fhlib import simulate_scan
 from fhlib.comparison import by_head_size
-from fhlib.manifest import write_manifest
+from fhlib.manifest import load_cohort, write_manifest
 from fhlib.phantom import acoustics
 from fhlib.phantom.edges import REGIONS, _surface, edge_contrast, invisible_share
 from fhlib.phantom.plane import simulate_plane
@@ -73,6 +78,23 @@ def test_a_scan_without_a_head_has_empty_labels_and_an_image():
     assert not scan.label.array.any() and not scan.label_skull.array.any()
     assert scan.image.array[scan.image.array > 0].std() > 10
     assert (scan.image.array != simulate_scan(7, spacing_mm=4.0, threads=1).image.array).any()
+
+
+def test_the_notebook_compares_real_and_simulated_planes(tmp_path):
+    clone = copy_clone(tmp_path / "clone")
+    source = make_hc18(tmp_path / "hc18", "subfolders")
+    notebook, out = clone / "notebooks" / "12_realism.ipynb", tmp_path / "12_realism.ipynb"
+    command = [sys.executable, "-m", "fhlib.execute", notebook, out]
+    for name, value in {"run": "smoke", "preset": "smoke", "hc18": source, "planes": 3}.items():
+        command += ["-p", name, str(value)]
+    environment = {**os.environ, "PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, cwd=clone, capture_output=True, encoding="utf-8", timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    table = pd.read_csv(clone / "data" / "runs" / "smoke" / "tables" / "realism.csv")
+    assert list(table["measure"]) == list(MEASURES) and table["ks"].between(0, 1).all()
+    split = load_cohort(clone / "data" / "cohorts" / "sim-to-real").table["split"]
+    assert (split == "train").sum() == 2 and (split == "test").sum() >= 3
+    assert "has no scores yet" in out.read_text(encoding="utf-8")
 
 
 # The expected image and its edges

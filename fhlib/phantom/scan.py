@@ -17,7 +17,7 @@ from fhlib.phantom.acoustics import SITES, Beams, Site, Skull, form_image, local
 from fhlib.phantom.anatomy import Head, Subject, draw_subject
 from fhlib.phantom.probe import BeamGrid, Box, blocks, enclosing_sphere, in_threads, scan_convert
 from fhlib.phantom.scene import Pose, Scene
-from fhlib.phantom.tissues import TISSUES
+from fhlib.phantom.tissues import ID, TISSUES
 from fhlib.volume import Volume
 
 SCAN_DIRECTIONS = ("from the front", "from the side", "from the top of the head")
@@ -122,6 +122,26 @@ def set_up(
     grid = _scan_grid(profile, size_mm, spacing_mm)
     half_mm = size_mm[0] / 2, size_mm[1] / 2
     return Setting(head, pose, scene, profile, grid, box, half_mm, SCAN_DIRECTIONS[direction_index], grown, rng)
+
+
+def tissue_map(setting: Setting, threads: int = 2) -> Volume:
+    """What lies in each voxel of a scan's box: an index into `fhlib.phantom.tissues.TISSUES` (uint8), in the box's own geometry
+    (not oblique). Closed skull plates are bone.
+    """
+    box, probe = setting.box, setting.site.probe
+    out = np.zeros(box.shape, np.uint8)
+
+    def fill(block: tuple[slice, ...]) -> None:
+        p = box.points(block)
+        sample = setting.scene.sample(p, probe.beam(p)[2] - np.float32(probe.probe_radius_mm))
+        out[block] = sample.tissue
+        if sample.plates is not None:
+            depth = -sample.plates.skull_mm
+            thick = np.maximum(sample.plates.thickness_mm, np.float32(box.spacing_mm))
+            out[block][(depth >= 0) & (depth < thick) & (sample.plates.closed > 0.5)] = ID["bone"]
+
+    in_threads(fill, blocks(box.shape, (32, 32, 32)), threads)
+    return Volume(out, (box.spacing_mm,) * 3)
 
 
 def drawn_direction(subject_seed: int) -> str:
