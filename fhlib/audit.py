@@ -170,6 +170,16 @@ def boundary_experiment(
     return pd.DataFrame(rows)
 
 
+def printed_ratios() -> pd.DataFrame:
+    """Table 1: each variant's DSC (0-1) and its Adb over `boundary_distance_from_dsc` at 240 mL (columns variant, dsc, ratio)."""
+    table = _table(1)
+    dsc = table["dsc_percent"] / 100
+    expected = boundary_distance_from_dsc(dsc, HEAD_ML)
+    return pd.DataFrame(
+        {"variant": table.index, "dsc": dsc.to_numpy(), "ratio": (table["adb_mm"] / expected).to_numpy()}
+    )
+
+
 Row = tuple[str, str, float, float, str, str, str]
 
 
@@ -199,11 +209,10 @@ def _boundaries() -> list[Row]:
         "denominators comes near too; head sizes are inferred"
     )
     rows: list[Row] = []
-    for variant, row in _table(1).iterrows():
-        expected = boundary_distance_from_dsc(row["dsc_percent"] / 100, HEAD_ML)
-        ratio = row["adb_mm"] / expected
-        finding = f"the printed Adb is {ratio:.2f} of the symmetric surface distance that its DSC implies for a {HEAD_ML:.0f} mL sphere"
-        rows.append(("Adb against DSC", str(variant), row["adb_mm"], expected, "mm", finding, unknown))
+    for row in printed_ratios().itertuples():
+        adb = _table(1).loc[row.variant, "adb_mm"]
+        finding = f"the printed Adb is {row.ratio:.2f} of the symmetric surface distance that its DSC implies for a {HEAD_ML:.0f} mL sphere"
+        rows.append(("Adb against DSC", str(row.variant), adb, adb / row.ratio, "mm", finding, unknown))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Charts of results: growth, learning, accuracy, agreement, reproducibility, speed. Frames in, matplotlib Figure out.
+"""Charts of results: growth, learning, accuracy, speed. Frames in, matplotlib Figure out.
 
 Columns are those of a run's tables; volumes are in mL, distances in mm, DSC and its relatives fractions that are shown in percent.
 """
@@ -16,7 +16,6 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
-from scipy import stats
 
 from fhlib import growth
 from fhlib.figures import PALETTE, new_figure
@@ -237,112 +236,6 @@ def _mean_sd(values: np.ndarray, digits: int) -> str:
     return f"{values.mean():.{digits}f}{spread}"
 
 
-def correlation_and_agreement(measured: Any, reference: Any, unit: str = "mL", quantity: str = "head volume") -> Figure:
-    """Fig. 8: measured against reference with identity and least-squares line, and Bland-Altman plot with confidence intervals.
-
-    Difference is measured minus reference; limits are bias +/- 1.96 SD (ddof 1). Confidence intervals are the exact t interval
-    for the bias and Bland and Altman's approximation, t sqrt(3/n) SD, for the limits. Pairs with a missing value are left out and counted.
-    """
-    pairs = np.column_stack([np.asarray(measured, float), np.asarray(reference, float)])
-    found = pairs[np.isfinite(pairs).all(axis=1)]
-    if len(found) < 3:
-        raise ValueError(f"agreement needs at least 3 pairs of finite values, got {len(found)} of {len(pairs)}")
-    x, y = found[:, 1], found[:, 0]
-    left_out = f", {len(pairs) - len(found)} without a measurement" if len(found) < len(pairs) else ""
-    figure, axes = new_figure(1, 2, (9.2, 3.9), gridspec_kw={"width_ratios": [1, 1.35]})
-    correlation, agreement = axes[0]
-
-    low, high = found.min(), found.max()
-    margin = 0.06 * (high - low or 1)
-    line = np.array([low - margin, high + margin])
-    fit = stats.linregress(x, y) if np.ptp(x) > 0 else None
-    correlation.plot(line, line, color="#888888", linewidth=1, linestyle="--", label="identity")
-    if fit is not None:
-        label = f"y = {fit.slope:.3f} x {'+' if fit.intercept >= 0 else '−'} {abs(fit.intercept):.1f}"
-        correlation.plot(line, fit.intercept + fit.slope * line, color=PALETTE[1], linewidth=1.4, label=label)
-    correlation.scatter(x, y, s=18, color=PALETTE[0], linewidths=0, alpha=0.85, zorder=3)
-    correlation.set(
-        xlabel=f"{quantity}, reference [{unit}]",
-        ylabel=f"{quantity}, measured [{unit}]",
-        xlim=line,
-        ylim=line,
-        aspect="equal",
-    )
-    correlation.set_title(
-        f"n = {len(found)}{left_out}" + (f",  r = {fit.rvalue:.3f}" if fit is not None else ""), fontsize=9
-    )
-    correlation.legend(fontsize=8, loc="upper left")
-
-    difference, middle, n = y - x, found.mean(axis=1), len(found)
-    bias, sd, t = difference.mean(), difference.std(ddof=1), stats.t.ppf(0.975, len(found) - 1)
-    agreement.axhline(0, color="#888888", linewidth=0.8, linestyle="--")
-    levels = ((bias, t * sd / np.sqrt(n), "mean", PALETTE[0]), (bias - 1.96 * sd, t * sd * np.sqrt(3 / n), "−1.96 SD", PALETTE[3]),
-              (bias + 1.96 * sd, t * sd * np.sqrt(3 / n), "+1.96 SD", PALETTE[3]))  # fmt: skip
-    for level, half, name, colour in levels:
-        agreement.axhspan(level - half, level + half, color=colour, alpha=0.13, linewidth=0)
-        agreement.axhline(level, color=colour, linewidth=1.3)
-        agreement.annotate(
-            f"{name}\n{_signed(level)}",
-            (1.01, level),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=8,
-            color=colour,
-        )
-    agreement.scatter(middle, difference, s=18, color=PALETTE[0], linewidths=0, alpha=0.85, zorder=3)
-    agreement.set(xlabel=f"mean of measured and reference [{unit}]", ylabel=f"measured − reference [{unit}]")
-    inside = int((np.abs(difference - bias) <= 1.96 * sd).sum())
-    agreement.set_title(
-        f"{_signed(bias)} ± {1.96 * sd:.1f} {unit} (1.96 SD), {inside} of {n} inside; bands: 95 % CI", fontsize=9
-    )
-    return figure
-
-
-def hc_agreement(measured_mm: Any, reference_mm: Any) -> Figure:
-    """Head circumference from the fitted ellipse against the sonographer's, in mm: as `correlation_and_agreement`."""
-    return correlation_and_agreement(measured_mm, reference_mm, unit="mm", quantity="head circumference")
-
-
-def reproducibility_boxes(points: pd.DataFrame, value: str = "volume_ml", unit: str = "mL") -> Figure:
-    """Fig. 9: repeated measurements of each subject (box and points by scan direction), subjects ordered by their mean.
-
-    Columns: subject, scan_direction (optional) and `value`. Missing values are left out and counted in the title, which gives mean,
-    minimum and maximum of the groups' standard deviations (ddof 1).
-    """
-    found = points[points[value].notna()]
-    means = found.groupby("subject")[value].mean().sort_values()
-    deviations = found.groupby("subject")[value].std(ddof=1).dropna()
-    place = {subject: number for number, subject in enumerate(means.index)}
-    figure, axes = new_figure(1, 1, (max(5.0, min(10.5, 0.28 * len(means) + 2)), 3.8))
-    axis = axes[0, 0]
-    groups = [found.loc[found["subject"] == subject, value].to_numpy() for subject in means.index]
-    axis.boxplot(groups, positions=range(len(groups)), widths=0.6, whis=(0, 100), patch_artist=True,
-                 boxprops={"facecolor": "#D9D9D9", "linewidth": 0.7}, medianprops={"color": "black"})  # fmt: skip
-    directions = found.groupby("scan_direction", sort=True) if "scan_direction" in found else [("scan", found)]
-    for number, (direction, rows) in enumerate(directions):
-        marker, colour = "osD^v"[number % 5], PALETTE[number % len(PALETTE)]
-        axis.scatter(
-            rows["subject"].map(place),
-            rows[value],
-            s=16,
-            marker=marker,
-            color=colour,
-            linewidths=0,
-            zorder=3,
-            label=str(direction),
-        )
-    names = list(means.index) if len(means) <= 26 else [""] * len(means)
-    axis.set(xlabel="subject, ordered by mean", ylabel=f"head volume [{unit}]", xlim=(-0.7, len(groups) - 0.3))
-    axis.set_xticks(range(len(groups)), names, rotation=90, fontsize=7)
-    axis.grid(axis="x", visible=False)
-    missing = f", {len(points) - len(found)} scans missed" if len(found) < len(points) else ""
-    if len(deviations):
-        spread = f"SD of a subject's scans: mean {deviations.mean():.1f}, min {deviations.min():.1f}, max {deviations.max():.1f} {unit}"
-        axis.set_title(f"{len(means)} subjects, {len(found)} scans{missing}. {spread}", fontsize=9)
-    axis.legend(fontsize=8, loc="upper left")
-    return figure
-
-
 def timing_bars(
     frame: pd.DataFrame,
     label: str = "name",
@@ -389,10 +282,6 @@ def compare_distributions(frame: pd.DataFrame, measures: Mapping[str, str], by: 
     for axis in axes.flat[len(measures) :]:
         axis.remove()
     return figure
-
-
-def _signed(value: float) -> str:
-    return f"{value:.1f}".replace("-", "−")
 
 
 def _finite(values: pd.Series) -> np.ndarray:
