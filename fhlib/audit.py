@@ -148,7 +148,7 @@ def boundary_experiment(
         axes = [(np.arange(n) - n / 2) * spacing for n in shape]
         z, y, x = np.meshgrid(*axes, indexing="ij")
         level = np.sqrt((z / radii[0]) ** 2 + (y / radii[1]) ** 2 + (x / radii[2]) ** 2)
-        field = ndimage.gaussian_filter(rng.normal(size=shape), 10 / spacing)
+        field = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), 10 / spacing, truncate=2.5)
         rim = np.abs(level - 1) < 0.1
         field = field / field[rim].std() * error
         reference = level <= 1
