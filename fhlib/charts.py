@@ -271,7 +271,7 @@ def timing_bars(
 
 def compare_distributions(frame: pd.DataFrame, measures: Mapping[str, str], by: str) -> Figure:
     """Histograms of each measure (column: axis label), one outline for each value of `by`, normalised to the same area."""
-    columns = 3
+    columns, frame = 3, frame.reset_index(drop=True)  # seaborn needs unique rows where values are missing
     figure, axes = new_figure(-(-len(measures) // columns), columns, (10.5, 2.4 * -(-len(measures) // columns)))
     for axis, (name, meaning) in zip(axes.flat, measures.items(), strict=False):
         sns.histplot(

@@ -219,3 +219,10 @@ def test_volume_chart_and_ratios_state_their_numbers() -> None:
         {"dsc": [0.95], "symmetric": [1.0], "filled": [0.5], "eq7_mm3": [0.4], "eq7_voxels": [0.1]}
     )
     assert "9 printed rows" in texts(agreement_charts.ratio_chart(experiment, ratios))
+
+
+def test_distributions_of_two_tables_put_together() -> None:
+    part = pd.DataFrame({"a": [1.0, 2.0, np.nan], "b": [3.0, 4.0, 5.0]})
+    both = pd.concat([part.assign(set="real"), part.assign(set="simulated")])
+    figure = charts.compare_distributions(both, {"a": "length [mm]", "b": "grey level"}, by="set")
+    assert len(figure.axes) == 2 and figure.axes[0].get_xlabel() == "length [mm]"
