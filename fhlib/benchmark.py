@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -132,6 +133,7 @@ def _monai(prediction: Mask, reference: Mask, spacing_mm: Sequence[float], dista
 
     first, second = (torch.from_numpy(mask)[None, None] for mask in (prediction, reference))
     options: dict[str, Any] = {"include_background": True, "spacing": list(spacing_mm)}
+    warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     found = {
         "hdb_mm": float(compute_hausdorff_distance(first, second, **options)),
         "adb_mm": float(compute_average_surface_distance(first, second, symmetric=True, **options)),

@@ -160,10 +160,10 @@ def tissues_beside_echo(tissues: Any, image: Any, names: Sequence[str], mask: An
     cuts = _cuts(indices.ndim)
     seen = np.concatenate([cut_array(indices, cut, point).ravel() for cut in cuts])
     present = np.unique(seen)[np.argsort(-np.unique(seen, return_counts=True)[1])]
-    colours = matplotlib.colormaps["tab20"](np.linspace(0, 1, 20))
+    colours = np.vstack([matplotlib.colormaps[name](np.linspace(0, 1, 20)) for name in ("tab20", "tab20b")])
     lookup = np.zeros((len(names), 4))
     for place, index in enumerate(present):
-        lookup[index] = colours[place % 20]
+        lookup[index] = colours[place % len(colours)]
     widths = [_panel_mm(image, cut)[1] for cut in cuts]
     height = max(_panel_mm(image, cut)[0] for cut in cuts)
     scale = min(7.5 / sum(widths), 3.6 / height)
@@ -174,6 +174,7 @@ def tissues_beside_echo(tissues: Any, image: Any, names: Sequence[str], mask: An
         above.imshow(lookup[cut_array(indices, cut, point)], extent=(0, wide_mm, high_mm, 0), interpolation="nearest")
         above.set(xticks=[], yticks=[], title=_slice_name(image, cut, point))
         above.title.set_fontsize(8)
+        above.spines[:].set_visible(False)
         draw_slice(below, image, cut, point)
     scale_bar(axes[1, 0], image)
     handles = [matplotlib.patches.Patch(color=lookup[index], label=names[index]) for index in present]

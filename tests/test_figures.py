@@ -226,3 +226,12 @@ def test_distributions_of_two_tables_put_together() -> None:
     both = pd.concat([part.assign(set="real"), part.assign(set="simulated")])
     figure = charts.compare_distributions(both, {"a": "length [mm]", "b": "grey level"}, by="set")
     assert len(figure.axes) == 2 and figure.axes[0].get_xlabel() == "length [mm]"
+
+
+def test_tissues_have_a_colour_each_and_are_named() -> None:
+    tissues = Volume(np.arange(24, dtype=np.uint8).reshape(2, 3, 4).repeat(6, 0).repeat(4, 1).repeat(3, 2), (1, 1, 2))
+    names = [f"tissue {number}" for number in range(24)]
+    figure = figures.tissues_beside_echo(tissues, tissues, names)
+    handles = figure.legends[0].legend_handles
+    assert len({handle.get_facecolor() for handle in handles}) == len(handles) >= 12
+    assert {text.get_text() for text in figure.legends[0].get_texts()} <= set(names)
