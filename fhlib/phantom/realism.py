@@ -6,8 +6,6 @@ lengths are in mm by the pixel size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -78,11 +76,6 @@ def _grain(residual: NDArray[np.float32], where: NDArray[np.bool_], pixel_mm: fl
             before = now
         widths.append(width)
     return widths[0], widths[1]
-
-
-def measure_planes(planes: Iterable[tuple[str, Volume, Volume]]) -> pd.DataFrame:
-    """One row of `plane_measures` for each (name, image, skull)."""
-    return pd.DataFrame([{"case": name, **plane_measures(image, skull)} for name, image, skull in planes])
 
 
 def compare_planes(real: pd.DataFrame, simulated: pd.DataFrame) -> pd.DataFrame:

@@ -103,13 +103,8 @@ def simulate_cohort(
         raise ValueError(f"sites {unknown} are not known: choose from {tuple(SITES)}")
     tasks = plan_cohort(spec, val_fraction)
     code = digest(code_digest("fhlib.phantom.scan"), file_digest(growth.GROWTH_TABLE))
-    waiting = [task for task in tasks if _record(folder, task, code) is None]
     voxels = max(math.prod(SITES[site].box_mm) for site in spec.sites) / spec.spacing_mm**3
-    require_free_space(folder, len(waiting) * voxels * BYTES_A_VOXEL)
-    workers = min(workers or _default_workers(voxels), max(1, len(waiting)))
-    _run(partial(simulate_case, folder, code), waiting, workers, len(tasks))
-    rows = [{**(_record(folder, task, code) or {})["row"], "split": task.split} for task in tasks]
-    frame = pd.DataFrame(rows)
+    frame = _simulate(simulate_case, folder, code, tasks, voxels, workers)
     write_csv(frame[list(SUBJECT)].drop_duplicates("subject"), folder / "subjects.csv")
     write_csv(frame.assign(reference_hc_mm=frame["hc_mm"])[list(MANIFEST)], folder / "cohort.csv")
     return load_cohort(folder)
@@ -159,14 +154,9 @@ def add_planes(
         for number, (name, split) in enumerate(zip(names, splits, strict=True))
     ]
     code = digest(code_digest("fhlib.phantom.plane"), file_digest(growth.GROWTH_TABLE))
-    waiting = [task for task in tasks if _record(cohort.folder, task, code) is None]
-    voxels = math.prod(SHAPE)
-    require_free_space(cohort.folder, len(waiting) * voxels * BYTES_A_VOXEL)
-    workers = min(workers or _default_workers(voxels), max(1, len(waiting)))
-    _run(partial(simulate_plane_case, cohort.folder, code), waiting, workers, len(tasks))
-    rows = [{**(_record(cohort.folder, task, code) or {})["row"], "split": task.split} for task in tasks]
+    planes = _simulate(simulate_plane_case, cohort.folder, code, tasks, math.prod(SHAPE), workers)
     real = cohort.table[~cohort.table["case"].str.startswith("plane-")].assign(split="test")
-    return write_manifest(pd.concat([real, pd.DataFrame(rows)]).fillna(""), cohort.folder)
+    return write_manifest(pd.concat([real, planes]).fillna(""), cohort.folder)
 
 
 def simulate_plane_case(folder: Path, code: str, task: Task) -> str:
@@ -214,6 +204,22 @@ def _record(folder: Path, task: Task, code: str) -> dict[str, Any] | None:
 
 def _fingerprint(task: Task, code: str) -> str:
     return digest(code, {key: value for key, value in asdict(task).items() if key != "split"})
+
+
+def _simulate(
+    work: Callable[[Path, str, Task], str],
+    folder: Path,
+    code: str,
+    tasks: list[Task],
+    voxels: float,
+    workers: int | None,
+) -> pd.DataFrame:
+    """Do what is not recorded as done, in parallel; the rows of all tasks, with their present splits."""
+    waiting = [task for task in tasks if _record(folder, task, code) is None]
+    require_free_space(folder, len(waiting) * voxels * BYTES_A_VOXEL)
+    workers = min(workers or _default_workers(voxels), max(1, len(waiting)))
+    _run(partial(work, folder, code), waiting, workers, len(tasks))
+    return pd.DataFrame([{**(_record(folder, task, code) or {})["row"], "split": task.split} for task in tasks])
 
 
 def _run(work: Callable[[Task], str], tasks: list[Task], workers: int, total: int) -> None:
