@@ -25,6 +25,7 @@ from fhlib.phantom.tissues import ATTENUATION_DB, ECHOGENICITY_DB, TEXTURE_DB
 DB_TO_NEPER = np.float32(np.log(10) / 20)
 FWHM_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
 Signal = NDArray[np.complex64] | Field
+TYPICAL_PLATE_MM = 0.36  # thinner than a wavelength: echo and loss grow in proportion to the thickness
 NARROWEST = 0.35  # samples; below it a Gaussian kernel is one tap
 
 
@@ -37,9 +38,10 @@ class Site:
 
     Resolutions are full widths at half maximum (-6 dB) of the amplitude: axial in mm, lateral and elevation as a
     share of the depth, with a floor in mm (lateral 1.2 / 2.0 / 2.7 and elevation 2.0 / 3.3 / 4.6 mm at 60 / 100 / 140
-    mm, derived for 3.5 MHz). `top_db` is the echo shown white. `box_mm` is (x, y, z). The default is faithful to what
-    the paper states (75 degrees, box, 3.5 MHz assumed); skull echo, losses, clutter and noise are unconfirmed and set
-    by eye beside HC18 images.
+    mm, derived for 3.5 MHz). `top_db` is the echo shown white, `shadow_degrees` the angle over which shadows are
+    averaged, `box_mm` is (x, y, z). The default is faithful to what the paper states (75 degrees, box, 3.5 MHz
+    assumed); skull echo, losses, clutter and noise are unconfirmed: set by eye beside HC18 images, and so that about a
+    quarter of the head's surface shows no edge (`fhlib.phantom.edges`).
     """
 
     name: str = "paper-like"
@@ -55,7 +57,8 @@ class Site:
     top_db: float = 14.0
     tgc_db: float = 0.36
     noise_db: float = -74.0
-    clutter_db: float = -31.0
+    clutter_db: float = -26.0
+    shadow_degrees: float = 2.0
     smoothing: float = 0.45
 
 
@@ -80,7 +83,7 @@ SITES = {
             dynamic_range_db=55.0,
             top_db=11.0,
             noise_db=-64.0,
-            clutter_db=-26.0,
+            clutter_db=-22.0,
             smoothing=0.2,
         ),
         Site(
@@ -129,14 +132,14 @@ class Skull:
     """
 
     echo_db: float = 34.0
-    power: float = 3.0
-    normal_loss_db: float = 5.0
-    oblique_loss_db: float = 22.0
-    critical_degrees: float = 42.0
+    power: float = 4.5
+    normal_loss_db: float = 7.0
+    oblique_loss_db: float = 32.0
+    critical_degrees: float = 34.0
 
 
 def skull_loss_db(cosine: Field, skull: Skull) -> Field:
-    """Two-way loss of one crossing of a 0.4 mm plate, by the cosine of the angle of incidence."""
+    """Two-way loss of one crossing of a plate of `TYPICAL_PLATE_MM`, by the cosine of the angle of incidence."""
     turn = np.float32(np.cos(np.radians(skull.critical_degrees)))
     oblique = 1 / (1 + np.exp((cosine - turn) * np.float32(12)))
     return np.float32(skull.normal_loss_db) + np.float32(skull.oblique_loss_db) * oblique
@@ -159,10 +162,11 @@ def local_response(
         thick = np.maximum(plates.thickness_mm, np.float32(0.1))
         half = np.maximum(thick / 2, np.float32(max(step_mm, 0.8)))
         line = np.clip(1 - np.abs(plates.skull_mm + half * np.float32(0.5)) / half, 0, 1) * plates.closed
-        echo = np.float32(10 ** (skull.echo_db / 20)) * line
+        echo = np.float32(10 ** (skull.echo_db / 20)) * line * np.minimum(thick * np.float32(1 / TYPICAL_PLATE_MM), 1)
         coherent += echo * cosine ** np.float32(skull.power)
-        power += (echo * np.float32(0.05)) ** 2
-        loss += skull_loss_db(cosine, skull) * (np.float32(0.6) + thick) * cosine * line * (np.float32(step_mm) / half)
+        power += (echo * np.float32(0.015)) ** 2
+        crossing = skull_loss_db(cosine, skull) * thick * np.float32(1 / TYPICAL_PLATE_MM)
+        loss += crossing * cosine * line * (np.float32(step_mm) / half)
     return power, coherent, loss
 
 
@@ -233,17 +237,28 @@ def point_spread(iq: Signal, kernels: tuple[Field, Field, Field], threads: int =
     in_threads(across_planes, range(iq.shape[1]), threads)
 
 
-def clutter(power: Field, grid: BeamGrid, site: Site) -> Field:
+def clutter(power: Field, grid: BeamGrid, site: Site, threads: int = 1) -> Field:
     """Power of haze: reverberation that trails every echo with depth, and side lobes that spread it sideways."""
-    decay = np.exp(-grid.steps[2] / 7.0)
-    trail = signal.lfilter(
-        [np.float32(0), np.float32(grid.steps[2] / 7.0)], [np.float32(1), np.float32(-decay)], power, axis=2
-    )
+    gain, decay = np.float32(grid.steps[2] / 7.0), np.float32(np.exp(-grid.steps[2] / 7.0))
     wide = [max(1, round(np.radians(6.0) / step)) for step in grid.steps[:2]]
-    lobes = ndimage.uniform_filter1d(power, wide[1], axis=1, mode="constant")
-    lobes = ndimage.uniform_filter1d(lobes, wide[0], axis=0, mode="constant")
     share = np.float32(10 ** (site.clutter_db / 10))
-    return (trail.astype(np.float32) + lobes * np.float32(0.35)) * share
+    haze = np.empty_like(power)
+
+    def within_plane(plane: int) -> None:
+        ndimage.uniform_filter1d(power[plane], wide[1], axis=0, output=haze[plane], mode="constant")
+
+    def across_planes(beam: int) -> None:
+        lobes = ndimage.uniform_filter1d(haze[:, beam], wide[0], axis=0, mode="constant")
+        haze[:, beam] = np.maximum(lobes, 0) * np.float32(0.35)  # the filter's running sum can end below zero
+
+    def trail(plane: int) -> None:
+        haze[plane] += signal.lfilter([np.float32(0), gain], [np.float32(1), -decay], power[plane], axis=1)
+        haze[plane] *= share
+
+    in_threads(within_plane, range(len(power)), threads)
+    in_threads(across_planes, range(power.shape[1]), threads)
+    in_threads(trail, range(len(power)), threads)
+    return haze
 
 
 @dataclass(frozen=True)
@@ -266,17 +281,33 @@ class Beams:
 
 
 def _attenuate(beams: Beams, kernels: tuple[Field, Field, Field], threads: int) -> None:
-    """Apply the loss accumulated along each beam and add clutter, in place; `coherent` is also divided by the kernels' sum."""
-    power, coherent = beams.power, beams.coherent
+    """Apply the loss accumulated along each beam and add clutter, in place; `coherent` is also divided by the kernels' sum.
+
+    Sound reaches a point and returns from it through the whole aperture, by paths of their own, so the one-way amplitude is averaged
+    over neighbouring beams: shadows have soft edges, and that of a side wall reaches past it.
+    """
+    power, coherent, returned = beams.power, beams.coherent, beams.loss_db
     smooth = np.float32(1) / np.prod([np.broadcast_to(kernel_sum(taps), power.shape[2]) for taps in kernels], axis=0)
+    width = [max(1, round(np.radians(beams.site.shadow_degrees) / step)) for step in beams.grid.steps[:2]]
 
-    def plane(index: int) -> None:
-        returned = np.exp(-np.cumsum(beams.loss_db[index], axis=1) * DB_TO_NEPER)
-        coherent[index] *= returned * smooth
-        power[index] *= returned * returned
+    def accumulate(index: int) -> None:
+        np.cumsum(returned[index], axis=1, out=returned[index])
+        np.exp(returned[index] * (DB_TO_NEPER * np.float32(-0.5)), out=returned[index])
+        ndimage.uniform_filter1d(returned[index], width[1], axis=0, output=returned[index], mode="nearest")
 
-    in_threads(plane, range(len(power)), threads)
-    power += clutter(power + coherent * coherent, beams.grid, beams.site)
+    def spread(beam: int) -> None:
+        ndimage.uniform_filter1d(returned[:, beam], width[0], axis=0, output=returned[:, beam], mode="nearest")
+
+    def weaken(index: int) -> None:
+        np.clip(returned[index], 0, 1, out=returned[index])
+        np.square(returned[index], out=returned[index])
+        coherent[index] *= returned[index] * smooth
+        power[index] *= np.square(returned[index])
+
+    in_threads(accumulate, range(power.shape[0]), threads)
+    in_threads(spread, range(power.shape[1]), threads)
+    in_threads(weaken, range(power.shape[0]), threads)
+    power += clutter(power + coherent * coherent, beams.grid, beams.site, threads)
 
 
 def form_image(beams: Beams, rng: np.random.Generator, threads: int = 1) -> NDArray[np.uint8]:
@@ -284,7 +315,14 @@ def form_image(beams: Beams, rng: np.random.Generator, threads: int = 1) -> NDAr
     kernels = point_spread_kernels(beams.grid, beams.site)
     _attenuate(beams, kernels, threads)
     power, coherent = beams.power, beams.coherent
-    iq, noise = speckle_source(rng, power.shape), speckle_source(rng, power.shape)
+    drawn: dict[int, Signal] = {}
+    streams = rng.spawn(2)
+
+    def draw(index: int) -> None:
+        drawn[index] = speckle_source(streams[index], power.shape)
+
+    in_threads(draw, (0, 1), threads)
+    iq, noise = drawn[0], drawn[1]
 
     def scatter(plane: int) -> None:
         iq[plane] = iq[plane] * np.sqrt(power[plane]) + coherent[plane]

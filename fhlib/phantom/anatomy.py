@@ -21,6 +21,7 @@ from fhlib import growth
 from fhlib.phantom.shapes import (
     Field,
     Points,
+    Vector,
     capsule,
     dot,
     ellipsoid,
@@ -114,6 +115,10 @@ def _size(measure: str, weeks: float, z: float) -> float:
     return float(mean + z * sd) * shrink
 
 
+def _mix(share: float, first: Vector, second: Vector) -> NDArray[np.float64]:
+    return (1 - share) * np.asarray(first) + share * np.asarray(second)
+
+
 def _calibrated_axes(
     bpd: float, ofd: float, height: float, deformation: tuple[float, ...]
 ) -> tuple[float, float, float]:
@@ -139,8 +144,10 @@ class Head:
         self.subject = subject
         o, s = subject.ofd_mm, subject.face_scale
         self.o = o
-        self.orbit_mm = max(0.654 * subject.ga_weeks - 0.856, 3.0) * o / growth_ofd(subject.ga_weeks)
-        self.binocular_mm = (1.679 * subject.ga_weeks + 0.510) * o / growth_ofd(subject.ga_weeks)
+        against_mean = o / _size("ofd", subject.ga_weeks, 0.0)  # measures with an age formula scale with this head
+        self.orbit_mm = max(0.654 * subject.ga_weeks - 0.856, 3.0) * against_mean
+        self.binocular_mm = (1.679 * subject.ga_weeks + 0.510) * against_mean
+        self.nasal_mm = max(4 + 8 * (subject.ga_weeks - 14) / 21, 1.5) * against_mean
         self.chin = np.array([0, -0.40 * s, -0.56 * s]) * o
         self.c2 = np.array([0, 0.11, -0.465]) * o
         normal = np.cross([1, 0, 0], np.array([0, -0.42 * s, -0.615 * s]) - np.array([0, 0.11, -0.50]))
@@ -274,9 +281,8 @@ class Head:
             capsule(side, (0.20 * o, -0.10 * o, -0.42 * o), (0.18 * o, -0.14 * o, -0.53 * o), 0.022 * o),
             capsule(side, (0.18 * o, -0.14 * o, -0.53 * o), (0.02 * o, -0.405 * o * s, -0.56 * o * s), 0.026 * o),
         )
-        length = (4 + 8 * (self.subject.ga_weeks - 14) / 21) * o / growth_ofd(self.subject.ga_weeks)
         top = np.array([0, -0.475, -0.20]) * o
-        nasal = capsule(p, top, top + np.array([0, -0.35, -0.94]) * length, 0.016 * o)
+        nasal = capsule(p, top, top + np.array([0, -0.35, -0.94]) * self.nasal_mm, 0.016 * o)
         c = self.c2
         spots = np.minimum(
             sphere(p, c, 0.026 * o),
@@ -304,6 +310,7 @@ class Head:
         tissue[inside] = ID["brain"]
         fold = sum(np.sin(dot(p, vector) + np.float32(phase)) for vector, phase in self.sulci)
         age = np.clip((self.subject.ga_weeks - 20) / 12, 0, 1)
+        early = float(np.clip((21 - self.subject.ga_weeks) / 8, 0, 1))
         cortex = inside & (skull > -0.11 * o)
         tissue[cortex & (skull > -0.022 * o)] = ID["cerebrospinal fluid"]
         tissue[cortex & (np.abs(fold) < 0.10 + 0.15 * age) & (skull < -0.015 * o)] = ID["sulcus"]
@@ -311,13 +318,23 @@ class Head:
         tissue[inside & (np.abs(insula) < 0.012 * o)] = ID["sulcus"]
         thalami = ellipsoid(side, (0.075 * o, 0.03 * o, -0.06 * o), (0.065 * o, 0.10 * o, 0.075 * o))
         tissue[inside & (thalami < 0)] = ID["thalamus"]
+        # In the first trimester the lateral ventricles take up most of the hemispheres and the choroid plexus most of the ventricles;
+        # towards 21 weeks both withdraw to the back (general knowledge; sizes unconfirmed).
         ventricle = np.minimum(
-            ellipsoid(side, (0.135 * o, 0.17 * o, 0.0), (0.05 * o, 0.16 * o, 0.06 * o)),
+            ellipsoid(
+                side,
+                _mix(early, (0.135, 0.17, 0.0), (0.185, 0.03, 0.05)) * o,
+                _mix(early, (0.05, 0.16, 0.06), (0.155, 0.36, 0.22)) * o,
+            ),
             ellipsoid(side, (0.06 * o, -0.20 * o, 0.03 * o), (0.025 * o, 0.10 * o, 0.035 * o)),
         )
         tissue[inside & (ventricle < 0)] = ID["cerebrospinal fluid"]
-        choroid = ellipsoid(side, (0.14 * o, 0.19 * o, -0.005 * o), (0.037 * o, 0.10 * o, 0.05 * o))
-        tissue[inside & (choroid < 0)] = ID["choroid plexus"]
+        choroid = ellipsoid(
+            side,
+            _mix(early, (0.14, 0.19, -0.005), (0.18, 0.06, 0.04)) * o,
+            _mix(early, (0.037, 0.10, 0.05), (0.115, 0.25, 0.15)) * o,
+        )
+        tissue[inside & (choroid + fold * np.float32(0.02 * o * early) < 0)] = ID["choroid plexus"]
         base = self.base(p)
         tissue[inside & (base > -0.045 * o)] = ID["skull base"]
         petrous = capsule(side, (0.06 * o, 0.02 * o, -0.28 * o), (0.30 * o, 0.16 * o, -0.25 * o), 0.035 * o)
@@ -344,10 +361,3 @@ class Head:
         tissue[inside & (cavum < 0)] = ID["cerebrospinal fluid"]
         wall = np.where(np.abs(ventricle) < np.abs(cavum), ventricle, cavum)
         return np.where(falx & (np.abs(bend) < np.abs(wall)), bend, wall)
-
-
-def growth_ofd(ga_weeks: float) -> float:
-    """Mean OFD (mm) at this age, extrapolated as in `draw_subject`; face measures with an age formula scale with OFD
-    around it.
-    """
-    return _size("ofd", ga_weeks, 0.0)

@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from fhlib.phantom.shapes import Field, Points
 
-BLOCK = (16, 32, 64)
+BLOCK = (16, 32, 128)
 Item = TypeVar("Item")
 
 

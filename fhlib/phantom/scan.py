@@ -261,12 +261,14 @@ def acquire(
     The scan's own skull acoustics, gain and clutter are drawn around the site's, each tissue's echogenicity with an SD of
     `gain_spread_db`. Beams more than 6 mm beyond `half_mm` (x, y) are left empty.
     """
+    # A small head curves so much within a beam that its plates face the probe over a wider angle.
+    curvature = float(np.clip(scene.head.o / 85, 0.35, 1))
     skull = Skull(
         echo_db=float(rng.uniform(30, 37)),
-        power=float(rng.uniform(2.5, 4.5)),
-        normal_loss_db=float(rng.uniform(3.5, 7)),
-        oblique_loss_db=float(rng.uniform(16, 30)),
-        critical_degrees=float(rng.uniform(34, 48)),
+        power=float(rng.uniform(3.5, 6)) * curvature,
+        normal_loss_db=float(rng.uniform(5, 9)),
+        oblique_loss_db=float(rng.uniform(24, 42)),
+        critical_degrees=float(rng.uniform(28, 40)),
     )
     site = replace(
         site,
@@ -298,7 +300,7 @@ def _contact_loss_db(grid: BeamGrid, rng: np.random.Generator) -> NDArray[np.flo
     coarse = rng.normal(size=(7, 9))
     where = np.meshgrid(*(np.linspace(0, n - 1, m) for n, m in zip(coarse.shape, grid.shape[:2])), indexing="ij")
     smooth = ndimage.map_coordinates(coarse, where, order=3, mode="nearest")
-    return (np.clip(smooth - 0.7, 0, 1.5) * 12).astype(np.float32)
+    return (np.clip(smooth - 0.5, 0, 1.5) * 14).astype(np.float32)
 
 
 def _labels(head: Head, pose: Pose, box: Box, threads: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

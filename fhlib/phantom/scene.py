@@ -21,6 +21,7 @@ from fhlib.phantom.tissues import ID
 
 LATTICE_MM = 1.3
 FAR_MM = 50.0
+SAC_MM = 75.0
 LAST_MATERNAL = ID["maternal tissue"]
 
 
@@ -54,13 +55,15 @@ class Scene:
         self.layers = np.cumsum([rng.uniform(1.5, 2.5), rng.uniform(4, 14), rng.uniform(4, 9)])
         self.layers *= min(1.0, 0.85 * pose.standoff_mm / self.layers[-1])
         low, high = surface.min(0), surface.max(0)
-        fluid = rng.uniform(0, 1)  # from a head wedged between the walls to one that floats
-        room = rng.uniform(-6, 6 + 14 * fluid, (2, 3)) * np.array([1, 1, 0.7])
+        fluid = rng.uniform(0, 1) ** 1.5  # from a head wedged between the walls to one that floats
+        room = rng.uniform(-8, 3 + 16 * fluid, (2, 3)) * np.array([1, 1, 0.7])
+        room += rng.uniform(0.2, 1, (2, 3)) * max(0.0, SAC_MM - head.o)  # early in pregnancy the sac is wide
         self.cavity = (
             (low + high + room[0] - room[1]) / 2,
-            (high - low) / 2 * (1.03 + 0.10 * fluid) + np.maximum(room.mean(0), -4),
+            (high - low) / 2 * (1.0 + 0.12 * fluid) + np.maximum(room.mean(0), -5),
         )
         self.wall_mm = rng.uniform(5, 10)
+        self.film_mm = rng.uniform(2, 18)
         self.placenta_direction = _unit(rng)
         self.placenta_mm = rng.uniform(12, 28)
         self.placenta_extent = rng.uniform(0.0, 0.45)
@@ -73,14 +76,22 @@ class Scene:
         o = self.head.o
         flexion, lean = np.radians(rng.uniform([-10, -12], [35, 12]))
         down = np.array([np.sin(lean), -np.sin(flexion), -np.cos(flexion)])
-        self.trunk = (
-            np.array([0, 0.10, -0.95]) * o,
-            np.array([0, 0.10, -0.95]) * o + down / np.linalg.norm(down) * 1.6 * o,
-        )
+        down /= np.linalg.norm(down)
+        neck = np.array([0, 0.10, -0.95]) * o
+        pelvis = neck + down * o * (1.1 if self.head.subject.ga_weeks < 16 else 1.6)
+        self.trunk = neck, pelvis
         self.limbs = []
-        for _ in range(int(rng.integers(1, 5))):
+        for side in (-1, 1):
+            arm, leg = neck + np.array([side * 0.45, 0, -0.08]) * o, pelvis + np.array([side * 0.22, -0.05, 0]) * o
+            for joint, length, size in ((arm, 0.5, 0.085), (leg, 0.55, 0.12)):
+                for thinner in (1.0, 0.75):
+                    direction = _unit(rng) * 0.8 + np.array([0.3 * side, -0.7, 0])
+                    end = joint + direction / np.linalg.norm(direction) * length * o
+                    self.limbs.append((joint, end, size * thinner * o))
+                    joint = end
+        for _ in range(int(rng.integers(1, 4))):  # hands, feet and loose folds against the head
             direction = _unit(rng)
-            start = self.head.bounding[0] + direction * o * rng.uniform(0.62, 0.80)
+            start = self.head.bounding[0] + direction * o * rng.uniform(0.56, 0.74)
             along = np.cross(direction, _unit(rng))
             end = start + (along / np.linalg.norm(along) + 0.25 * direction) * o * rng.uniform(0.3, 0.7)
             self.limbs.append((start, end, o * rng.uniform(0.055, 0.10)))
@@ -96,26 +107,33 @@ class Scene:
         """Tissues at a block of points (probe coordinates, mm) whose depths from the probe's face are `depth`."""
         centre, radius = enclosing_sphere(p)
         warp = sum(np.sin(dot(p, vector) + np.float32(phase)) for vector, phase in self.warp) * np.float32(3.0)
-        tissue, interface = self._mother(p, depth, warp)
+        tissue, interface, to_wall = self._mother(p, depth, warp)
         h = self.pose.to_head(p)
         local = (self.pose.rotation @ (centre - self.pose.centre), radius)
         self._paint_fetus(h, local, tissue)
         interface = np.where(tissue > LAST_MATERNAL, np.float32(FAR_MM), interface)
         plates = None
         if np.linalg.norm(centre - self.head_centre) < radius + 1.1 * self.head.o:
-            skull, interface = self._paint_head(h, tissue, interface)
+            skull, interface = self._paint_head(h, tissue, interface, to_wall)
             if np.abs(skull).min() < 4:
                 plates = Plates(skull, *self.head.plate(h, skull))
         texture = np.where(tissue <= LAST_MATERNAL, self._texture(p, (0.45, 0.45, 1.3)), self._texture(p, (1, 1, 1)))
         return Sample(tissue, texture, interface, plates)
 
-    def _paint_head(self, h: Points, tissue: NDArray[np.uint8], interface: Field) -> tuple[Field, Field]:
-        """Head into `tissue`; returns the skull's distance and that of the nearest interface."""
+    def _paint_head(
+        self, h: Points, tissue: NDArray[np.uint8], interface: Field, to_wall: Field
+    ) -> tuple[Field, Field]:
+        """Head into `tissue`; returns the skull's distance and that of the nearest interface. Where head and wall come closer than
+        `film_mm`, the wall lies on the skin: thin films of fluid are squeezed out.
+        """
         skull = self.head.skull(h)
         if skull.max() > -8:
             skin = self.head.skin(h, skull)
-            if skin.min() > 4:
+            if skin.min() > max(4, self.film_mm):
                 return skull, interface
+            film = (tissue == ID["amniotic fluid"]) & (np.maximum(skin, 0) + to_wall < np.float32(self.film_mm))
+            tissue[film] = ID["uterine wall"]
+            interface = np.where(film, np.float32(FAR_MM), interface)
             free = tissue <= LAST_MATERNAL  # where the neck leaves the trunk there is no skin
             interface = np.where(free & (np.abs(skin) < np.abs(interface)), skin, interface)
             self.head.paint_face(h, tissue, skin, skull)
@@ -131,21 +149,22 @@ class Scene:
         )
         return self.lattice.take((x << 12) | (y << 6) | z)
 
-    def _mother(self, p: Points, depth: Field, warp: Field) -> tuple[NDArray[np.uint8], Field]:
-        """Layers under the probe, then uterine wall, placenta and fluid; and the distance to the cavity's wall."""
+    def _mother(self, p: Points, depth: Field, warp: Field) -> tuple[NDArray[np.uint8], Field, Field]:
+        """Layers under the probe, then uterine wall, placenta and fluid; the signed distance to the cavity's wall; and, in fluid, the
+        distance to wall or placenta.
+        """
         cavity = ellipsoid(p, *self.cavity) + warp
         around = dot(shifted(p, self.cavity[0]), self.placenta_direction) / np.float32(self.cavity[1].mean())
         tissue = np.full(depth.shape, ID["maternal tissue"], np.uint8)
         tissue[cavity < self.wall_mm] = ID["uterine wall"]
         tissue[cavity < 0] = ID["amniotic fluid"]
-        placenta = (cavity < 0) & (
-            cavity > -np.float32(self.placenta_mm) * np.clip((around - np.float32(self.placenta_extent)) * 3, 0, 1)
-        )
+        thickness = np.float32(self.placenta_mm) * np.clip((around - np.float32(self.placenta_extent)) * 3, 0, 1)
+        placenta = (cavity < 0) & (cavity > -thickness)
         tissue[placenta] = ID["placenta"]
         layered = depth + warp * np.float32(0.25)
         for name, floor in reversed(list(zip(("maternal skin", "fat", "muscle"), self.layers, strict=True))):
             tissue[layered < np.float32(floor)] = ID[name]
-        return tissue, np.where(placenta, np.float32(FAR_MM), cavity)
+        return tissue, np.where(placenta, np.float32(FAR_MM), cavity), -cavity - thickness
 
     def _paint_fetus(self, h: Points, local: tuple[NDArray[np.float64], float], tissue: NDArray[np.uint8]) -> None:
         """Trunk with spine, ribs and lungs, limbs and cord; `local` is the block's enclosing sphere in head
