@@ -284,6 +284,25 @@ def compare_distributions(frame: pd.DataFrame, measures: Mapping[str, str], by: 
     return figure
 
 
+def invisible_edges(shares: pd.DataFrame) -> Figure:
+    """Share of the head's surface without a visible edge, overall and by region (columns), one dot a scan (row) and a line at the mean."""
+    figure, axes = new_figure(1, 1, (6.5, 3.0))
+    axis = axes.flat[0]
+    long = (100 * shares).melt(var_name="region", value_name="share")
+    sns.stripplot(long, x="region", y="share", ax=axis, color=PALETTE[0], alpha=0.7, jitter=0.15)
+    sns.boxplot(
+        long, x="region", y="share", ax=axis, showmeans=True, meanline=True, showbox=False, showcaps=False, showfliers=False,
+        whiskerprops={"visible": False}, medianprops={"visible": False}, meanprops={"color": "0.2", "ls": "-", "lw": 2},
+    )  # fmt: skip
+    axis.set(
+        xlabel="",
+        ylabel="without a visible edge (%)",
+        ylim=(0, 100),
+        title=f"{len(shares)} simulated scans; line: mean",
+    )
+    return figure
+
+
 def _finite(values: pd.Series) -> np.ndarray:
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
     return numbers[np.isfinite(numbers)]

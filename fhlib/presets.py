@@ -6,7 +6,7 @@ A preset is a YAML file in `data/presets/`. Unknown or mistyped names are errors
 from __future__ import annotations
 
 import difflib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -23,11 +23,16 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+GestationalAge = Annotated[float, Field(ge=12, le=40)]
+
+
 class SimulatedCohort(Parameters):
     """The digital cohort of a preset: how many subjects, at which voxel spacing.
 
     The paper has 50 training and 50 test volumes (section 2.1) and 52 subjects in three directions (section 3.2).
-    `train_subjects` include those that become the validation split.
+    `train_subjects` include those that become the validation split. Sites are given to subjects in turn; "any" draws probe, settings
+    and field of view anew for each scan. Without `ga_weeks` ages follow the paper's (`fhlib.phantom.anatomy.draw_subject`), with it they
+    are uniform between its two. `headless_share` of the subjects of each split are scanned beside the head: their mask is empty.
     """
 
     train_subjects: int = Field(ge=1)
@@ -36,6 +41,8 @@ class SimulatedCohort(Parameters):
     spacing_mm: float = Field(gt=0, le=5)
     seed: int = Field(default=2020, ge=0)
     sites: tuple[str, ...] = ("paper-like",)
+    ga_weeks: tuple[GestationalAge, GestationalAge] | None = None
+    headless_share: float = Field(default=0.0, ge=0, le=0.5)
 
 
 class Preparation(Parameters):

@@ -8,11 +8,13 @@ import pytest
 from scipy import ndimage
 
 from fhlib import growth
+from fhlib.cohort import check_cohort
 from fhlib.metrics import evaluate
 from fhlib.phantom import acoustics, shapes, simulate
 from fhlib.phantom.anatomy import Head, draw_subject
 from fhlib.phantom.probe import BeamGrid, Box, Probe, blocks, scan_convert
-from fhlib.phantom.scan import SCAN_DIRECTIONS, simulate_scan
+from fhlib.phantom.scan import SCAN_DIRECTIONS, set_up, simulate_scan, tissue_map
+from fhlib.phantom.tissues import ID
 from fhlib.presets import SimulatedCohort
 from fhlib.volume import read_volume
 
@@ -354,6 +356,57 @@ def test_cohort_resumes_and_does_not_depend_on_workers(tmp_path, monkeypatch):
         tmp_path / "a", SPEC.model_copy(update={"test_subjects": 0, "train_subjects": 1, "reproducibility_subjects": 0})
     )
     assert len(redone) == 1
+
+
+def test_a_cohort_of_all_ages_has_its_share_of_scans_without_a_head(tmp_path):
+    spec = SPEC.model_copy(
+        update={
+            "train_subjects": 8,
+            "test_subjects": 4,
+            "reproducibility_subjects": 0,
+            "sites": ("any",),
+            "ga_weeks": (12.0, 40.0),
+            "headless_share": 0.25,
+        }
+    )
+    table = pd.DataFrame([dataclasses.asdict(task) for task in simulate.plan_cohort(spec)])
+    assert table.groupby(table["split"] == "test")["has_head"].sum().to_dict() == {False: 6, True: 3}
+    assert table["ga_weeks"].between(12, 40).all() and table["ga_weeks"].std() > 4
+    alike = simulate.plan_cohort(spec.model_copy(update={"headless_share": 0.0}))
+    assert [task.ga_weeks for task in alike] == table["ga_weeks"].tolist()  # one choice does not move another
+
+    small = spec.model_copy(update={"train_subjects": 1, "test_subjects": 2, "headless_share": 0.5})
+    cohort = simulate.simulate_cohort(tmp_path, small, workers=1)
+    row = cohort.table[cohort.table["has_head"] == "false"].iloc[0]
+    assert float(row["reference_volume_ml"]) == 0 and row["reference_hc_mm"] == ""
+    assert not read_volume(tmp_path / row["label"]).array.any()
+    assert not (check_cohort(cohort, show_progress=False)["severity"] == "error").any()
+
+
+def test_any_machine_shows_heads_of_many_sizes_whole():
+    shares, sites = [], set()
+    for seed, ga_weeks in enumerate((12, 14, 20, 26, 32, 39)):
+        setting = set_up(seed, ga_weeks, site="any", spacing_mm=3.0)
+        surface = setting.pose.to_probe(setting.head.surface())
+        low = np.array(setting.box.corner)
+        assert (surface > low).all() and (surface < low + 3.0 * np.array(setting.box.shape[::-1])).all()
+        shares.append(setting.head.subject.head_volume_ml * 1000 / (np.prod(setting.box.shape) * 27))
+        sites.add((setting.site.frequency_mhz, setting.site.top_db))
+    assert 0.004 < min(shares) < 0.06 and 0.1 < max(shares) < 0.5
+    assert len(sites) == 6
+
+
+def test_early_heads_have_wide_choroid_plexus_and_a_wide_sac():
+    def share(ga_weeks, name):
+        setting = set_up(3, ga_weeks, "from the side", spacing_mm=1.0)
+        tissue = tissue_map(setting)
+        points = setting.pose.to_head(setting.box.points(tuple(slice(0, n) for n in setting.box.shape)))
+        skull = setting.head.skull(points)
+        region = skull < 0 if name == "choroid plexus" else (skull > 0) & (skull < 0.5 * setting.head.o)
+        return (tissue.array[region] == ID[name]).mean()
+
+    assert share(13, "choroid plexus") > 0.10 > 3 * share(24, "choroid plexus")
+    assert share(13, "amniotic fluid") > share(24, "amniotic fluid")
 
 
 def test_cohort_refuses_unknown_sites_and_a_full_disk(tmp_path, monkeypatch):

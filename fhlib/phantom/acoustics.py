@@ -12,7 +12,7 @@ cosine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,29 @@ SITES = {
         ),
     )
 }
+
+
+def drawn_machine(rng: np.random.Generator, probe: Probe, ofd_mm: float) -> Site:
+    """A machine that is nobody's: one of the sites on `probe`, with frequency, resolution, gain, dynamic range, noise, clutter and
+    smoothing drawn widely (ranges unconfirmed). Small heads are seen at higher frequencies.
+    """
+    frequency = float(np.clip(rng.normal(6.5 - 0.025 * ofd_mm, 0.8), 2.5, 7.5))
+    sharp = float(np.clip(3.5 / frequency, 0.55, 1.3))
+    return replace(
+        SITES[str(rng.choice(list(SITES)))],
+        name="drawn",
+        probe=probe,
+        frequency_mhz=frequency,
+        axial_mm=0.6 * sharp * float(rng.uniform(0.7, 1.5)),
+        lateral_share=0.0195 * sharp * float(rng.uniform(0.7, 1.2)),
+        lateral_floor_mm=0.9 * sharp,
+        elevation_floor_mm=1.6 * sharp,
+        dynamic_range_db=float(rng.uniform(50, 76)),
+        top_db=float(rng.uniform(0, 16)),
+        noise_db=float(rng.uniform(-88, -71)),
+        clutter_db=float(rng.uniform(-42, -26)),
+        smoothing=float(rng.uniform(0.2, 1.2)),
+    )
 
 
 @dataclass(frozen=True)

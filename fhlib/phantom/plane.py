@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fhlib.phantom.acoustics import SITES, Site, form_image
+from fhlib.phantom.acoustics import Site, drawn_machine, form_image
 from fhlib.phantom.anatomy import Head, Subject, draw_subject
 from fhlib.phantom.probe import BeamGrid, Box, Probe, scan_convert
 from fhlib.phantom.scan import acquire, rotation
@@ -49,7 +49,9 @@ def simulate_plane(
     head = Head(subject)
     share = float(np.clip(rng.normal(0.5, 0.12), 0.2, WIDEST_SHARE))
     pixel = pixel_mm or subject.ofd_mm / (share * shape[1])
-    site, standoff = _machine(rng, subject.ofd_mm)
+    radius = float(rng.uniform(38, 62))
+    site = drawn_machine(rng, Probe(radius, radius, float(rng.uniform(58, 82)), 1.0), subject.ofd_mm)
+    standoff = float(rng.uniform(15, 45) + 0.15 * subject.ofd_mm)
     pose = _pose(head, site, standoff, rng)
     middle = pose.to_probe(np.zeros((1, 3)))[0]
     corner_x = middle[0] - shape[1] * pixel * rng.uniform(0.40, 0.60)
@@ -72,30 +74,6 @@ def _age(rng: np.random.Generator) -> float:
     if scan < 0.25:
         return float(rng.uniform(12, 15))
     return float(np.clip(rng.normal(20, 2.5), 14, 30) if scan < 0.7 else rng.uniform(20, 40))
-
-
-def _machine(rng: np.random.Generator, ofd_mm: float) -> tuple[Site, float]:
-    """A curved array with its settings, and the depth (mm) of the head below it. Small heads are seen at higher frequencies."""
-    site = SITES[str(rng.choice(list(SITES)))]
-    frequency = float(np.clip(rng.normal(6.5 - 0.025 * ofd_mm, 0.8), 2.5, 7.5))
-    sharp = float(np.clip(3.5 / frequency, 0.55, 1.3))
-    standoff = float(rng.uniform(15, 45) + 0.15 * ofd_mm)
-    radius = float(rng.uniform(38, 62))
-    machine = replace(
-        site,
-        probe=Probe(radius, radius, float(rng.uniform(58, 82)), 1.0),
-        frequency_mhz=frequency,
-        axial_mm=0.6 * sharp * float(rng.uniform(0.7, 1.3)),
-        lateral_share=0.0195 * sharp * float(rng.uniform(0.7, 1.2)),
-        lateral_floor_mm=0.9 * sharp,
-        elevation_floor_mm=1.6 * sharp,
-        dynamic_range_db=float(rng.uniform(50, 76)),
-        top_db=float(rng.uniform(0, 16)),
-        noise_db=float(rng.uniform(-88, -71)),
-        clutter_db=float(rng.uniform(-42, -26)),
-        smoothing=float(rng.uniform(0.2, 1.2)),
-    )
-    return machine, standoff
 
 
 def _pose(head: Head, site: Site, standoff: float, rng: np.random.Generator) -> Pose:

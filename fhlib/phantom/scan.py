@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fhlib.phantom.acoustics import SITES, Beams, Site, Skull, form_image, local_response
+from fhlib.phantom.acoustics import SITES, Beams, Site, Skull, drawn_machine, form_image, local_response
 from fhlib.phantom.anatomy import Head, Subject, draw_subject
-from fhlib.phantom.probe import BeamGrid, Box, blocks, enclosing_sphere, in_threads, scan_convert
+from fhlib.phantom.probe import BeamGrid, Box, Probe, blocks, enclosing_sphere, in_threads, scan_convert
 from fhlib.phantom.scene import Pose, Scene
 from fhlib.phantom.tissues import ID, TISSUES
 from fhlib.volume import Volume
@@ -23,6 +23,7 @@ from fhlib.volume import Volume
 SCAN_DIRECTIONS = ("from the front", "from the side", "from the top of the head")
 TOP_ABOVE_FACE_MM = 8.0
 TRIES, GROWTH = 30, 1.06
+ANY = "any"
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,14 @@ def simulate_scan(
     has_head: bool = True,
 ) -> Scan:
     """Simulate one 3D scan: the head of subject `subject_seed`, seen from `scan_direction` (drawn if None) by a
-    machine of `site`.
+    machine of `site`; with site "any" probe, settings and field of view are drawn widely and two in five are cut to a
+    region around the head, so that it takes from about 1 % to 40 % of the box.
 
     Voxels are isotropic; at the paper's 0.38 mm the paper-like box has 440 x 258 x 388 voxels (z, y, x). At a coarser
     spacing the beams are sampled more coarsely too and speckle is as wide as a voxel: such a scan looks like a fine
     one that was resampled, without being its copy. Without `has_head` the probe looks at the fetus's body, or in half of the scans at
-    placenta, fluid and uterus alone, and both labels are empty. Raises ValueError for an unknown direction or site, or an
-    age outside 12-40 weeks.
+    placenta, fluid and uterus alone, and both labels are empty. Raises ValueError for an unknown direction or
+    site, or an age outside 12-40 weeks.
     """
     setting = set_up(subject_seed, ga_weeks, scan_direction, site, spacing_mm, has_head)
     beams = acquire(setting.scene, setting.site, setting.grid, setting.half_mm, setting.rng, threads)
@@ -108,16 +110,20 @@ def set_up(
 ) -> Setting:
     """Draw the scene of a scan; arguments as in `simulate_scan`."""
     direction_index = _direction_index(scan_direction, subject_seed)
-    profile = _site(site)
     if not 0.1 <= spacing_mm <= 5:
         raise ValueError(f"spacing_mm must lie in 0.1-5 mm, got {spacing_mm}")
     rng = np.random.default_rng([int(subject_seed), 201, direction_index])
     head = Head(draw_subject(subject_seed, ga_weeks))
+    profile = _any_site(head, rng) if site == ANY else _site(site)
     pose, size_mm, grown = _place(head, direction_index, profile, rng)
     box = Box.build(size_mm, spacing_mm, profile.probe.probe_radius_mm - TOP_ABOVE_FACE_MM)
     surface = pose.to_probe(head.surface())
     if not has_head:
         pose = _head_out_of_view(head, pose, surface, profile, size_mm[2], rng)
+    elif site == ANY and rng.uniform() < 0.4:
+        box = _around(
+            box, pose.to_probe(head.surface()), 2 + rng.uniform(0.0, 0.6, (2, 3)) * rng.uniform(0.02, 0.6) * head.o
+        )
     scene = Scene(head, pose, surface, profile.probe.probe_radius_mm, rng)
     grid = _scan_grid(profile, size_mm, spacing_mm)
     half_mm = size_mm[0] / 2, size_mm[1] / 2
@@ -160,8 +166,19 @@ def _direction_index(scan_direction: str | None, seed: int) -> int:
 def _site(name: str | None) -> Site:
     name = "paper-like" if name is None else name
     if name not in SITES:
-        raise ValueError(f"site must be one of {tuple(SITES)}, got {name!r}")
+        raise ValueError(f"site must be one of {(*SITES, ANY)}, got {name!r}")
     return SITES[name]
+
+
+def _any_site(head: Head, rng: np.random.Generator) -> Site:
+    """A drawn machine whose box is 1.1-3.3 times as deep as the whole head is long (about 1.25 OFD), up to 240 mm."""
+    radius = float(rng.uniform(35, 60))
+    probe = Probe(radius, radius + float(rng.uniform(-6, 6)), *rng.uniform([60, 50], [85, 85]).tolist())
+    deep = min(1.25 * head.o * float(np.exp(rng.uniform(*np.log([1.1, 3.3])))) + 15, 240.0)
+    return replace(
+        drawn_machine(rng, probe, head.o),
+        box_mm=(deep * float(rng.uniform(0.65, 1.0)), deep * float(rng.uniform(0.5, 0.9)), deep),
+    )
 
 
 def _place(
@@ -181,6 +198,17 @@ def _place(
         grown *= GROWTH
 
 
+def _around(box: Box, surface: NDArray[np.float64], margins: NDArray[np.float64]) -> Box:
+    """The part of a box that holds the head with `margins` (mm; before and after, x y z): a region of interest, as machines export it."""
+    low, high = surface.min(0) - margins[0], surface.max(0) + margins[1]
+    size = np.array(box.shape[::-1])
+    first, last = (np.round((edge - box.corner) / box.spacing_mm).astype(int) for edge in (low, high))
+    first, last = np.maximum(first, 0), np.minimum(last, size - 1)
+    x, y, z = (box.corner + first * box.spacing_mm).tolist()
+    depth, rows, columns = (last - first + 1)[::-1].tolist()
+    return Box((depth, rows, columns), box.spacing_mm, (x, y, z))
+
+
 def _draw_pose(
     surface: NDArray[np.float64], direction_index: int, site: Site, grown: float, rng: np.random.Generator
 ) -> Pose:
@@ -196,6 +224,7 @@ def _draw_pose(
     turned = (rotation(rng.normal(0, np.radians([13, 13, 12]))) @ axes).T
     low, high = (f(surface @ turned, axis=0) for f in (np.min, np.max))
     standoff = rng.uniform(14, 38) * (1 + 2 * (grown - 1)) + 40 * (grown - 1)
+    standoff = min(standoff, 0.4 * site.box_mm[2] * grown)
     middle = -(low + high) / 2 + rng.normal(0, 4, 3)
     middle[2] = site.probe.probe_radius_mm + standoff - low[2]
     return Pose(turned, middle, standoff)

@@ -22,7 +22,7 @@ from fhlib.files import digest, file_digest, progress, read_json, require_free_s
 from fhlib.manifest import Cohort, load_cohort, write_manifest
 from fhlib.phantom.acoustics import SITES
 from fhlib.phantom.plane import SHAPE, simulate_plane
-from fhlib.phantom.scan import SCAN_DIRECTIONS, Scan, drawn_direction, simulate_scan
+from fhlib.phantom.scan import ANY, SCAN_DIRECTIONS, Scan, drawn_direction, simulate_scan
 from fhlib.reach import code_digest
 from fhlib.volume import write_volume
 
@@ -40,6 +40,7 @@ MANIFEST = (
 SUBJECT = (
     "subject", "seed", "ga_weeks", "bpd_mm", "ofd_mm", "hc_mm", "tcd_mm", "head_volume_ml", "skull_volume_ml", "site",
 )  # fmt: skip
+LARGEST_ANY_MM = (280.0, 250.0, 280.0)
 BYTES_A_VOXEL, MEMORY_A_VOXEL = 0.9, 30  # measured at 0.38 mm: 0.7 compressed, 25 at the peak
 
 
@@ -54,6 +55,8 @@ class Task:
     site: str
     split: str
     spacing_mm: float
+    ga_weeks: float | None = None
+    has_head: bool = True
 
 
 def plan_cohort(spec: SimulatedCohort, val_fraction: float = 0.2) -> list[Task]:
@@ -68,6 +71,12 @@ def plan_cohort(spec: SimulatedCohort, val_fraction: float = 0.2) -> list[Task]:
     splits = np.repeat(["train", "test", "repro"], counts).astype(object)
     chosen = np.random.default_rng([spec.seed, 301]).permutation(spec.train_subjects)
     splits[chosen[: round(val_fraction * spec.train_subjects)]] = "val"
+    random = np.random.default_rng([spec.seed, 303])
+    ages = random.uniform(*spec.ga_weeks, len(splits)).round(2).tolist() if spec.ga_weeks else [None] * len(splits)
+    headless = np.zeros(len(splits), bool)
+    for split in dict.fromkeys(splits):
+        of_split = random.permutation(np.flatnonzero(splits == split))
+        headless[of_split[: round(spec.headless_share * len(of_split))]] = True
     tasks = []
     for number, split in enumerate(splits):
         seed, subject = spec.seed * 10_000 + number, f"s{number + 1:04d}"
@@ -82,6 +91,8 @@ def plan_cohort(spec: SimulatedCohort, val_fraction: float = 0.2) -> list[Task]:
                     site,
                     str(split),
                     spec.spacing_mm,
+                    ages[number],
+                    not headless[number],
                 )
             )
     return tasks
@@ -98,15 +109,18 @@ def simulate_cohort(
     goes). Raises ValueError for an unknown site, OSError where the disk is too small, before anything is written.
     """
     folder = Path(folder)
-    unknown = [site for site in spec.sites if site not in SITES]
+    unknown = [site for site in spec.sites if site not in (*SITES, ANY)]
     if unknown:
-        raise ValueError(f"sites {unknown} are not known: choose from {tuple(SITES)}")
+        raise ValueError(f"sites {unknown} are not known: choose from {(*SITES, ANY)}")
     tasks = plan_cohort(spec, val_fraction)
     code = digest(code_digest("fhlib.phantom.scan"), file_digest(growth.GROWTH_TABLE))
-    voxels = max(math.prod(SITES[site].box_mm) for site in spec.sites) / spec.spacing_mm**3
+    boxes = [SITES[site].box_mm if site in SITES else LARGEST_ANY_MM for site in spec.sites]
+    voxels = max(map(math.prod, boxes)) / spec.spacing_mm**3
     frame = _simulate(simulate_case, folder, code, tasks, voxels, workers)
     write_csv(frame[list(SUBJECT)].drop_duplicates("subject"), folder / "subjects.csv")
-    write_csv(frame.assign(reference_hc_mm=frame["hc_mm"])[list(MANIFEST)], folder / "cohort.csv")
+    write_csv(
+        frame.assign(reference_hc_mm=frame["hc_mm"].where(frame["has_head"]))[list(MANIFEST)], folder / "cohort.csv"
+    )
     return load_cohort(folder)
 
 
@@ -114,7 +128,13 @@ def simulate_case(folder: Path, code: str, task: Task) -> str:
     """Simulate one scan, write its three volumes and then its record; returns the case."""
     _record_path(folder, task).unlink(missing_ok=True)
     scan = simulate_scan(
-        task.subject_seed, scan_direction=task.scan_direction, site=task.site, spacing_mm=task.spacing_mm, threads=1
+        task.subject_seed,
+        task.ga_weeks,
+        task.scan_direction,
+        task.site,
+        task.spacing_mm,
+        threads=1,
+        has_head=task.has_head,
     )
     for volume, path in zip((scan.image, scan.label, scan.label_skull), _paths(task), strict=True):
         write_volume(volume, folder / path)
@@ -124,8 +144,7 @@ def simulate_case(folder: Path, code: str, task: Task) -> str:
         "image": image,
         "label": label,
         "label_skull": label_skull,
-        "has_head": True,
-        "reference_volume_ml": scan.subject.head_volume_ml,
+        "reference_volume_ml": scan.subject.head_volume_ml if task.has_head else 0.0,
         "box_grown": scan.box_grown,
         "standoff_mm": scan.standoff_mm,
     }  # fmt: skip
