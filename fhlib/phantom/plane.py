@@ -2,8 +2,9 @@
 
 The scene and the image formation are those of the 3D scans (`fhlib.phantom.scan`) with a curved array in place of the
 mechanical one: a few planes beside each other, whose middle one is shown after the blur in elevation. What varies between
-machines and sonographers is drawn widely rather than fitted to any real image: age, tilt, zoom, frequency, resolution, gain,
-dynamic range, tone curve, echogenicities, what the screen blacks out. The ranges are unconfirmed general knowledge.
+machines and sonographers is drawn widely: age, tilt, zoom, frequency, resolution, gain, dynamic range, tone curve,
+echogenicities, what the screen blacks out. The ranges are unconfirmed general knowledge, looked at beside real images and
+not fitted to them.
 """
 
 from __future__ import annotations
