@@ -18,7 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     study = commands.add_parser("study", help="run the whole study, or what of it is not up to date")
     study.add_argument(
-        "--preset", default="quick", help="a file of data/presets/: smoke, quick, all-ages, desk or paper (default quick)"
+        "--preset",
+        default="quick",
+        help="a file of data/presets/: smoke, quick, all-ages, desk or paper (default quick)",
     )
     study.add_argument("--run", help="the run's folder in data/runs/ (default: named for the preset and the cohort)")
     study.add_argument("--cohort", type=Path, help="a folder of scans (default: a digital cohort is simulated)")
