@@ -20,11 +20,12 @@ from scipy import ndimage, signal
 
 from fhlib.phantom.probe import BeamGrid, Probe, in_threads
 from fhlib.phantom.shapes import Field
-from fhlib.phantom.tissues import ATTENUATION_DB, ECHOGENICITY_DB, TEXTURE_DB
+from fhlib.phantom.tissues import ATTENUATION_DB, ECHOGENICITY_DB, STREAK_DB, STREAK_FROM, TEXTURE_DB
 
 DB_TO_NEPER = np.float32(np.log(10) / 20)
 FWHM_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
 Signal = NDArray[np.complex64] | Field
+PLATE_TEXTURE_DB = 3.0
 TYPICAL_PLATE_MM = 0.36  # thinner than a wavelength: echo and loss grow in proportion to the thickness
 NARROWEST = 0.35  # samples; below it a Gaussian kernel is one tap
 
@@ -101,7 +102,8 @@ SITES = {
 
 def drawn_machine(rng: np.random.Generator, probe: Probe, ofd_mm: float) -> Site:
     """A machine that is nobody's: one of the sites on `probe`, with frequency, resolution, gain, dynamic range, noise, clutter and
-    smoothing drawn widely (ranges unconfirmed). Small heads are seen at higher frequencies.
+    smoothing drawn widely. Small heads are seen at higher frequencies. The ranges are unconfirmed; their middles give planes about
+    the grey levels and grain of real images (`fhlib.phantom.plane`).
     """
     frequency = float(np.clip(rng.normal(6.5 - 0.025 * ofd_mm, 0.8), 2.5, 7.5))
     sharp = float(np.clip(3.5 / frequency, 0.55, 1.3))
@@ -110,15 +112,16 @@ def drawn_machine(rng: np.random.Generator, probe: Probe, ofd_mm: float) -> Site
         name="drawn",
         probe=probe,
         frequency_mhz=frequency,
-        axial_mm=0.6 * sharp * float(rng.uniform(0.7, 1.5)),
-        lateral_share=0.0195 * sharp * float(rng.uniform(0.7, 1.2)),
+        axial_mm=0.65 * sharp * float(rng.uniform(0.7, 1.4)),
+        lateral_share=0.027 * sharp * float(rng.uniform(0.7, 1.3)),
         lateral_floor_mm=0.9 * sharp,
         elevation_floor_mm=1.6 * sharp,
-        dynamic_range_db=float(rng.uniform(50, 76)),
-        top_db=float(rng.uniform(0, 16)),
-        noise_db=float(rng.uniform(-88, -71)),
-        clutter_db=float(rng.uniform(-42, -26)),
-        smoothing=float(rng.uniform(0.2, 1.2)),
+        dynamic_range_db=float(rng.uniform(60, 90)),
+        top_db=float(rng.uniform(5, 19)),
+        tgc_db=float(rng.uniform(0.2, 0.42)),
+        noise_db=float(rng.uniform(-102, -80)),
+        clutter_db=float(rng.uniform(-46, -27)),
+        smoothing=float(rng.uniform(0.3, 1.4)),
     )
 
 
@@ -135,12 +138,13 @@ class Plates:
 class Sample:
     """What the scene holds at a block of beam samples, all arrays (planes, beams, ranges).
 
-    `texture` has unit variance, `interface_mm` is the signed distance to the nearest smooth soft interface; `plates` is None where no
-    calvarium is near.
+    `texture` (blobs) and `streak` (layers across the beam) have unit variance, `interface_mm` is the signed distance to the nearest
+    smooth soft interface; `plates` is None where no calvarium is near.
     """
 
     tissue: NDArray[np.uint8]
     texture: Field
+    streak: Field
     interface_mm: Field
     plates: Plates | None
 
@@ -174,20 +178,26 @@ def local_response(
     """Scattered power, coherent amplitude, and two-way loss (dB a sample) of a block. `gains_db` shifts each tissue's
     echogenicity.
     """
+    layers = np.maximum(sample.streak - np.float32(STREAK_FROM), 0) + np.minimum(
+        sample.streak + np.float32(STREAK_FROM), 0
+    )
     echo_db = (ECHOGENICITY_DB + gains_db)[sample.tissue] + TEXTURE_DB[sample.tissue] * sample.texture
+    echo_db += STREAK_DB[sample.tissue] * layers
     power = np.exp(echo_db * np.float32(2) * DB_TO_NEPER)
     loss = ATTENUATION_DB[sample.tissue] * np.float32(2 * site.frequency_mhz * step_mm / 10)
-    coherent = _line(sample.interface_mm, step_mm, 1.0)
-    coherent *= _cosine(sample.interface_mm, step_mm) ** 6 * np.float32(10 ** (6 / 20))
+    # Interfaces are seldom smooth over centimetres: their echo comes and goes.
+    coherent = _line(sample.interface_mm, step_mm, 1.0) * np.exp(sample.streak * np.float32(0.8))
+    coherent *= _cosine(sample.interface_mm, step_mm) ** 6 * np.float32(10 ** (2 / 20))
     if sample.plates is not None:
         plates = sample.plates
         cosine = np.maximum(_cosine(plates.skull_mm, step_mm), np.float32(0.05))
         thick = np.maximum(plates.thickness_mm, np.float32(0.1))
-        half = np.maximum(thick / 2, np.float32(max(step_mm, 0.8)))
+        half = np.maximum(thick / 2, np.float32(max(step_mm, 2 * site.axial_mm)))
         line = np.clip(1 - np.abs(plates.skull_mm + half * np.float32(0.5)) / half, 0, 1) * plates.closed
         echo = np.float32(10 ** (skull.echo_db / 20)) * line * np.minimum(thick * np.float32(1 / TYPICAL_PLATE_MM), 1)
+        echo *= np.exp(sample.texture * (DB_TO_NEPER * np.float32(PLATE_TEXTURE_DB)))
         coherent += echo * cosine ** np.float32(skull.power)
-        power += (echo * np.float32(0.015)) ** 2
+        power += (echo * np.float32(0.02)) ** 2
         crossing = skull_loss_db(cosine, skull) * thick * np.float32(1 / TYPICAL_PLATE_MM)
         loss += crossing * cosine * line * (np.float32(step_mm) / half)
     return power, coherent, loss

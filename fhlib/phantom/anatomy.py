@@ -156,6 +156,9 @@ class Head:
         rng = np.random.default_rng([subject.seed, 102])
         self.sulci = wave_vectors(rng, 0.13 * o, 4)
         self.midline_bend = rng.normal(0, 0.01, 2) * o
+        self.ventricle_mm = (
+            rng.normal(0, 0.012, 2) * o
+        )  # how much wider the right and left lateral ventricles are than usual
 
     # Solids
 
@@ -328,13 +331,14 @@ class Head:
             ),
             ellipsoid(side, (0.06 * o, -0.20 * o, 0.03 * o), (0.025 * o, 0.10 * o, 0.035 * o)),
         )
+        ventricle += fold * np.float32(0.01 * o) - np.where(p[0] < 0, *self.ventricle_mm.astype(np.float32))
         tissue[inside & (ventricle < 0)] = ID["cerebrospinal fluid"]
         choroid = ellipsoid(
             side,
             _mix(early, (0.14, 0.19, -0.005), (0.18, 0.06, 0.04)) * o,
             _mix(early, (0.037, 0.10, 0.05), (0.115, 0.25, 0.15)) * o,
         )
-        tissue[inside & (choroid + fold * np.float32(0.02 * o * early) < 0)] = ID["choroid plexus"]
+        tissue[inside & (choroid + fold * np.float32(0.012 * o * (1 + early)) < 0)] = ID["choroid plexus"]
         base = self.base(p)
         tissue[inside & (base > -0.045 * o)] = ID["skull base"]
         petrous = capsule(side, (0.06 * o, 0.02 * o, -0.28 * o), (0.30 * o, 0.16 * o, -0.25 * o), 0.035 * o)

@@ -290,10 +290,12 @@ def acquire(
     The scan's own skull acoustics, gain and clutter are drawn around the site's, each tissue's echogenicity with an SD of
     `gain_spread_db`. Beams more than 6 mm beyond `half_mm` (x, y) are left empty.
     """
-    # A small head curves so much within a beam that its plates face the probe over a wider angle.
-    curvature = float(np.clip(scene.head.o / 85, 0.35, 1))
+    # A small head curves so much within a beam that its plates face the probe over a wider angle; in the first trimester
+    # they are also less mineralised than thin (unconfirmed).
+    curvature = float(np.clip(scene.head.o / 85, 0.5, 1))
+    mineral_db = 10 * float(np.clip((18 - scene.head.subject.ga_weeks) / 6, 0, 1))
     skull = Skull(
-        echo_db=float(rng.uniform(30, 37)),
+        echo_db=float(rng.uniform(33, 42)) - mineral_db,
         power=float(rng.uniform(3.5, 6)) * curvature,
         normal_loss_db=float(rng.uniform(5, 9)),
         oblique_loss_db=float(rng.uniform(24, 42)),

@@ -19,10 +19,16 @@ from fhlib.phantom.probe import enclosing_sphere
 from fhlib.phantom.shapes import Field, Points, capsule, dot, ellipsoid, rotated, shifted, wave_vectors
 from fhlib.phantom.tissues import ID
 
-LATTICE_MM = 1.3
+LATTICE, LATTICE_MM = (64, 64, 128), 1.3
 FAR_MM = 50.0
 SAC_MM = 75.0
 LAST_MATERNAL = ID["maternal tissue"]
+# Dark organs of the trunk: share of its length from the neck, places to the left and front and radii as shares of OFD
+ORGANS = (
+    ("blood", (0.24, 0.06, 0.10), (0.13, 0.10, 0.12)),
+    ("amniotic fluid", (0.52, 0.15, 0.02), (0.07, 0.09, 0.10)),
+    ("amniotic fluid", (0.92, 0.0, 0.12), (0.09, 0.08, 0.09)),
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,10 @@ class Scene:
         self.placenta_mm = rng.uniform(12, 28)
         self.placenta_extent = rng.uniform(0.0, 0.45)
         self.warp = wave_vectors(rng, 55, 4)
+        self.pockets = [
+            (self.cavity[0] + _unit(rng) * (self.cavity[1].max() + rng.uniform(5, 45)), rng.uniform(4, 26, 3))
+            for _ in range(int(rng.integers(0, 4)))
+        ]
         self.lattice = _lattice(rng)
         self._draw_fetus(rng)
 
@@ -117,8 +127,16 @@ class Scene:
             skull, interface = self._paint_head(h, tissue, interface, to_wall)
             if np.abs(skull).min() < 4:
                 plates = Plates(skull, *self.head.plate(h, skull))
-        texture = np.where(tissue <= LAST_MATERNAL, self._texture(p, (0.45, 0.45, 1.3)), self._texture(p, (1, 1, 1)))
-        return Sample(tissue, texture, interface, plates)
+        layered = (
+            p[0],
+            p[1],
+            depth + warp * np.float32(0.5),
+        )  # layers lie across the beam, and where they do they echo most
+        mother = tissue <= LAST_MATERNAL
+        shaded = self._texture(layered, (0.35, 0.35, 1.2)) + warp * np.float32(0.2)
+        texture = np.where(mother, shaded, self._texture(p, (1, 1, 1)))
+        streak = np.where(mother, self._texture(layered, (0.35, 0.35, 2.8)), self._texture(layered, (0.8, 0.8, 2.2)))
+        return Sample(tissue, texture, streak, interface, plates)
 
     def _paint_head(
         self, h: Points, tissue: NDArray[np.uint8], interface: Field, to_wall: Field
@@ -145,9 +163,10 @@ class Scene:
     def _texture(self, p: Points, stretch: tuple[float, float, float]) -> Field:
         """Random echogenicity with unit variance, correlated over some millimetres: a periodic lattice, looked up."""
         x, y, z = (
-            np.floor(c * np.float32(s / LATTICE_MM)).astype(np.int32) & 63 for c, s in zip(p, stretch, strict=True)
+            np.floor(c * np.float32(s / LATTICE_MM)).astype(np.int32) & (n - 1)
+            for c, s, n in zip(p, stretch, LATTICE, strict=True)
         )
-        return self.lattice.take((x << 12) | (y << 6) | z)
+        return self.lattice.take((x << 13) | (y << 7) | z)
 
     def _mother(self, p: Points, depth: Field, warp: Field) -> tuple[NDArray[np.uint8], Field, Field]:
         """Layers under the probe, then uterine wall, placenta and fluid; the signed distance to the cavity's wall; and, in fluid, the
@@ -156,6 +175,10 @@ class Scene:
         cavity = ellipsoid(p, *self.cavity) + warp
         around = dot(shifted(p, self.cavity[0]), self.placenta_direction) / np.float32(self.cavity[1].mean())
         tissue = np.full(depth.shape, ID["maternal tissue"], np.uint8)
+        middle, radius = enclosing_sphere(p)
+        for centre, radii in self.pockets:  # bladder, vessels, bowel and cysts outside the uterus
+            if np.linalg.norm(middle - centre) < radius + radii.max() + 8:
+                tissue[ellipsoid(p, centre, radii) + warp < 0] = ID["blood"]
         tissue[cavity < self.wall_mm] = ID["uterine wall"]
         tissue[cavity < 0] = ID["amniotic fluid"]
         thickness = np.float32(self.placenta_mm) * np.clip((around - np.float32(self.placenta_extent)) * 3, 0, 1)
@@ -188,6 +211,12 @@ class Scene:
                 "bone"
             ]
             back = np.array([0, 0.26 * o, 0])
+            length = float(np.linalg.norm(end - start))
+            abdomen = (body < -0.06 * o) & (along > 0.45 * length)
+            tissue[abdomen & (along < 0.9 * length)] = ID["fetal soft tissue"]
+            for name, (down, left, front), radii in ORGANS:
+                at = start + axis * (down * length) + np.array([left, -front, 0]) * o
+                tissue[ellipsoid(h, at, np.array(radii) * o) < 0] = ID[name]
             spine = capsule(h, self.head.c2, start + back, 0.035 * o)
             spine = np.minimum(spine, capsule(h, start + back, end + back, 0.04 * o))
             tissue[(spine < 0) & ribs & (self.head.plane(h) > 0)] = ID["bone"]
@@ -205,8 +234,8 @@ class Scene:
 
 
 def _lattice(rng: np.random.Generator) -> Field:
-    """Periodic smooth noise (64 * 64 * 64 samples, flat) of unit variance, with fine and coarse parts."""
-    white = rng.standard_normal((64, 64, 64), np.float32)
+    """Periodic smooth noise (flat) of unit variance, with fine and coarse parts."""
+    white = rng.standard_normal(LATTICE, np.float32)
     parts = (ndimage.gaussian_filter(white, sigma, mode="wrap") for sigma in (1.3, 4.0))
     total = sum(part / part.std() for part in parts)
     return (total / total.std()).astype(np.float32).ravel()

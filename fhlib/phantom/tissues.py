@@ -17,41 +17,46 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Tissue:
-    """Name, echogenicity (dB), one-way attenuation (dB/cm/MHz) and SD of its slow echogenicity variation (dB)."""
+    """Name, echogenicity (dB), one-way attenuation (dB/cm/MHz), SD of its slow echogenicity variation (dB), and how much
+    layers across the beam stand out in it (dB for each SD beyond `STREAK_FROM`): septa, fascia, vessel walls, sulci.
+    """
 
     name: str
     echogenicity_db: float
     attenuation_db: float
     texture_db: float = 1.5
+    streak_db: float = 0.0
 
 
 TISSUES = (
     Tissue("amniotic fluid", -54, 0.01, 2.0),
     Tissue("maternal skin", -3, 1.0, 1.0),
-    Tissue("fat", -13, 0.63, 3.0),
-    Tissue("muscle", -11, 0.9, 3.5),
-    Tissue("uterine wall", -10, 0.75, 2.5),
-    Tissue("placenta", -9, 0.6, 2.0),
-    Tissue("maternal tissue", -11, 0.7, 4.5),
+    Tissue("fat", -14, 0.63, 3.5, 13.0),
+    Tissue("muscle", -13, 0.9, 4.0, 13.0),
+    Tissue("uterine wall", -12, 0.75, 3.0, 9.0),
+    Tissue("placenta", -9, 0.6, 2.0, 4.0),
+    Tissue("maternal tissue", -13, 0.7, 5.0, 12.0),
     Tissue("blood", -42, 0.18, 0.0),
     Tissue("cord", -10, 0.5, 1.0),
-    Tissue("fetal soft tissue", -12, 0.7, 2.5),
-    Tissue("scalp", -11, 0.7, 1.0),
+    Tissue("fetal soft tissue", -12, 0.7, 3.0, 6.0),
+    Tissue("scalp", -11, 0.7, 1.0, 2.0),
     Tissue("bone", 6, 9.0, 1.5),
-    Tissue("lung", -9, 0.9, 2.0),
-    Tissue("brain", -24, 0.28, 1.5),
-    Tissue("thalamus", -27, 0.28, 1.0),
+    Tissue("lung", -9, 0.9, 2.0, 4.0),
+    Tissue("brain", -24, 0.28, 2.5, 13.0),
+    Tissue("thalamus", -27, 0.28, 1.0, 7.0),
     Tissue("cerebrospinal fluid", -44, 0.01, 0.0),
-    Tissue("choroid plexus", -9, 0.4, 1.5),
-    Tissue("midline", -11, 0.4, 3.0),
-    Tissue("cerebellum", -20, 0.35, 1.5),
-    Tissue("vermis", -12, 0.4, 1.0),
-    Tissue("sulcus", -14, 0.3, 2.0),
+    Tissue("choroid plexus", -9, 0.4, 2.5, 3.0),
+    Tissue("midline", -11, 0.4, 4.0, 6.0),
+    Tissue("cerebellum", -20, 0.35, 1.5, 5.0),
+    Tissue("vermis", -12, 0.4, 1.0, 3.0),
+    Tissue("sulcus", -14, 0.3, 2.0, 4.0),
     Tissue("globe", -44, 0.02, 0.0),
     Tissue("lens", -12, 0.3, 0.0),
-    Tissue("skull base", 0, 6.0, 2.5),
+    Tissue("skull base", 0, 6.0, 2.5, 4.0),
 )
 ID = {tissue.name: index for index, tissue in enumerate(TISSUES)}
 ECHOGENICITY_DB = np.array([tissue.echogenicity_db for tissue in TISSUES], np.float32)
 ATTENUATION_DB = np.array([tissue.attenuation_db for tissue in TISSUES], np.float32)
 TEXTURE_DB = np.array([tissue.texture_db for tissue in TISSUES], np.float32)
+STREAK_DB = np.array([tissue.streak_db for tissue in TISSUES], np.float32)
+STREAK_FROM = 1.2
