@@ -1,4 +1,4 @@
-"""The paper's augmentation (section 2.1): flips and 180-degree rotations, then Random Erasing.
+"""The paper's augmentation (section 2.1): flips and 180-degree rotations, then Random Erasing; and more where a preset asks for it.
 
 Each training step draws afresh instead of from a fixed set of 2112 volumes: the same distribution, and nothing to store.
 """
@@ -6,9 +6,13 @@ Each training step draws afresh instead of from a fixed set of 2112 volumes: the
 from __future__ import annotations
 
 import itertools
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fhlib.presets import Training
 
 Array = NDArray[np.float32]
 
@@ -51,18 +55,49 @@ def _bounding_box(label: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[n
     return np.array([found[0] for found in inside]), np.array([found[-1] + 1 for found in inside])
 
 
+@cache
+def _intensity_changes() -> Any:
+    from monai import transforms as monai  # seconds to import, and only some presets need it
+
+    return monai.Compose(
+        [
+            monai.RandHistogramShift(num_control_points=(6, 10), prob=0.5),
+            monai.RandAdjustContrast(prob=0.7, gamma=(0.5, 2.0)),
+            monai.RandBiasField(degree=2, coeff_range=(-0.3, 0.3), prob=0.4),
+            monai.RandGaussianSmooth(prob=0.3, sigma_x=(0.3, 1.2), sigma_y=(0.3, 1.2), sigma_z=(0.3, 1.2)),
+            monai.RandGaussianNoise(prob=0.3, std=0.06),
+        ]
+    )
+
+
+def change_intensities(image: Array, rng: np.random.Generator) -> Array:
+    """Another machine's contrast, brightness over the field, resolution and noise (MONAI's transforms; strengths are ours); [0, 1]."""
+    changes = _intensity_changes()
+    changes.set_random_state(seed=int(rng.integers(2**31)))
+    changed = np.asarray(changes(np.ascontiguousarray(image)[None]), np.float32)[0]
+    return np.clip(changed, 0, 1)
+
+
 def augment(
-    image: Array, label: NDArray[np.uint8], context: Array | None, rng: np.random.Generator, erasing_probability: float
+    image: Array, label: NDArray[np.uint8], context: Array | None, rng: np.random.Generator, training: Training
 ) -> tuple[Array, NDArray[np.uint8], Array | None]:
     """One random flip and, with `erasing_probability`, Random Erasing of the image.
 
     `context` (the probability of the level before) is flipped along and not erased: it was predicted from the whole image. The
-    paper does not say how contexts are augmented.
+    paper does not say how contexts are augmented. With `symmetries="all"` axes are exchanged too (48 results in 3D): other machines
+    store volumes along other axes. With `intensity_probability` `change_intensities` acts before the erasing.
     """
     options = distinct_flips(image.ndim)
-    axes = options[rng.integers(len(options))]
-    image, label = np.flip(image, axes), np.flip(label, axes)
-    if rng.random() < erasing_probability:
+    flipped = options[rng.integers(len(options))]
+    order = rng.permutation(image.ndim) if training.symmetries == "all" else range(image.ndim)
+
+    def turn(array: NDArray[Any]) -> NDArray[Any]:
+        return np.flip(np.transpose(array, order), flipped)
+
+    image, label = turn(image), turn(label)
+    if training.intensity_probability and rng.random() < training.intensity_probability:
+        image = change_intensities(image, rng)
+    if rng.random() < training.erasing_probability:
         image = random_erasing(image, label, rng)
-    context = None if context is None else np.ascontiguousarray(np.flip(context, axes))
+    context = None if context is None else np.ascontiguousarray(turn(context))
     return np.ascontiguousarray(image), np.ascontiguousarray(label), context

@@ -23,7 +23,8 @@ TRAINED_ON = ("train", "val")
 def to_network_grid(volume: Volume, preparation: Preparation) -> Volume:
     """What the network reads of an image: resampled with smoothing, intensities min-max scaled to [0, 1] (float32).
 
-    Volumes go to `spacing_mm`, single images to `image_scale` times their size. A constant image becomes 0.
+    Volumes go to `spacing_mm` or to `longest_voxels` along their longest side, single images to `image_scale` times their size. A
+    constant image becomes 0.
     Raises ValueError for non-finite intensities.
     """
     if not np.isfinite(volume.array).all():
@@ -49,6 +50,8 @@ def label_to_network_grid(label: Volume, preparation: Preparation) -> Volume:
 
 
 def _target_spacing(volume: Volume, preparation: Preparation) -> tuple[float, ...]:
+    if volume.ndim == 3 and preparation.longest_voxels:
+        return (max(volume.size_mm) / preparation.longest_voxels,) * 3
     if volume.ndim == 3:
         return (preparation.spacing_mm,) * 3
     return tuple(spacing / preparation.image_scale for spacing in volume.spacing_mm)

@@ -50,9 +50,12 @@ class Preparation(Parameters):
 
     Volumes go to a spacing instead of by a factor, so that cohorts from different machines meet at one resolution; for the paper's
     0.38 mm it is the same grid (0.95 mm). Single images keep the paper's rule: their pixel size follows the sonographer's zoom.
+    `longest_voxels` instead gives every volume so many voxels along its longest side, isotropic in mm: a head of 12 weeks in a small
+    box is then seen as finely as one of 40 weeks in a large one.
     """
 
     spacing_mm: float = Field(gt=0, le=20)
+    longest_voxels: int | None = Field(default=None, ge=8, le=1024)
     image_scale: float = Field(default=0.4, gt=0, le=1)
 
 
@@ -60,7 +63,9 @@ class Training(Parameters):
     """How one segmentor is trained at one context level (section 3.1).
 
     The paper: width 32, 30 epochs of 2112 augmented volumes = 63360 steps of batch 1, Adam, learning rate 1e-5, beta1 0.5,
-    weights from a truncated normal. `schedule="one-cycle"` warms up and anneals, for short trainings.
+    weights from a truncated normal. `schedule="one-cycle"` warms up and anneals, for short trainings. Beyond the paper,
+    `symmetries="all"` also exchanges axes, and `intensity_probability` changes contrast, brightness, blur and noise
+    (`fhlib.augment`): for scans of machines that training has not seen.
     """
 
     width: int = Field(ge=2, le=256)
@@ -72,6 +77,8 @@ class Training(Parameters):
     initialisation: Literal["variance-preserving", "truncated-normal"] = "variance-preserving"
     start_from_previous_level: bool = False
     erasing_probability: float = Field(default=0.5, ge=0, le=1)
+    symmetries: Literal["flips", "all"] = "flips"
+    intensity_probability: float = Field(default=0.0, ge=0, le=1)
     batch_size: int = Field(default=1, ge=1)
     validate_every: int = Field(default=100, ge=1)
     checkpoint_every: int = Field(default=50, ge=1)
@@ -99,6 +106,10 @@ class Preset(Parameters):
     val_fraction: float = Field(default=0.2, ge=0, lt=1)
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     split_seed: int = 2020
+
+    def training_for(self, spatial_dims: int) -> Training:
+        """`training` for volumes, `training_2d` for single images."""
+        return self.training if spatial_dims == 3 else self.training_2d
 
     @field_validator("variants")
     @classmethod

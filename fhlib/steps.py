@@ -85,8 +85,7 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
         raise StudyError(f"{variant!r} at level {level} cannot be trained: known variants are {', '.join(VARIANTS)}")
     cases = PreparedCases(study.prepared)
     dims = cases.spatial_dims
-    training = study.preset.training if dims == 3 else study.preset.training_2d
-
+    training = study.preset.training_for(dims)
     execution = choose_execution(
         study.folder / "execution.json",
         lambda: build_network("USegNet-DS-HAS", training.width, dims),

@@ -174,7 +174,7 @@ class _Trainer:
             np.asarray(self.cases.label(name)),
             self.contexts.get(name),
             rng,
-            self.parameters.training.erasing_probability,
+            self.parameters.training,
         )
         image = join(image, context)
         patch = VARIANTS[self.parameters.variant].patch

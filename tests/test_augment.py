@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.ndimage import rotate
 
-from fhlib.augment import augment, distinct_flips, random_erasing
+from fhlib.augment import augment, change_intensities, distinct_flips, random_erasing
+from fhlib.presets import Training
+
+
+def settings(**changes):
+    return Training(width=4, steps=1, learning_rate=1e-3, **changes)
 
 
 def test_flips_and_half_turns_give_eight_distinct_volumes():
@@ -39,8 +47,9 @@ def test_image_label_and_context_stay_together_and_are_reproducible():
     label = (image > 0.5).astype(np.uint8)
     context = image + 1
     for seed in range(8):
-        first = augment(image, label, context, np.random.default_rng(seed), erasing_probability=0)
-        again = augment(image, label, context, np.random.default_rng(seed), erasing_probability=0)
+        training = settings(erasing_probability=0, symmetries="all" if seed % 2 else "flips")
+        first = augment(image, label, context, np.random.default_rng(seed), training)
+        again = augment(image, label, context, np.random.default_rng(seed), training)
         assert np.array_equal(first[1], first[0] > 0.5) and np.allclose(first[2], first[0] + 1)
         assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
         assert all(array.flags["C_CONTIGUOUS"] for array in first)
@@ -48,5 +57,34 @@ def test_image_label_and_context_stay_together_and_are_reproducible():
 
 def test_erasing_probability_is_kept():
     image, label = np.ones((8, 9), np.float32), np.ones((8, 9), np.uint8)
-    erased = [(augment(image, label, None, np.random.default_rng(seed), 0.3)[0] == 0).any() for seed in range(400)]
+    training = settings(erasing_probability=0.3)
+    erased = [(augment(image, label, None, np.random.default_rng(seed), training)[0] == 0).any() for seed in range(400)]
     assert np.mean(erased) == pytest.approx(0.3, abs=0.07)
+
+
+def test_all_symmetries_of_a_box_occur_and_the_voxels_stay():
+    image = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    training = settings(erasing_probability=0, symmetries="all")
+    results = {
+        (drawn.shape, drawn.tobytes())
+        for seed in range(800)
+        for drawn in [augment(image, image.astype(np.uint8), None, np.random.default_rng(seed), training)[0]]
+    }
+    assert len(results) == 48  # 6 orders of the axes, 8 flips each
+    assert {shape for shape, _ in results} == set(itertools.permutations((2, 3, 4)))
+    assert all(sorted(np.frombuffer(data, np.float32)) == list(range(24)) for _, data in results)
+
+
+@pytest.mark.parametrize("shape", [(12, 15, 9), (14, 11)])
+def test_intensities_change_within_their_range_and_reproducibly_and_places_stay(shape):
+    image = ndimage.gaussian_filter(np.random.default_rng(1).random(shape), 2).astype(np.float32)
+    image = (image - image.min()) / np.ptp(image)
+    before, alike = image.copy(), []
+    for seed in range(12):
+        first, again = (change_intensities(image, np.random.default_rng(seed)) for _ in range(2))
+        assert np.array_equal(first, again) and first.shape == shape and first.dtype == np.float32
+        assert first.min() >= 0 and first.max() <= 1
+        alike.append(np.corrcoef(first.ravel(), image.ravel())[0, 1])
+    assert np.array_equal(image, before)
+    assert np.min(alike) > 0.5 and np.mean(np.array(alike) < 0.999) > 0.6
+    assert augment(image, image > 0.5, None, np.random.default_rng(0), settings(intensity_probability=1))[0].max() <= 1

@@ -389,8 +389,10 @@ def test_any_machine_shows_heads_of_many_sizes_whole():
         setting = set_up(seed, ga_weeks, site="any", spacing_mm=3.0)
         surface = setting.pose.to_probe(setting.head.surface())
         low = np.array(setting.box.corner)
-        assert (surface > low).all() and (surface < low + 3.0 * np.array(setting.box.shape[::-1])).all()
-        shares.append(setting.head.subject.head_volume_ml * 1000 / (np.prod(setting.box.shape) * 27))
+        voxel = setting.box.spacing_mm
+        assert voxel == min(3.0, setting.site.box_mm[2] * setting.box_grown / 80)
+        assert (surface > low).all() and (surface < low + voxel * np.array(setting.box.shape[::-1])).all()
+        shares.append(setting.head.subject.head_volume_ml * 1000 / (np.prod(setting.box.shape) * voxel**3))
         sites.add((setting.site.frequency_mhz, setting.site.top_db))
     assert 0.004 < min(shares) < 0.06 and 0.1 < max(shares) < 0.5
     assert len(sites) == 6

@@ -103,6 +103,9 @@ def test_a_prepared_label_keeps_its_volume_on_a_coarser_grid():
         inside = sum((a / r) ** 2 for a, r in zip(p, (26, 20, 16), strict=True)) < 1
         prepared = label_to_network_grid(Volume(inside.astype(np.uint8), (1, 1.2, 0.8)), Preparation(spacing_mm=4.0))
         assert prepared.array.sum() * 64 == pytest.approx(4 / 3 * np.pi * 26 * 20 * 16, rel=0.005)
+    anisotropic = Volume(np.zeros((50, 30, 20), np.uint8), (0.8, 1.5, 1.0))  # 40 x 45 x 20 mm
+    by_size = to_network_grid(anisotropic, Preparation(spacing_mm=4.0, longest_voxels=30))
+    assert by_size.shape == (27, 30, 13) and by_size.spacing_mm == pytest.approx((1.5, 1.5, 1.5))
     empty = Volume(np.zeros((20, 20, 20), np.uint8), (1, 1, 1))
     assert not label_to_network_grid(empty, Preparation(spacing_mm=4.0)).array.any()
 

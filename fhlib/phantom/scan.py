@@ -23,7 +23,7 @@ from fhlib.volume import Volume
 SCAN_DIRECTIONS = ("from the front", "from the side", "from the top of the head")
 TOP_ABOVE_FACE_MM = 8.0
 TRIES, GROWTH = 30, 1.06
-ANY = "any"
+ANY, FEWEST_ANY = "any", 80
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def simulate_scan(
 ) -> Scan:
     """Simulate one 3D scan: the head of subject `subject_seed`, seen from `scan_direction` (drawn if None) by a
     machine of `site`; with site "any" probe, settings and field of view are drawn widely and two in five are cut to a
-    region around the head, so that it takes from about 1 % to 40 % of the box.
+    region around the head, so that it takes from about 1 % to 40 % of the box, and voxels are no larger than an eightieth of the
+    depth.
 
     Voxels are isotropic; at the paper's 0.38 mm the paper-like box has 440 x 258 x 388 voxels (z, y, x). At a coarser
     spacing the beams are sampled more coarsely too and speckle is as wide as a voxel: such a scan looks like a fine
@@ -116,6 +117,8 @@ def set_up(
     head = Head(draw_subject(subject_seed, ga_weeks))
     profile = _any_site(head, rng) if site == ANY else _site(site)
     pose, size_mm, grown = _place(head, direction_index, profile, rng)
+    if site == ANY:
+        spacing_mm = min(spacing_mm, size_mm[2] / FEWEST_ANY)
     box = Box.build(size_mm, spacing_mm, profile.probe.probe_radius_mm - TOP_ABOVE_FACE_MM)
     surface = pose.to_probe(head.surface())
     if not has_head:
