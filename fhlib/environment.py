@@ -86,8 +86,9 @@ def expected_minutes(preset: Preset, machine: pd.DataFrame) -> pd.DataFrame:
 
 
 def network_shape(preset: Preset) -> tuple[int, ...]:
-    """Size (d, h, w) that the network reads of the paper's box at this preset's spacing, padded to multiples of 8."""
-    return tuple(-(-round(size / preset.preparation.spacing_mm) // 8) * 8 for size in PAPER_BOX_MM)
+    """Size (d, h, w) that the network reads of the paper's box in this preset, padded to multiples of 8."""
+    spacing = preset.preparation.volume_spacing_mm(PAPER_BOX_MM)
+    return tuple(-(-round(size / spacing) // 8) * 8 for size in PAPER_BOX_MM)
 
 
 def _step_seconds(variant: str, width: int, shape: tuple[int, ...]) -> float:

@@ -30,9 +30,9 @@ from fhlib.volume import Volume, read_volume, resample, write_volume
 PROBABILITY_STEPS = 255
 PATCH_OVERLAP = 0.5
 
-# Thresholds of the quality flags, first values: chosen by reason on the paper's range of heads, not yet calibrated on damaged scans
+# Thresholds of the quality flags, first values: chosen by reason on heads of 12 to 40 weeks, not yet calibrated on damaged scans
 LOW_CONFIDENCE = 0.8
-SMALLEST_HEAD_ML, LARGEST_HEAD_ML = 10.0, 900.0
+SMALLEST_HEAD_ML, LARGEST_HEAD_ML = 4.0, 900.0
 SMALLEST_HEAD_SHARE = 0.005
 STRAY_SHARE = 0.02
 PLAUSIBLE_SPACING_MM = (0.03, 3.0)

@@ -50,10 +50,8 @@ def label_to_network_grid(label: Volume, preparation: Preparation) -> Volume:
 
 
 def _target_spacing(volume: Volume, preparation: Preparation) -> tuple[float, ...]:
-    if volume.ndim == 3 and preparation.longest_voxels:
-        return (max(volume.size_mm) / preparation.longest_voxels,) * 3
     if volume.ndim == 3:
-        return (preparation.spacing_mm,) * 3
+        return (preparation.volume_spacing_mm(volume.size_mm),) * 3
     return tuple(spacing / preparation.image_scale for spacing in volume.spacing_mm)
 
 

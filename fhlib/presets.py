@@ -6,6 +6,7 @@ A preset is a YAML file in `data/presets/`. Unknown or mistyped names are errors
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -57,6 +58,10 @@ class Preparation(Parameters):
     spacing_mm: float = Field(gt=0, le=20)
     longest_voxels: int | None = Field(default=None, ge=8, le=1024)
     image_scale: float = Field(default=0.4, gt=0, le=1)
+
+    def volume_spacing_mm(self, size_mm: Sequence[float]) -> float:
+        """Spacing of the network's grid for a volume with sides of `size_mm`."""
+        return max(size_mm) / self.longest_voxels if self.longest_voxels else self.spacing_mm
 
 
 class Training(Parameters):
