@@ -1,4 +1,4 @@
-"""The command line: `python -m fhlib study`, `python -m fhlib report`."""
+"""The command line: `python -m fhlib study`, `python -m fhlib report`, `python -m fhlib export`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "notebooks", nargs="*", type=Path, help="executed notebooks, in order (default: all of the run)"
     )
     report.set_defaults(call=_report)
+
+    export = commands.add_parser(
+        "export", help="copy a trained variant to data/weights/, in half precision, to be shipped"
+    )
+    export.add_argument("--run", required=True)
+    export.add_argument("--variant", required=True)
+    export.add_argument("--name", required=True, help="its folder in data/weights/")
+    export.set_defaults(call=_export)
 
     options = parser.parse_args(arguments)
     return options.call(options)
@@ -75,6 +83,21 @@ def _report(options: argparse.Namespace) -> int:
     from fhlib.report import write_report
 
     write_report(options.run, notebooks=options.notebooks)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from fhlib.files import DATA, ROOT, WEIGHTS, safe_name
+    from fhlib.inference import export_segmentor
+
+    try:
+        destination = WEIGHTS / safe_name(options.name, "name")
+        models = DATA / "runs" / safe_name(options.run, "run") / "models"
+        export_segmentor(models / safe_name(options.variant, "variant"), destination)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"weights: {destination.relative_to(ROOT)}")
     return 0
 
 

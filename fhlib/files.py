@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 ROOT = Path(os.environ.get("FHLIB_ROOT") or Path(__file__).resolve().parents[1])
 DATA = ROOT / "data"
+WEIGHTS = DATA / "weights"
 PACKAGE = Path(__file__).resolve().parent
 
 Item = TypeVar("Item")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,13 +14,13 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from scipy import ndimage
 from torch import Tensor, nn
 
 from fhlib.cascade import head_probability, join
 from fhlib.device import Execution, inference
-from fhlib.files import digest, file_digest, progress, read_json, write_csv, write_json
+from fhlib.files import atomic_path, digest, file_digest, progress, read_json, write_csv, write_json
 from fhlib.networks.build import build_network
 from fhlib.prepare import to_network_grid
 from fhlib.presets import Prediction, Preparation, Training
@@ -205,6 +206,21 @@ def load_segmentor(
         )
     levels = [_load_level(path, p) for path, p in zip(found, parameters, strict=True)]
     return Segmentor(levels, parameters[-1], prediction, execution or parameters[-1].execution.here())
+
+
+def export_segmentor(folder: Path | str, destination: Path | str) -> None:
+    """Copy a variant's folder to one that ships: weights in half precision, parameters, nothing else; `load_segmentor` reads both.
+
+    Raises as `load_segmentor` does, before anything is written.
+    """
+    load_segmentor(folder)
+    for path in Path(folder).glob("level*/weights.safetensors"):
+        target = Path(destination) / path.parent.name / path.name
+        half = {name: tensor.half() for name, tensor in load_file(path).items()}
+        with atomic_path(target.with_name("parameters.json")) as temporary:
+            shutil.copyfile(path.with_name("parameters.json"), temporary)
+        with atomic_path(target) as temporary:
+            save_file(half, temporary)
 
 
 def _load_level(path: Path, parameters: SegmentorParameters) -> nn.Module:

@@ -17,6 +17,7 @@ from fhlib.cohort import load_cohort
 from fhlib.device import Execution, choose_execution
 from fhlib.inference import (
     SegmentorParameters,
+    export_segmentor,
     load_segmentor,
     model_digest,
     predict_cases,
@@ -292,6 +293,21 @@ def test_interrupted_prediction_continues_to_the_same_table(cohort, cascade, tmp
     again = predict_cases(segmentor, tests, cohort.folder, tmp_path / "parts", "another model")
     pd.testing.assert_frame_equal(whole, again)
     assert (tmp_path / "parts" / "c4_mask.nrrd").stat().st_mtime_ns != kept
+
+
+def test_exported_weights_are_half_as_large_and_segment_alike(cohort, cases, tmp_path):
+    fit(cases, parameters("USegNet-DS", cases), tmp_path / "whole" / "level1")
+    with pytest.raises(FileNotFoundError, match="03_train"):
+        export_segmentor(tmp_path / "nothing", tmp_path / "shipped")
+    assert not (tmp_path / "shipped").exists()
+    export_segmentor(tmp_path / "whole", tmp_path / "shipped")
+    files = {path.relative_to(tmp_path / "shipped").as_posix() for path in (tmp_path / "shipped").rglob("*.*")}
+    assert files == {"level1/weights.safetensors", "level1/parameters.json"}
+    sizes = [(tmp_path / name / "level1" / "weights.safetensors").stat().st_size for name in ("whole", "shipped")]
+    assert sizes[1] < 0.6 * sizes[0]
+    image = cohort.read_image("c4")
+    first, second = (load_segmentor(tmp_path / name).segment(image).probability for name in ("whole", "shipped"))
+    assert np.abs(first.array - second.array).max() < 0.01
 
 
 def flags(mask, probability=1.0, foreground=None, spacing=1.0):

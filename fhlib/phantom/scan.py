@@ -116,7 +116,7 @@ def set_up(
     rng = np.random.default_rng([int(subject_seed), 201, direction_index])
     head = Head(draw_subject(subject_seed, ga_weeks))
     profile = _any_site(head, rng) if site == ANY else _site(site)
-    pose, size_mm, grown = _place(head, direction_index, profile, rng)
+    pose, size_mm, grown = _place(head, direction_index, profile, rng, anywhere=site == ANY)
     if site == ANY:
         spacing_mm = min(spacing_mm, size_mm[2] / FEWEST_ANY)
     box = Box.build(size_mm, spacing_mm, profile.probe.probe_radius_mm - TOP_ABOVE_FACE_MM)
@@ -185,7 +185,7 @@ def _any_site(head: Head, rng: np.random.Generator) -> Site:
 
 
 def _place(
-    head: Head, direction_index: int, site: Site, rng: np.random.Generator
+    head: Head, direction_index: int, site: Site, rng: np.random.Generator, anywhere: bool = False
 ) -> tuple[Pose, tuple[float, float, float], float]:
     """Draw poses until the whole head lies in the sector and the box; where none of 30 does, the box and its depth
     grow by 6 %.
@@ -193,7 +193,7 @@ def _place(
     surface, grown = head.surface(), 1.0
     while True:
         for _ in range(TRIES):
-            pose = _draw_pose(surface, direction_index, site, grown, rng)
+            pose = _draw_pose(surface, direction_index, site, grown, rng, anywhere)
             x, y, z = site.box_mm
             size = (x * grown, y * grown, z * grown)
             if _fits(pose.to_probe(surface), site, size):
@@ -213,9 +213,16 @@ def _around(box: Box, surface: NDArray[np.float64], margins: NDArray[np.float64]
 
 
 def _draw_pose(
-    surface: NDArray[np.float64], direction_index: int, site: Site, grown: float, rng: np.random.Generator
+    surface: NDArray[np.float64],
+    direction_index: int,
+    site: Site,
+    grown: float,
+    rng: np.random.Generator,
+    anywhere: bool,
 ) -> Pose:
-    """A random tilt about the direction's standard view, the head's box near the probe's axis."""
+    """A random tilt about the direction's standard view, the head's box near the probe's axis; or, with `anywhere`, tilted more and
+    placed wherever the view allows.
+    """
     side = 1 if rng.uniform() < 0.5 else -1
     # Rows: the probe's x (lateral), y (elevation), z (depth) axes in head coordinates.
     lateral, depth = (
@@ -224,11 +231,15 @@ def _draw_pose(
         (np.array([0, side, 0]), np.array([0, 0, -1])),
     )[direction_index]
     axes = np.stack([lateral, np.cross(depth, lateral), depth]).astype(float)
-    turned = (rotation(rng.normal(0, np.radians([13, 13, 12]))) @ axes).T
+    turned = (rotation(rng.normal(0, np.radians([13, 13, 12]) * (2.5 if anywhere else 1))) @ axes).T
     low, high = (f(surface @ turned, axis=0) for f in (np.min, np.max))
     standoff = rng.uniform(14, 38) * (1 + 2 * (grown - 1)) + 40 * (grown - 1)
     standoff = min(standoff, 0.4 * site.box_mm[2] * grown)
     middle = -(low + high) / 2 + rng.normal(0, 4, 3)
+    if anywhere:
+        room = np.maximum(np.array(site.box_mm) * grown - (high - low) - (0, 0, standoff), 0)
+        middle += rng.uniform(-0.5, 0.5, 3) * room
+        standoff += rng.uniform(0, 0.7) * room[2]
     middle[2] = site.probe.probe_radius_mm + standoff - low[2]
     return Pose(turned, middle, standoff)
 
