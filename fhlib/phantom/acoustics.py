@@ -6,6 +6,8 @@ Both are weakened by the two-way attenuation accumulated along the beam, joined 
 Gaussian point spread function that widens with depth, joined by electronic noise, amplified with depth (TGC) and log-
 compressed.
 
+Numbers in this module without a named source are unconfirmed: set by eye beside real images.
+
 The baseband signal has no carrier: interference along a smooth interface is replaced by the explicit power of the
 cosine.
 """
@@ -25,7 +27,9 @@ from fhlib.phantom.tissues import ATTENUATION_DB, ECHOGENICITY_DB, STREAK_DB, ST
 DB_TO_NEPER = np.float32(np.log(10) / 20)
 FWHM_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
 Signal = NDArray[np.complex64] | Field
-PLATE_TEXTURE_DB = 3.0
+PLATE_TEXTURE_DB = 5.0
+SKULL_TURN = 8.0
+COHERENT_CLUTTER = np.float32(0.11)  # a flat interface sends less aside than as much power from scatterers
 TYPICAL_PLATE_MM = 0.36  # thinner than a wavelength: echo and loss grow in proportion to the thickness
 NARROWEST = 0.35  # samples; below it a Gaussian kernel is one tap
 
@@ -39,10 +43,11 @@ class Site:
 
     Resolutions are full widths at half maximum (-6 dB) of the amplitude: axial in mm, lateral and elevation as a
     share of the depth, with a floor in mm (lateral 1.2 / 2.0 / 2.7 and elevation 2.0 / 3.3 / 4.6 mm at 60 / 100 / 140
-    mm, derived for 3.5 MHz). `top_db` is the echo shown white, `shadow_degrees` the angle over which shadows are
-    averaged, `box_mm` is (x, y, z). The default is faithful to what the paper states (75 degrees, box, 3.5 MHz
-    assumed); skull echo, losses, clutter and noise are unconfirmed: set by eye beside HC18 images, and so that about a
-    quarter of the head's surface shows no edge (`fhlib.phantom.edges`).
+    mm, derived for 3.5 MHz); before its focus the beam narrows in elevation from the width of the aperture. `top_db` is the
+    echo shown white, `shadow_degrees` the angle over which shadows are averaged, `smoothing` the filter of the displayed
+    levels as a share of the point spread, `box_mm` is (x, y, z). The default is faithful to what the paper states (75 degrees, box, 3.5 MHz
+    assumed); all else, and all of the other sites, is unconfirmed: set by eye beside HC18 images, and so that a quarter
+    to a half of the head's surface shows no edge (`fhlib.phantom.edges`).
     """
 
     name: str = "paper-like"
@@ -54,13 +59,17 @@ class Site:
     elevation_share: float = 0.033
     lateral_floor_mm: float = 0.9
     elevation_floor_mm: float = 1.6
+    elevation_focus_mm: float = 60.0
+    elevation_aperture_mm: float = 6.0
     dynamic_range_db: float = 62.0
     top_db: float = 14.0
     tgc_db: float = 0.36
-    noise_db: float = -74.0
+    noise_db: float = -72.0
     clutter_db: float = -26.0
+    reverberation_db: float = -40.0
+    reverberation_mm: float = 6.0
     shadow_degrees: float = 2.0
-    smoothing: float = 0.45
+    smoothing: float = 0.6
 
 
 SITES = {
@@ -85,7 +94,7 @@ SITES = {
             top_db=11.0,
             noise_db=-64.0,
             clutter_db=-22.0,
-            smoothing=0.2,
+            smoothing=0.3,
         ),
         Site(
             "speckle-reduced",
@@ -94,7 +103,7 @@ SITES = {
             dynamic_range_db=70.0,
             top_db=16.0,
             clutter_db=-34.0,
-            smoothing=0.9,
+            smoothing=1.2,
         ),
     )
 }
@@ -168,8 +177,9 @@ class Skull:
 def skull_loss_db(cosine: Field, skull: Skull) -> Field:
     """Two-way loss of one crossing of a plate of `TYPICAL_PLATE_MM`, by the cosine of the angle of incidence."""
     turn = np.float32(np.cos(np.radians(skull.critical_degrees)))
-    oblique = 1 / (1 + np.exp((cosine - turn) * np.float32(12)))
-    return np.float32(skull.normal_loss_db) + np.float32(skull.oblique_loss_db) * oblique
+    oblique = 1 / (1 + np.exp((cosine - turn) * np.float32(SKULL_TURN)))
+    normal = 1 / (1 + np.exp((1 - turn) * np.float32(SKULL_TURN)))
+    return np.float32(skull.normal_loss_db) + np.float32(skull.oblique_loss_db) * (oblique - normal)
 
 
 def local_response(
@@ -187,17 +197,18 @@ def local_response(
     loss = ATTENUATION_DB[sample.tissue] * np.float32(2 * site.frequency_mhz * step_mm / 10)
     # Interfaces are seldom smooth over centimetres: their echo comes and goes.
     coherent = _line(sample.interface_mm, step_mm, 1.0) * np.exp(sample.streak * np.float32(0.8))
-    coherent *= _cosine(sample.interface_mm, step_mm) ** 6 * np.float32(10 ** (2 / 20))
+    coherent *= _cosine(sample.interface_mm, step_mm) ** 6 * np.float32(10 ** (8 / 20))
     if sample.plates is not None:
         plates = sample.plates
         cosine = np.maximum(_cosine(plates.skull_mm, step_mm), np.float32(0.05))
         thick = np.maximum(plates.thickness_mm, np.float32(0.1))
-        half = np.maximum(thick / 2, np.float32(max(step_mm, 2 * site.axial_mm)))
+        solid = np.minimum(thick * np.float32(1 / TYPICAL_PLATE_MM), 1)
+        half = np.maximum(np.float32(step_mm), np.float32(site.axial_mm) * (1 + solid))
         line = np.clip(1 - np.abs(plates.skull_mm + half * np.float32(0.5)) / half, 0, 1) * plates.closed
-        echo = np.float32(10 ** (skull.echo_db / 20)) * line * np.minimum(thick * np.float32(1 / TYPICAL_PLATE_MM), 1)
+        echo = np.float32(10 ** (skull.echo_db / 20)) * line * solid
         echo *= np.exp(sample.texture * (DB_TO_NEPER * np.float32(PLATE_TEXTURE_DB)))
         coherent += echo * cosine ** np.float32(skull.power)
-        power += (echo * np.float32(0.02)) ** 2
+        power += (echo * np.float32(0.03)) ** 2
         crossing = skull_loss_db(cosine, skull) * thick * np.float32(1 / TYPICAL_PLATE_MM)
         loss += crossing * cosine * line * (np.float32(step_mm) / half)
     return power, coherent, loss
@@ -252,7 +263,9 @@ def point_spread_kernels(grid: BeamGrid, site: Site) -> tuple[Field, Field, Fiel
     phi_step, theta_step, range_step = grid.steps
     depth = grid.r - grid.probe.probe_radius_mm
     lateral = np.maximum(site.lateral_share * depth, site.lateral_floor_mm) * FWHM_TO_SIGMA / (grid.r * theta_step)
-    elevation = np.maximum(site.elevation_share * depth, site.elevation_floor_mm) * FWHM_TO_SIGMA
+    converging = site.elevation_aperture_mm * np.maximum(1 - depth / site.elevation_focus_mm, 0)
+    focused = np.maximum(site.elevation_share * depth, site.elevation_floor_mm)
+    elevation = np.hypot(focused, converging) * FWHM_TO_SIGMA
     elevation /= (grid.r - grid.probe.centre_distance_mm) * phi_step
     return kernel(elevation), kernel(lateral), kernel(site.axial_mm * FWHM_TO_SIGMA / range_step)
 
@@ -281,7 +294,7 @@ def clutter(power: Field, grid: BeamGrid, site: Site, threads: int = 1) -> Field
         ndimage.uniform_filter1d(power[plane], wide[1], axis=0, output=haze[plane], mode="constant")
 
     def across_planes(beam: int) -> None:
-        lobes = ndimage.uniform_filter1d(haze[:, beam], wide[0], axis=0, mode="constant")
+        lobes = ndimage.uniform_filter1d(haze[:, beam], wide[0], axis=0, mode="nearest")
         haze[:, beam] = np.maximum(lobes, 0) * np.float32(0.35)  # the filter's running sum can end below zero
 
     def trail(plane: int) -> None:
@@ -314,12 +327,14 @@ class Beams:
 
 
 def _attenuate(beams: Beams, kernels: tuple[Field, Field, Field], threads: int) -> None:
-    """Apply the loss accumulated along each beam and add clutter, in place; `coherent` is also divided by the kernels' sum.
+    """Apply the loss accumulated along each beam, add reverberation and clutter, in place; at last divide `coherent` by the kernels' sum.
 
     Sound reaches a point and returns from it through the whole aperture, by paths of their own, so the one-way amplitude is averaged
     over neighbouring beams: shadows have soft edges, and that of a side wall reaches past it.
     """
     power, coherent, returned = beams.power, beams.coherent, beams.loss_db
+    lag = max(1, round(beams.site.reverberation_mm / beams.grid.steps[2]))
+    ghost = np.float32(10 ** (beams.site.reverberation_db / 20))
     smooth = np.float32(1) / np.prod([np.broadcast_to(kernel_sum(taps), power.shape[2]) for taps in kernels], axis=0)
     width = [max(1, round(np.radians(beams.site.shadow_degrees) / step)) for step in beams.grid.steps[:2]]
 
@@ -334,13 +349,18 @@ def _attenuate(beams: Beams, kernels: tuple[Field, Field, Field], threads: int) 
     def weaken(index: int) -> None:
         np.clip(returned[index], 0, 1, out=returned[index])
         np.square(returned[index], out=returned[index])
-        coherent[index] *= returned[index] * smooth
+        coherent[index] *= returned[index]
+        coherent[index][:, lag:] += coherent[index][:, :-lag] * ghost
         power[index] *= np.square(returned[index])
+
+    def scale(index: int) -> None:
+        coherent[index] *= smooth
 
     in_threads(accumulate, range(power.shape[0]), threads)
     in_threads(spread, range(power.shape[1]), threads)
     in_threads(weaken, range(power.shape[0]), threads)
-    power += clutter(power + coherent * coherent, beams.grid, beams.site, threads)
+    power += clutter(power + COHERENT_CLUTTER * coherent * coherent, beams.grid, beams.site, threads)
+    in_threads(scale, range(power.shape[0]), threads)
 
 
 def form_image(beams: Beams, rng: np.random.Generator, threads: int = 1) -> NDArray[np.uint8]:
@@ -369,7 +389,7 @@ def form_image(beams: Beams, rng: np.random.Generator, threads: int = 1) -> NDAr
         power[plane] = np.log(received + np.float32(1e-9)) / DB_TO_NEPER + gain
 
     in_threads(detect, range(len(iq)), threads)
-    return compress(power, beams.site)
+    return compress(power, beams.site, _smoothing_samples(beams.grid, beams.site))
 
 
 def expected_level_db(beams: Beams, threads: int = 1) -> Field:
@@ -390,14 +410,23 @@ def tgc_db(depth_mm: Field, site: Site) -> Field:
     )
 
 
-def compress(level_db: Field, site: Site) -> NDArray[np.uint8]:
+def _smoothing_samples(grid: BeamGrid, site: Site) -> tuple[float, float, float]:
+    """Sigma of the display's filter in samples of each axis, from the point spread at the middle of the depth."""
+    r = float(grid.r[len(grid.r) // 2])
+    depth = r - grid.probe.probe_radius_mm
+    elevation, lateral = site.elevation_share * depth, site.lateral_share * depth
+    steps = grid.steps[0] * (r - grid.probe.centre_distance_mm), grid.steps[1] * r, grid.steps[2]
+    widths = max(elevation, site.elevation_floor_mm), max(lateral, site.lateral_floor_mm), site.axial_mm
+    first, second, third = (site.smoothing * FWHM_TO_SIGMA * w / s for w, s in zip(widths, steps, strict=True))
+    return first, second, third
+
+
+def compress(level_db: Field, site: Site, smoothing_samples: tuple[float, ...]) -> NDArray[np.uint8]:
     """Map the top `dynamic_range_db` below `top_db` to 1-255 and smooth slightly, as machines do; 0 is kept for
     outside the sector.
     """
     grey = (level_db - np.float32(site.top_db)) * np.float32(254 / site.dynamic_range_db) + np.float32(255)
-    if site.smoothing:
-        for axis in range(grey.ndim):
-            grey = ndimage.gaussian_filter1d(
-                np.clip(grey, -60, 255), site.smoothing, axis=axis, truncate=2.5, mode="nearest"
-            )
+    for axis, sigma in enumerate(smoothing_samples):
+        if sigma > 0.1:
+            grey = ndimage.gaussian_filter1d(np.clip(grey, -60, 255), sigma, axis=axis, truncate=2.5, mode="nearest")
     return np.rint(np.clip(grey, 1, 255)).astype(np.uint8)

@@ -2,8 +2,9 @@
 
 Head coordinates are in mm with the skull's centre as origin: x to the fetus's left, y to its back, z to its vertex
 (the face looks towards -y). Skull size follows the INTERGROWTH-21st charts of the outer skull (`fhlib.growth`).
-Positions inside the head are fractions of OFD or BPD read off general anatomy; where no source is named they are
-unconfirmed general knowledge.
+Positions inside the head are fractions of OFD or BPD read off general anatomy. Numbers in this module without a named source
+are unconfirmed general knowledge. Orbit and binocular distances follow Suh (2006), the nasal bone 4 mm at 14 to 12 mm at 35
+weeks (unconfirmed).
 
 Two solids carry the truth: the whole head to its outer skin above the plane through lower jaw and C2 (the paper's
 outline), and the filled outer skull (what growth charts and HC18 outline).
@@ -257,7 +258,8 @@ class Head:
         o, w = self.o, self.subject.suture_mm
         front = np.clip(p[1] * np.float32(1 / (0.5 * o)), -1, 1)
         low = np.clip(p[2] * np.float32(-3 / o) + np.float32(0.2), 0, 1)
-        thick = np.float32(0.47) + np.float32(0.07) * front + np.float32(1.1) * np.maximum(front - 0.5, 0) * 2 * low
+        thick = np.float32(0.54) + np.float32(0.14) * np.minimum(front, 0)
+        thick += np.float32(1.11) * np.maximum(front - 0.5, 0) * 2 * low
         thick = thick * np.float32(self.subject.plate_scale * self.subject.ga_weeks / 40)
         upper = p[2] > np.float32(0.02 * o)
         coronal = dot(shifted(p, (0, -0.22 * o, 0.33 * o)), (0, 0.83, -0.56))
@@ -316,7 +318,7 @@ class Head:
         early = float(np.clip((21 - self.subject.ga_weeks) / 8, 0, 1))
         cortex = inside & (skull > -0.11 * o)
         tissue[cortex & (skull > -0.022 * o)] = ID["cerebrospinal fluid"]
-        tissue[cortex & (np.abs(fold) < 0.10 + 0.15 * age) & (skull < -0.015 * o)] = ID["sulcus"]
+        tissue[cortex & (np.abs(fold) < (0.05 + 0.20 * age) * (1 - early)) & (skull < -0.015 * o)] = ID["sulcus"]
         insula = ellipsoid(side, (0.26 * o, -0.06 * o, -0.04 * o), (0.03 * o, 0.11 * o, 0.07 * o))
         tissue[inside & (np.abs(insula) < 0.012 * o)] = ID["sulcus"]
         thalami = ellipsoid(side, (0.075 * o, 0.03 * o, -0.06 * o), (0.065 * o, 0.10 * o, 0.075 * o))
@@ -359,8 +361,8 @@ class Head:
             - np.float32(self.midline_bend[0]) * np.sin(p[1] * np.float32(4 / o))
             - np.float32(self.midline_bend[1]) * p[2] / np.float32(o)
         )
-        falx = inside & (p[2] > np.float32(-0.02 * o)) & (np.abs(p[1] + np.float32(0.02 * o)) > 0.09 * o)
-        tissue[falx & (np.abs(bend) < max(0.5, 0.008 * o))] = ID["midline"]
+        falx = inside & (p[2] > np.float32(-0.08 * o)) & (np.abs(p[1] + np.float32(0.02 * o)) > 0.09 * o)
+        tissue[falx & (np.abs(bend) < max(0.5, 0.010 * o))] = ID["midline"]
         cavum = ellipsoid(p, (0, -0.15 * o, 0.0), (0.035 * o, 0.065 * o, 0.04 * o))
         tissue[inside & (cavum < 0)] = ID["cerebrospinal fluid"]
         wall = np.where(np.abs(ventricle) < np.abs(cavum), ventricle, cavum)

@@ -52,6 +52,7 @@ def simulate_plane(
     pixel = pixel_mm or subject.ofd_mm / (share * shape[1])
     radius = float(rng.uniform(38, 62))
     site = drawn_machine(rng, Probe(radius, radius, float(rng.uniform(58, 82)), 1.0), subject.ofd_mm)
+    site = replace(site, elevation_aperture_mm=0.0)  # the few planes beside the middle one do not hold a wider beam
     standoff = float(rng.uniform(15, 45) + 0.15 * subject.ofd_mm)
     pose = _pose(head, site, standoff, rng)
     middle = pose.to_probe(np.zeros((1, 3)))[0]

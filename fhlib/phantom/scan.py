@@ -1,8 +1,8 @@
 """One simulated scan with its truth.
 
 A subject's anatomy depends on its seed (and age) alone, a scan's pose, surroundings and noise on (seed, direction).
-The same call gives the same bytes whatever the number of processes. Labels are evaluated on the voxel grid from the
-same signed distances as the image.
+The same call gives the same bytes whatever the number of processes. Labels are evaluated on the voxel grid from the same signed
+distances as the image. Numbers in this module are unconfirmed general knowledge.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def simulate_scan(
     beams = acquire(setting.scene, setting.site, setting.grid, setting.half_mm, setting.rng, threads)
     image = form_image(beams, setting.rng, threads)
     box = setting.box
-    label, skull = _labels(setting.head, setting.pose, box, threads)
+    label, skull = (
+        _labels(setting.head, setting.pose, box, threads) if has_head else np.zeros((2, *box.shape), np.uint8)
+    )
     geometry = _geometry(box, setting.rng)
     return Scan(
         image=Volume(scan_convert(image, setting.grid, box, threads), *geometry),
@@ -309,11 +311,11 @@ def acquire(
     curvature = float(np.clip(scene.head.o / 85, 0.5, 1))
     mineral_db = 10 * float(np.clip((18 - scene.head.subject.ga_weeks) / 6, 0, 1))
     skull = Skull(
-        echo_db=float(rng.uniform(33, 42)) - mineral_db,
+        echo_db=float(rng.uniform(35, 43)) - mineral_db,
         power=float(rng.uniform(3.5, 6)) * curvature,
-        normal_loss_db=float(rng.uniform(5, 9)),
-        oblique_loss_db=float(rng.uniform(24, 42)),
-        critical_degrees=float(rng.uniform(28, 40)),
+        normal_loss_db=float(rng.uniform(8, 15)),
+        oblique_loss_db=float(rng.uniform(24, 40)),
+        critical_degrees=float(rng.uniform(30, 44)),
     )
     site = replace(
         site,
@@ -340,12 +342,12 @@ def acquire(
 def _contact_loss_db(grid: BeamGrid, rng: np.random.Generator) -> NDArray[np.float32]:
     """Two-way loss of each beam (planes, beams) where the probe couples poorly or bowel and ribs lie above; unconfirmed sizes.
 
-    Drawn on a coarse lattice over the sector, so that it does not depend on the sampling.
+    Drawn on a coarse lattice of angles, so that it does not depend on the sampling.
     """
-    coarse = rng.normal(size=(7, 9))
-    where = np.meshgrid(*(np.linspace(0, n - 1, m) for n, m in zip(coarse.shape, grid.shape[:2])), indexing="ij")
+    coarse = rng.normal(size=(9, 9))
+    where = np.meshgrid(*(np.degrees(angle) / 11 + 4 for angle in (grid.phi, grid.theta)), indexing="ij")
     smooth = ndimage.map_coordinates(coarse, where, order=3, mode="nearest")
-    return (np.clip(smooth - 0.5, 0, 1.5) * 14).astype(np.float32)
+    return (np.clip(smooth - 0.4, 0, 1.5) * 16).astype(np.float32)
 
 
 def _labels(head: Head, pose: Pose, box: Box, threads: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -1,7 +1,7 @@
 """Everything in front of the probe: the head in its pose, body, limbs, cord, fluid, placenta, uterus and the mother's
 layers.
 
-Surroundings are drawn for each scan (a fetus moves between scans, its anatomy does not). Their sizes and positions
+Surroundings are drawn for each scan (a fetus moves between scans, its anatomy does not). Their sizes, positions and textures
 are unconfirmed general knowledge; only the depth of about 3 cm of overlying tissue has a source (Carson 1989).
 """
 
@@ -69,7 +69,7 @@ class Scene:
             (high - low) / 2 * (1.0 + 0.12 * fluid) + np.maximum(room.mean(0), -5),
         )
         self.wall_mm = rng.uniform(5, 10)
-        self.film_mm = rng.uniform(2, 18)
+        self.film_mm = rng.uniform(6, 30)
         self.placenta_direction = _unit(rng)
         self.placenta_mm = rng.uniform(12, 28)
         self.placenta_extent = rng.uniform(0.0, 0.45)
@@ -149,7 +149,9 @@ class Scene:
             skin = self.head.skin(h, skull)
             if skin.min() > max(4, self.film_mm):
                 return skull, interface
-            film = (tissue == ID["amniotic fluid"]) & (np.maximum(skin, 0) + to_wall < np.float32(self.film_mm))
+            film = (tissue == ID["amniotic fluid"]) & (
+                np.hypot(np.maximum(skin, 0), np.maximum(to_wall, 0)) < np.float32(0.75 * self.film_mm)
+            )
             tissue[film] = ID["uterine wall"]
             interface = np.where(film, np.float32(FAR_MM), interface)
             free = tissue <= LAST_MATERNAL  # where the neck leaves the trunk there is no skin

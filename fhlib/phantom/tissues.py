@@ -1,9 +1,9 @@
 """Acoustic properties of the tissues in the phantom.
 
 Echogenicity is the backscattered power in dB relative to a reference soft tissue; attenuation is one way, in
-dB/cm/MHz. Attenuations of fat, muscle, blood, water and bone follow the tables of NVIDIA raysim (0.63, 1.09, 0.18,
-0.002, 5); those of fetal brain (0.2-0.4), amniotic fluid (0.005-0.02) and fetal skull are unconfirmed general
-knowledge. The echogenicities are unconfirmed too: only their order (skull plates > base, face bones, vertebrae >
+dB/cm/MHz. Attenuations of fat, muscle and blood follow the tables of NVIDIA raysim (0.63, 1.09, 0.18; water 0.002, bone 5);
+those of fetal brain (0.2-0.4), amniotic fluid (0.005-0.02), fetal bone (5-15) and all others are unconfirmed general
+knowledge. Echogenicities, texture and streaks are unconfirmed too: only their order (skull plates > base, face bones, vertebrae >
 choroid plexus, midline > vermis, sulci > scalp, cheeks, uterine wall, placenta > cerebellum > cerebrum > thalami >
 fluid) is what sonographers describe.
 """
@@ -32,10 +32,10 @@ TISSUES = (
     Tissue("amniotic fluid", -54, 0.01, 2.0),
     Tissue("maternal skin", -3, 1.0, 1.0),
     Tissue("fat", -14, 0.63, 3.5, 13.0),
-    Tissue("muscle", -13, 0.9, 4.0, 13.0),
+    Tissue("muscle", -13, 1.09, 4.0, 13.0),
     Tissue("uterine wall", -12, 0.75, 3.0, 9.0),
     Tissue("placenta", -9, 0.6, 2.0, 4.0),
-    Tissue("maternal tissue", -13, 0.7, 5.0, 12.0),
+    Tissue("maternal tissue", -14, 0.7, 5.0, 9.0),
     Tissue("blood", -42, 0.18, 0.0),
     Tissue("cord", -10, 0.5, 1.0),
     Tissue("fetal soft tissue", -12, 0.7, 3.0, 6.0),
