@@ -283,6 +283,8 @@ def direction_effect(
     intervals = fit.conf_int(alpha=1 - CONFIDENCE).loc[terms]
     effect, covariance = fit.fe_params[terms].to_numpy(), fit.cov_params().loc[terms, terms].to_numpy()
     wald = float(effect @ np.linalg.solve(covariance, effect))
+    if not fit.converged:
+        summary["note"] = "the fit did not converge: take the intervals with caution"
     summary.loc[0, "difference"] = 0.0
     summary.loc[1:, "difference"] = effect
     summary.loc[1:, ["low", "high"]] = intervals.to_numpy()

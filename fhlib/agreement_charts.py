@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
+from fhlib.agreement import Z, bland_altman
 from fhlib.figures import PALETTE, new_figure
 from fhlib.growth import VolumeChart
 
@@ -19,8 +20,7 @@ from fhlib.growth import VolumeChart
 def correlation_and_agreement(measured: Any, reference: Any, unit: str = "mL", quantity: str = "head volume") -> Figure:
     """Fig. 8: measured against reference with identity and least-squares line, and Bland-Altman plot with confidence intervals.
 
-    Difference is measured minus reference; limits are bias +/- 1.96 SD (ddof 1). Confidence intervals are the exact t interval
-    for the bias and Bland and Altman's approximation, t sqrt(3/n) SD, for the limits. Pairs with a missing value are left out and counted.
+    Numbers and intervals are those of `fhlib.agreement.bland_altman`. Pairs with a missing value are left out and counted.
     """
     pairs = np.column_stack([np.asarray(measured, float), np.asarray(reference, float)])
     found = pairs[np.isfinite(pairs).all(axis=1)]
@@ -52,13 +52,15 @@ def correlation_and_agreement(measured: Any, reference: Any, unit: str = "mL", q
     )
     correlation.legend(fontsize=8, loc="upper left")
 
-    difference, middle, n = y - x, found.mean(axis=1), len(found)
-    bias, sd, t = difference.mean(), difference.std(ddof=1), stats.t.ppf(0.975, len(found) - 1)
+    difference, middle, numbers = y - x, found.mean(axis=1), bland_altman(y, x)
     agreement.axhline(0, color="#888888", linewidth=0.8, linestyle="--")
-    levels = ((bias, t * sd / np.sqrt(n), "mean", PALETTE[0]), (bias - 1.96 * sd, t * sd * np.sqrt(3 / n), "−1.96 SD", PALETTE[3]),
-              (bias + 1.96 * sd, t * sd * np.sqrt(3 / n), "+1.96 SD", PALETTE[3]))  # fmt: skip
-    for level, half, name, colour in levels:
-        agreement.axhspan(level - half, level + half, color=colour, alpha=0.13, linewidth=0)
+    levels = (
+        (numbers.bias, numbers.bias_low, numbers.bias_high, "mean", PALETTE[0]),
+        (numbers.loa_low, numbers.loa_low_low, numbers.loa_low_high, "−1.96 SD", PALETTE[3]),
+        (numbers.loa_high, numbers.loa_high_low, numbers.loa_high_high, "+1.96 SD", PALETTE[3]),
+    )
+    for level, lower, upper, name, colour in levels:
+        agreement.axhspan(lower, upper, color=colour, alpha=0.13, linewidth=0)
         agreement.axhline(level, color=colour, linewidth=1.3)
         agreement.annotate(
             f"{name}\n{_signed(level)}",
@@ -70,9 +72,10 @@ def correlation_and_agreement(measured: Any, reference: Any, unit: str = "mL", q
         )
     agreement.scatter(middle, difference, s=18, color=PALETTE[0], linewidths=0, alpha=0.85, zorder=3)
     agreement.set(xlabel=f"mean of measured and reference [{unit}]", ylabel=f"measured − reference [{unit}]")
-    inside = int((np.abs(difference - bias) <= 1.96 * sd).sum())
+    inside = round(numbers.within_limits * numbers.n)
     agreement.set_title(
-        f"{_signed(bias)} ± {1.96 * sd:.1f} {unit} (1.96 SD), {inside} of {n} inside; bands: 95 % CI", fontsize=9
+        f"{_signed(numbers.bias)} ± {Z * numbers.sd:.1f} {unit} (1.96 SD), {inside} of {numbers.n} inside; bands: exact 95 % CI",
+        fontsize=9,
     )
     return figure
 
@@ -148,13 +151,27 @@ def ratio_chart(experiment: pd.DataFrame, printed: pd.DataFrame) -> Figure:
     figure, axes = new_figure(1, 1, (6.6, 4.0))
     axis = axes[0, 0]
     axis.axhspan(printed["ratio"].min(), printed["ratio"].max(), color="#888888", alpha=0.2, linewidth=0)
+    finest = experiment["spacing_mm"].min()
     for number, (column, name) in enumerate(names.items()):
-        axis.scatter(
-            100 * experiment["dsc"], experiment[column], s=34, marker="osD^"[number], color=PALETTE[number], label=name
-        )
+        for spacing, rows in experiment.groupby("spacing_mm"):
+            colour = PALETTE[number] if spacing == finest else "none"
+            axis.scatter(
+                100 * rows["dsc"],
+                rows[column],
+                s=34,
+                marker="osD^"[number],
+                facecolors=colour,
+                edgecolors=PALETTE[number],
+                label=name if spacing == finest else None,
+            )
     axis.scatter(100 * printed["dsc"], printed["ratio"], s=30, marker="x", color="black", label="printed, Table 1")
     axis.set(xlabel="DSC [%]", ylabel="Adb / distance implied by DSC", yscale="log")
-    axis.set_title(f"{len(experiment)} simulated pairs, {len(printed)} printed rows (band: their range)", fontsize=9)
+    axis.yaxis.set_major_formatter("{x:g}")
+    spacings = sorted(experiment["spacing_mm"].unique())
+    fill = f"filled: voxels of {spacings[0]:g} mm, open: {', '.join(f'{s:g}' for s in spacings[1:])} mm"
+    axis.set_title(
+        f"{len(experiment)} simulated pairs, {fill}; {len(printed)} printed rows (band: their range)", fontsize=8
+    )
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 

@@ -243,7 +243,7 @@ def _volumes() -> list[Row]:
             math.nan,
             100 * as_sd / relative,
             "mL",
-            "twice as large as a head of 20 to 31 weeks",
+            "twice as large as the mean head of 20 to 31 weeks",
             note,
         ),
         (
@@ -335,7 +335,7 @@ def _overhead() -> list[Row]:
                 forward_gflop(levels) / plain,
                 "times",
                 text,
-                "times include input and output",
+                "the paper does not say what the times include",
             )
         )
     return rows

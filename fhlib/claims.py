@@ -31,8 +31,9 @@ CLAIMS = DATA / "reference" / "claims.csv"
 VERDICTS = ("reproduced", "same direction", "not reproduced", "not testable here")
 FIVE = ("dsc", "conf", "jacc", "adb_mm", "hdb_mm")
 LOWER_IS_BETTER = ("adb_mm", "hdb_mm", "hd95_mm", "absolute_relative_volume_error")
-FRACTIONS = ("dsc", "conf", "jacc", "surface_dice_1mm", "absolute_relative_volume_error", "within_limits")
+FRACTIONS = ("dsc", "conf", "jacc", "surface_dice_1mm", "absolute_relative_volume_error")
 RESAMPLES = 2000
+PRINTED_GROUPS = 52
 
 Floats = NDArray[np.float64]
 
@@ -67,9 +68,10 @@ def evaluate_claims(ledger: pd.DataFrame, tables_folder: Path | str, seed: int =
     """The ledger with value_here, ci_low, ci_high, n, verdict and reason.
 
     Reads `scores.csv` (rows of the test split, where there are any) and `repeatability_points.csv` from
-    `tables_folder`; what is missing makes a claim "not testable here". CIs are percentile bootstraps over cases or
-    subjects, paired for differences. A missed case counts with DSC and Jaccard 0; distances and Conformity are means
-    over found cases, and the reason then gives the number missed.
+    `tables_folder`; what is missing makes a claim "not testable here", and so does a level or difference from too few cases
+    for an interval. CIs are bootstraps over subjects, paired for differences. A missed case counts with DSC and Jaccard 0;
+    distances, Conformity and agreement are over found cases, and the reason then gives the number missed. Scans without a head
+    belong to no claim of the paper and are left out and counted.
     """
     run = _Run.read(Path(tables_folder), seed)
     rows = []
@@ -90,7 +92,7 @@ def judge(kind: str, printed: float, direction: str, found: Obtained) -> str:
         raise ValueError(
             f"kind {kind!r}, direction {direction!r}: expected level, difference, bound or count, and higher, lower or nothing"
         )
-    if not math.isfinite(found.value):
+    if not math.isfinite(found.value) or (kind in ("level", "difference") and not math.isfinite(found.low)):
         return "not testable here"
     sign = {"higher": 1, "lower": -1, "": 0}[direction]
     beyond = sign != 0 and sign * (found.value - printed) >= 0
@@ -107,11 +109,11 @@ def judge(kind: str, printed: float, direction: str, found: Obtained) -> str:
 
 
 def _explain(verdict: str, kind: str, found: Obtained) -> str:
-    if verdict == "not testable here":
-        return found.reason or "no finite value"
     notes = [found.reason] if found.reason else []
-    if kind != "count" and not math.isfinite(found.low):
+    if kind != "count" and math.isfinite(found.value) and not math.isfinite(found.low):
         notes.append(f"{found.n} cases: too few for an interval")
+    if verdict == "not testable here":
+        return "; ".join(notes) or "no finite value"
     if kind == "difference" and found.low <= 0 <= found.high:
         notes.append("the interval includes no difference")
     return "; ".join(notes)
@@ -171,17 +173,21 @@ class _Run:
         return rows
 
     def _mean(self, variants: list[str], measure: str, statistic: Callable[..., float], unit: str) -> Obtained:
-        frames = [self._variant(variant) for variant in variants]
-        values = pd.concat([frame.set_index("case")[measure] for frame in frames], axis=1).to_numpy(float)
-        infinite = int(np.isinf(values).any(axis=1).sum())
-        values = values[np.isfinite(values).all(axis=1)]
-        if not len(values):
+        all_frames = [self._variant(variant) for variant in variants]
+        frames = [frame[_has_head(frame)].set_index("case") for frame in all_frames]
+        table = pd.concat([frame[measure].astype(float) for frame in frames], axis=1)
+        infinite = int(np.isinf(table).any(axis=1).sum())
+        table = table[np.isfinite(table).all(axis=1)]
+        if table.empty:
             raise NotTestable(f"no case has {measure} in {' and '.join(variants)}")
+        values, subjects = table.to_numpy(), frames[0].get("subject", pd.Series(table.index, table.index))[table.index]
         scale = 100 if measure in FRACTIONS and unit in ("%", "points") else 1
-        low, high = bootstrap_interval(values, statistic, None, RESAMPLES, self.seed)
+        low, high = bootstrap_interval(values, statistic, subjects, RESAMPLES, self.seed)
         missed = sum(int((frame["status"] == "missed").sum()) for frame in frames if "status" in frame)
+        headless = len(all_frames[0]) - len(frames[0])
         notes = [f"{missed} predictions missed"] * bool(missed)
         notes += [f"{infinite} cases with an infinite {measure} left out"] * bool(infinite)
+        notes += [f"{headless} scans without a head left out"] * bool(headless)
         return Obtained(
             scale * float(statistic(values, axis=0)), scale * low, scale * high, len(values), "; ".join(notes)
         )
@@ -194,7 +200,10 @@ class _Run:
 
     def _agreement(self, variant: str, statistic: str) -> Obtained:
         rows = self._variant(variant)
-        if "status" in rows:
+        rows = rows[_has_head(rows)]
+        lost = int((rows["status"] == "missed").sum()) if "status" in rows else 0
+        reason = f"{lost} missed heads have no volume and are left out" if lost else ""
+        if lost:
             rows = rows[rows["status"] != "missed"]
         pairs = rows[["volume_ml", "reference_volume_ml"]].to_numpy(float)
         pairs = pairs[np.isfinite(pairs).all(axis=1)]
@@ -202,16 +211,13 @@ class _Run:
             raise NotTestable(f"{len(pairs)} cases have both volumes in mL; agreement needs at least 3")
         found, n = bland_altman(pairs[:, 0], pairs[:, 1]), len(pairs)
         if statistic == "bias":
-            return Obtained(found.bias, found.bias_low, found.bias_high, n)
+            return Obtained(found.bias, found.bias_low, found.bias_high, n, reason)
         if statistic == "pearson":
-            return Obtained(found.pearson, found.pearson_low, found.pearson_high, n)
+            return Obtained(found.pearson, found.pearson_low, found.pearson_high, n, reason)
         if statistic == "half_width":
             low, high = (found.sd * math.sqrt((n - 1) / stats.chi2.ppf(q, n - 1)) for q in (0.975, 0.025))
-            return Obtained(Z * found.sd, Z * low, Z * high, n)
-        if statistic == "within_limits":
-            interval = stats.binomtest(round(found.within_limits * n), n).proportion_ci(0.95, "wilson")
-            return Obtained(100 * found.within_limits, 100 * interval.low, 100 * interval.high, n)
-        raise ValueError(f"agreement statistic {statistic!r}: expected bias, half_width, pearson or within_limits")
+            return Obtained(Z * found.sd, Z * low, Z * high, n, reason)
+        raise ValueError(f"agreement statistic {statistic!r}: expected bias, half_width or pearson")
 
     def _repeatability(self, variant: str, statistic: str) -> Obtained:
         reducers: dict[str, Callable[..., Any]] = {"mean_sd": np.mean, "min_sd": np.min, "max_sd": np.max}
@@ -225,6 +231,20 @@ class _Run:
         found = repeatability(rows["volume_ml"], rows["subject"])
         if not found.subjects:
             raise NotTestable("no subject has two volumes")
+        lost = int(rows["volume_ml"].isna().sum())
+        reason = "SD with ddof 1" + (f"; {lost} missed scans left out" if lost else "")
         spread = found.per_subject["sd"].to_numpy(float)
+        if statistic != "mean_sd":
+            if found.subjects != PRINTED_GROUPS:
+                raise NotTestable(
+                    f"the extreme of {found.subjects} groups cannot be compared with that of {PRINTED_GROUPS}"
+                )
+            extreme = float(reducers[statistic](spread))
+            return Obtained(extreme, extreme, extreme, found.subjects, f"{reason}; an extreme has no interval")
         low, high = bootstrap_interval(spread, reducers[statistic], None, RESAMPLES, self.seed)
-        return Obtained(float(reducers[statistic](spread)), low, high, found.subjects, "SD with ddof 1")
+        return Obtained(float(reducers[statistic](spread)), low, high, found.subjects, reason)
+
+
+def _has_head(rows: pd.DataFrame) -> pd.Series:
+    """Rows whose reference holds a head."""
+    return rows["reference_volume_ml"].fillna(0) > 0 if "reference_volume_ml" in rows else rows["case"].notna()

@@ -27,7 +27,7 @@ def compare_variants(
     optional subject).
 
     One row a variant: variant, baseline, measure, n (pairs), unpaired (cases without a finite value in both), mean,
-    baseline_mean, difference (variant - baseline), low, high (95 % percentile bootstrap over subjects, seeded), p
+    baseline_mean, difference (variant - baseline), low, high (95 % `bootstrap_interval` over subjects, seeded), p
     (Wilcoxon signed rank, two-sided), p_holm (Holm over the rows), effect_size (matched-pairs rank-biserial
     correlation, -1 to 1), dz (mean / SD of the differences), note. Raises ValueError if a column or the baseline is
     missing.
@@ -80,9 +80,20 @@ def rank_stability(
     """How firm the order of the variants is: mean, rank, and over bootstrap samples of cases the ranks' 95 % range
     and the share of rank 1.
 
-    Only cases with a finite value for every variant count (column n). Several trainings of a variant may be told
-    apart by naming them so.
+    Only cases with a finite value for every variant count (column n). Where scores have a column `seed` (several trainings of each
+    variant), a case's value is its mean over them, and `seeds`, `rank_seed_low` and `rank_seed_high` tell how the rank moves from
+    training to training.
     """
+    if "seed" in scores:
+        each = [
+            rank_stability(part.drop(columns="seed"), measure, higher_is_better, 1, seed)
+            for _, part in scores.groupby("seed")
+        ]
+        ranks_by_seed = (
+            pd.concat(each).groupby("variant")["rank"].agg(seeds="size", rank_seed_low="min", rank_seed_high="max")
+        )
+        pooled = scores.groupby(["variant", "case"], sort=False, as_index=False)[measure].mean()
+        return rank_stability(pooled, measure, higher_is_better, resamples, seed).join(ranks_by_seed, on="variant")
     wide = scores.pivot(index="case", columns="variant", values=measure).astype(float)
     wide = wide[list(dict.fromkeys(scores["variant"]))]
     finite = wide[np.isfinite(wide).all(axis=1)]
@@ -112,11 +123,11 @@ def bootstrap_interval(
     resamples: int = 5000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of `statistic(values, axis=0)`; values (n,) or (n, k) for a statistic of
-    several columns.
+    """95 % bootstrap interval of `statistic(values, axis=0)`; values (n,) or (n, k) for a statistic of several columns.
 
-    With `clusters`, whole clusters (subjects) are drawn. NaN for fewer than 3 cases or clusters. The same seed gives
-    the same interval.
+    Percentiles, moved outwards so that the interval of a mean is as wide as Student's (Hesterberg 2015, "expanded percentile"):
+    plain ones are too narrow for few cases. With `clusters`, whole clusters (subjects) are drawn. NaN for fewer than 3 cases or
+    clusters. The same seed gives the same interval.
     """
     data = np.asarray(values, dtype=float)
     codes = pd.factorize(np.asarray(clusters, dtype=object))[0] if clusters is not None else np.arange(len(data))
@@ -128,7 +139,9 @@ def bootstrap_interval(
         drawn = (data[draw] for draw in draws)
     else:
         drawn = (data[np.concatenate([members[i] for i in draw])] for draw in draws)
-    low, high = np.nanpercentile([statistic(sample, axis=0) for sample in drawn], [2.5, 97.5])
+    n = len(members)
+    tail = 100 * stats.norm.sf(stats.t.ppf(0.975, n - 1) * math.sqrt(n / (n - 1)))
+    low, high = np.nanpercentile([statistic(sample, axis=0) for sample in drawn], [tail, 100 - tail])
     return float(low), float(high)
 
 

@@ -14,6 +14,7 @@ from fhlib.biometry import biometry
 from fhlib.cohort import Cohort, assign_splits, load_cohort
 from fhlib.device import choose_execution
 from fhlib.files import DATA, progress, write_csv
+from fhlib.growth import valid_weeks, zscore
 from fhlib.importers import import_cohort
 from fhlib.inference import (
     Segmentation,
@@ -164,7 +165,8 @@ def _score_case(
 def summarise(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     """Mean and SD (ddof 1) of each measure over the cases that have it, a row a variant; writes tables/summary.csv.
 
-    `n` counts all cases, `missed` those without a prediction: these enter DSC and Jaccard with 0.
+    `n` counts all cases, `missed` those without a prediction: these enter DSC and Jaccard with 0. `<measure>_n` counts the cases that
+    entered: minus infinity (Conformity at DSC 0) and distances that do not exist cannot.
     """
     rows = []
     for variant, group in scores.groupby("variant", sort=False):
@@ -174,6 +176,7 @@ def summarise(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
             values = values[values.abs() != float("inf")].dropna()
             if len(values):
                 row[f"{measure}_mean"], row[f"{measure}_sd"] = values.mean(), values.std()
+                row[f"{measure}_n"] = len(values)
         rows.append(row)
     summary = pd.DataFrame(rows)
     write_csv(summary, study.tables / "summary.csv")
@@ -191,10 +194,12 @@ def measured_quantity(scores: pd.DataFrame) -> tuple[str, str, str, str]:
 def agree(study: Study) -> tuple[pd.DataFrame, dict[str, Agreement]]:
     """Agreement with the reference for every variant; writes tables/agreement.csv and agreement_points.csv.
 
-    Returns the points (variant, case, measured, reference, difference) and the agreement of each variant.
+    Returns the points (variant, case, measured, reference, difference) and the agreement of each variant. Scans without a head have
+    nothing to agree on and are left out.
     """
     scores = pd.read_csv(study.tables / "scores.csv", dtype={"case": str, "subject": str})
     measured, reference, quantity, unit = measured_quantity(scores)
+    scores = scores[~(scores[reference] <= 0)].copy()
     scores.loc[scores["status"] != "found", measured] = float("nan")
     columns = {measured: "measured", reference: "reference"}
     points = scores[["variant", "case", "subject", "ga_weeks", measured, reference]].rename(columns=columns)
@@ -210,17 +215,39 @@ def agree(study: Study) -> tuple[pd.DataFrame, dict[str, Agreement]]:
     return points, found
 
 
+def against_charts(study: Study) -> pd.DataFrame:
+    """BPD, OFD and HC of the test cases' reference skulls as z-scores (INTERGROWTH-21st): case, measure, ga_weeks, value_mm, z.
+
+    Cases without a skull outline or an age within the charts have no row.
+    """
+    cohort, table = open_cohort(study)
+    rows = []
+    for case in table[table["split"] == "test"].to_dict("records"):
+        path, age = case.get("label_skull", ""), pd.to_numeric(case.get("ga_weeks", ""), errors="coerce")
+        low, high = valid_weeks("hc")
+        if not path or case.get("has_head") == "false" or not low <= age <= high:
+            continue
+        found = biometry(read_volume(cohort.folder / path), "skull").asdict()
+        for measure in ("bpd", "ofd", "hc"):
+            value = found[f"{measure}_mm"]
+            z = float(zscore(measure, value, age))
+            rows.append({"case": case["case"], "measure": measure, "ga_weeks": age, "value_mm": value, "z": z})
+    return pd.DataFrame(rows, columns=["case", "measure", "ga_weeks", "value_mm", "z"])
+
+
 def reproduce(study: Study) -> tuple[pd.DataFrame, dict[str, Repeatability]]:
     """Volumes of subjects scanned several times; writes tables/repeatability.csv and repeatability_points.csv.
 
-    Both are empty where the cohort has no reproducibility split or is 2D. A missed scan has no volume and is left out and counted.
+    Both are empty where the cohort has no reproducibility split or is 2D. A missed scan has no volume and is left out and counted; a
+    scan without a head is none of these.
     """
     _, table = open_cohort(study)
+    headless = set(table.loc[table["has_head"] == "false", "case"]) if "has_head" in table else set()
     directions = table.set_index("case").get("scan_direction", pd.Series(dtype=str))
     points = []
     for variant in study.preset.variants:
         frame = predictions(study, variant)
-        frame = frame[frame["split"] == "repro"]
+        frame = frame[(frame["split"] == "repro") & ~frame["case"].isin(headless)]
         frame = frame.assign(variant=variant, scan_direction=frame["case"].map(directions))
         frame.loc[frame["status"] == "missed", "volume_ml"] = float("nan")
         points.append(frame[["variant", "subject", "case", "scan_direction", "volume_ml"]])

@@ -52,6 +52,10 @@ def test_bland_altman_1999_blood_pressure_limits():
     found = bland_altman(120 + sample, np.full(85, 120.0))
     assert (round(found.loa_low, 1), round(found.loa_high, 1)) == (-54.7, 22.1)
     assert (round(found.bias_low, 1), round(found.bias_high, 1)) == (-20.5, -12.1)
+    # intervals of the limits printed as -61.9 to -47.5 and 14.9 to 29.3, with 1.96 in place of t(84)
+    half = found.loa_approximate_half_width * 1.96 / stats.t.ppf(0.975, 84)
+    assert (round(found.loa_low - half, 1), round(found.loa_high + half, 1)) == (-61.9, 29.4)
+    assert (found.loa_low + half, found.loa_high - half) == pytest.approx((-47.5, 14.9), abs=0.06)
     assert math.isnan(found.pearson) and "no spread" in found.asdict()["notes"]
 
 
@@ -207,6 +211,23 @@ def test_rank_stability():
     assert table["rank"].to_dict() == {"a": 2, "b": 1} and table.loc["b", "first"] == 1
 
 
+def test_rank_stability_over_trainings():
+    # b leads by 0.02 in two trainings and trails by 0.01 in the third: first on average, second once
+    gains = {0: 0.02, 1: 0.02, 2: -0.01}
+    scores = pd.DataFrame(
+        [
+            {"variant": v, "case": i, "seed": seed, "dsc": 0.9 + 0.01 * i + (gain if v == "b" else 0)}
+            for seed, gain in gains.items()
+            for v in "ab"
+            for i in range(6)
+        ]
+    )
+    table = rank_stability(scores, "dsc", higher_is_better=True, resamples=200).set_index("variant")
+    assert table["rank"].to_dict() == {"a": 2, "b": 1} and (table["n"] == 6).all() and (table["seeds"] == 3).all()
+    assert table.loc["b", ["rank_seed_low", "rank_seed_high"]].tolist() == [1, 2]
+    assert table.loc["b", "mean"] - table.loc["a", "mean"] == pytest.approx(0.01)
+
+
 def test_holm_against_statsmodels():
     from statsmodels.stats.multitest import multipletests
 
@@ -222,6 +243,13 @@ def test_bootstrap_draws_whole_clusters():
     assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
     assert wide == bootstrap_interval(values, clusters=clusters, resamples=500)
     assert all(math.isnan(x) for x in bootstrap_interval([1.0, 2.0]))
+
+
+def test_bootstrap_interval_of_a_mean_is_as_wide_as_students():
+    values = np.random.default_rng(0).normal(size=12)
+    low, high = bootstrap_interval(values, resamples=20000)
+    student = stats.t.interval(0.95, 11, values.mean(), values.std(ddof=1) / math.sqrt(12))
+    assert (low, high) == pytest.approx(student, abs=0.06 * np.ptp(student))
 
 
 def test_concordance_is_one_only_on_the_line_of_identity():

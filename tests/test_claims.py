@@ -94,7 +94,8 @@ def test_values_intervals_and_verdicts_on_a_known_run(tables):
     )
     # three values spaced by s + 1 have an SD of s + 1
     assert result.loc["repeatability:USegNet-DS-HAS-Ctx:mean_sd", "value_here"] == pytest.approx(5.5)
-    assert result.loc["repeatability:USegNet-DS-HAS-Ctx:max_sd", "value_here"] == pytest.approx(10)
+    extreme = result.loc["repeatability:USegNet-DS-HAS-Ctx:max_sd"]
+    assert extreme["verdict"] == "not testable here" and "of 10 groups" in extreme["reason"]
 
     absent = result.loc["difference:USegNet-DS-SAM:USegNet-DS:dsc"]
     assert absent["verdict"] == "not testable here" and "USegNet-DS-SAM is not part of this run" in absent["reason"]
@@ -105,7 +106,7 @@ def test_values_intervals_and_verdicts_on_a_known_run(tables):
 def test_a_run_without_tables_makes_everything_untestable(tmp_path):
     result = evaluate_claims(read_claims(), tmp_path)
     assert set(result["verdict"]) == {"not testable here"}
-    assert result["reason"].str.contains(r"scores\.csv|repeatability_points|machine|expert").all()
+    assert result["reason"].str.contains(r"scores\.csv|repeatability_points|machine|expert|same cases").all()
 
 
 def test_missed_cases_lower_the_mean_and_are_named(tables):
@@ -118,6 +119,29 @@ def test_missed_cases_lower_the_mean_and_are_named(tables):
     dsc, adb = (result.loc[f"summary:USegNet-DS-HAS-Ctx:{measure}"] for measure in ("dsc", "adb_mm"))
     assert dsc["n"] == 20 and adb["n"] == 19
     assert dsc["value_here"] < 93 and "1 predictions missed" in adb["reason"]
+
+
+def test_scans_without_a_head_enter_no_claim(tables):
+    before = evaluate_claims(read_claims(), tables)
+    frame = pd.read_csv(tables / "scores.csv", dtype={"case": str})
+    empty = frame[frame["split"] == "test"].assign(
+        case=lambda rows: "e" + rows["case"], status="no head", dsc=1.0, conf=1.0, jacc=1.0, reference_volume_ml=0.0
+    )
+    empty = empty.assign(volume_ml=0.0, adb_mm=np.nan, hdb_mm=np.nan, relative_volume_error=np.nan)
+    pd.concat([frame, empty]).to_csv(tables / "scores.csv", index=False)
+    after = evaluate_claims(read_claims(), tables)
+    pd.testing.assert_frame_equal(before.drop(columns="reason"), after.drop(columns="reason"))
+    assert after["reason"].str.contains("20 scans without a head left out").any()
+
+
+def test_missed_heads_are_named_in_the_agreement(tables):
+    frame = pd.read_csv(tables / "scores.csv", dtype={"case": str})
+    hit = frame["case"].isin(["001", "002"]) & (frame["split"] == "test")
+    frame.loc[hit, "status"] = "missed"
+    frame.to_csv(tables / "scores.csv", index=False)
+    result = evaluate_claims(read_claims(), tables).set_index("quantity")
+    bias = result.loc["agreement:USegNet-DS-HAS-Ctx:bias"]
+    assert bias["n"] == 18 and "2 missed heads" in bias["reason"]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +160,8 @@ def test_missed_cases_lower_the_mean_and_are_named(tables):
         ("count", 5, "higher", Obtained(3), "same direction"),
         ("count", 5, "higher", Obtained(2), "not reproduced"),
         ("level", 1, "", Obtained(), "not testable here"),
+        ("level", 96, "higher", Obtained(97, n=1), "not testable here"),
+        ("difference", 0.9, "higher", Obtained(1.2, n=2), "not testable here"),
     ],
 )
 def test_verdict_rules(kind, printed, direction, found, verdict):

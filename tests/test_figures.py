@@ -216,9 +216,17 @@ def test_volume_chart_and_ratios_state_their_numbers() -> None:
     # Table 1, last row: 1 - 0.9605 = 3 t / (2 x 38.55 mm) gives t = 1.015 mm, printed 0.479
     assert ratios.set_index("variant").loc["USegNet-DS-HAS-Ctx", "ratio"] == pytest.approx(0.479 / 1.0151, rel=1e-3)
     experiment = pd.DataFrame(
-        {"dsc": [0.95], "symmetric": [1.0], "filled": [0.5], "eq7_mm3": [0.4], "eq7_voxels": [0.1]}
+        {
+            "dsc": [0.95, 0.96],
+            "spacing_mm": [0.38, 1.0],
+            "symmetric": [1.0, 1.0],
+            "filled": [0.5, 0.5],
+            "eq7_mm3": [0.4, 0.1],
+            "eq7_voxels": [0.1, 0.1],
+        }
     )
-    assert "9 printed rows" in texts(agreement_charts.ratio_chart(experiment, ratios))
+    shown = texts(agreement_charts.ratio_chart(experiment, ratios))
+    assert "9 printed rows" in shown and "filled: voxels of 0.38 mm, open: 1 mm" in shown
 
 
 def test_distributions_of_two_tables_put_together() -> None:

@@ -113,6 +113,18 @@ def test_shifted_sphere_against_closed_forms():
     assert scores.volume_error_ml == 0
 
 
+def test_concentric_ellipsoids_against_closed_forms():
+    spacing, shape, radii, k = (0.9, 0.6, 0.5), (88, 112, 132), np.array([30.0, 26.0, 22.0]), 1.2
+    middle = [(n - 1) / 2 * s for n, s in zip(shape, spacing, strict=True)]
+    inner, outer = (ellipsoid(shape, spacing, middle, scale * radii) for scale in (1.0, k))
+    scores = evaluate(inner, outer, spacing)
+    assert scores.dsc == pytest.approx(2 / (1 + k**3), rel=0.004)  # volumes are as 1 to k^3, one inside the other
+    assert scores.relative_volume_error == pytest.approx(1 / k**3 - 1, abs=0.004)
+    assert scores.volume_ml == pytest.approx(4 / 3 * math.pi * radii.prod() / 1000, rel=0.004)
+    assert scores.hdb_mm == pytest.approx(0.2 * 30, abs=0.9)  # at the ends of the longest axis, to a voxel
+    assert 0.2 * 22 - 0.6 < scores.adb_mm < 0.2 * 30
+
+
 def test_same_mask_is_perfect(pair):
     scores = evaluate(pair[0], pair[0], SPACING)
     assert (scores.dsc, scores.conf, scores.jacc, scores.surface_dice_1mm) == (1, 1, 1, 1)
