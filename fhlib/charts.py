@@ -182,7 +182,7 @@ def score_boxes(
                 linewidths=0.8,
                 zorder=4,
             )
-        axis.set(xlabel=MEASURES.get(measure, measure))
+        axis.set(xlabel=MEASURES.get(measure, measure) + (", found cases" if len(found) < len(scores) else ""))
     axes[0, 0].set(
         yticks=range(len(variants)),
         yticklabels=[_counted(scores, name) for name in variants],

@@ -10,7 +10,7 @@ from fhlib.presets import PresetError, load_preset, parse_preset
 from fhlib.study import StudyError, open_study
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "desk", "paper", "all-ages"])
+@pytest.mark.parametrize("name", ["smoke", "quick", "desk", "paper", "all-ages", "sim-to-real"])
 def test_shipped_presets_are_valid(name):
     assert load_preset(name).name == name
 
