@@ -136,7 +136,6 @@ class _Run:
         if scores is not None:
             if "split" in scores and (scores["split"] == "test").any():
                 scores = scores[scores["split"] == "test"]
-            scores = scores.assign(absolute_relative_volume_error=scores["relative_volume_error"].abs())
         return cls(scores, repeats, seed)
 
     def quantity(self, quantity: str, unit: str) -> Obtained:

@@ -77,6 +77,8 @@ class Scores:
     volume_error_ml: float
     """Prediction minus reference."""
     relative_volume_error: float
+    absolute_relative_volume_error: float
+    """The paper's "averaged absolute relative error in voxel number" (section 3.2), of one case."""
     area_mm2: float
     reference_area_mm2: float
 
@@ -241,11 +243,13 @@ def _sizes(predicted: int, expected: int, spacing: Floats) -> dict[str, float]:
     voxel = float(spacing.prod())
     volumes = [size * voxel / 1000 if len(spacing) == 3 else math.nan for size in (predicted, expected)]
     areas = [size * voxel if len(spacing) == 2 else math.nan for size in (predicted, expected)]
+    relative = (predicted - expected) / expected if expected else math.nan
     return {
         "volume_ml": volumes[0],
         "reference_volume_ml": volumes[1],
         "volume_error_ml": volumes[0] - volumes[1],
-        "relative_volume_error": (predicted - expected) / expected if expected else math.nan,
+        "relative_volume_error": relative,
+        "absolute_relative_volume_error": abs(relative),
         "area_mm2": areas[0],
         "reference_area_mm2": areas[1],
     }

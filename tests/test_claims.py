@@ -28,7 +28,7 @@ def tables(tmp_path):
             values |= {"adb_mm": 20 * (1 - dsc[case]), "hdb_mm": 6 - 100 * gain, "status": "found", "split": "test"}
             volume = truth[case] - 2 + 8 * math.sin(case)
             values |= {"volume_ml": volume, "reference_volume_ml": truth[case]}
-            values["relative_volume_error"] = volume / truth[case] - 1
+            values["absolute_relative_volume_error"] = abs(volume / truth[case] - 1)
             rows.append({"variant": variant, "case": f"{case:03d}", "subject": f"{case:03d}", **values})
     frame = pd.DataFrame(rows)
     training = frame.head(5).assign(split="train", dsc=0.1)
@@ -127,7 +127,7 @@ def test_scans_without_a_head_enter_no_claim(tables):
     empty = frame[frame["split"] == "test"].assign(
         case=lambda rows: "e" + rows["case"], status="no head", dsc=1.0, conf=1.0, jacc=1.0, reference_volume_ml=0.0
     )
-    empty = empty.assign(volume_ml=0.0, adb_mm=np.nan, hdb_mm=np.nan, relative_volume_error=np.nan)
+    empty = empty.assign(volume_ml=0.0, adb_mm=np.nan, hdb_mm=np.nan, absolute_relative_volume_error=np.nan)
     pd.concat([frame, empty]).to_csv(tables / "scores.csv", index=False)
     after = evaluate_claims(read_claims(), tables)
     pd.testing.assert_frame_equal(before.drop(columns="reason"), after.drop(columns="reason"))

@@ -73,6 +73,7 @@ def test_nested_boxes_by_hand():
     assert (scores.area_mm2, scores.reference_area_mm2) == (6, 70)
     assert math.isnan(scores.volume_ml) and math.isnan(scores.volume_error_ml)
     assert scores.relative_volume_error == pytest.approx(-32 / 35)
+    assert scores.absolute_relative_volume_error == pytest.approx(32 / 35)
 
 
 def test_surface_dice_counts_a_distance_of_exactly_one_mm():
