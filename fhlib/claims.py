@@ -133,9 +133,8 @@ class _Run:
             pd.read_csv(folder / name, dtype={"case": str, "subject": str}) if (folder / name).exists() else None
             for name in ("scores.csv", "repeatability_points.csv")
         )
-        if scores is not None:
-            if "split" in scores and (scores["split"] == "test").any():
-                scores = scores[scores["split"] == "test"]
+        if scores is not None and "split" in scores and (scores["split"] == "test").any():
+            scores = scores[scores["split"] == "test"]
         return cls(scores, repeats, seed)
 
     def quantity(self, quantity: str, unit: str) -> Obtained:
