@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, stats
 from scipy.spatial import ConvexHull
 
 from fhlib import growth
@@ -24,6 +24,10 @@ Outline = Literal["skull", "skin"]
 
 SECTION_STEP = 0.5
 """Sampling of the measuring plane, in units of the finest voxel spacing."""
+
+ALIKE_WIDTH, LOPSIDED = 1.06, 0.03
+"""Ratio of widths below which the vertical is told by skewness, and by how much that must differ. Of 200 simulated skulls those with the
+vertical and the lateral axis taken for each other had 0.06-0.09 and at most 0.02, as all others."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,9 @@ class _Section:
 
 
 def _largest_section(array: NDArray[np.bool_], spacing: Floats, points: Floats) -> _Section:
-    """The largest section across the vertical axis: perpendicular to the long axis, the direction of least width."""
+    """The largest section across the vertical axis: perpendicular to the long axis, the direction of least width; where the width at a
+    right angle to it is as small (a narrow head), the less symmetric of the two, since the skull's base is flat and its sides are alike.
+    """
     middle = points.mean(axis=0)
     _, axes = np.linalg.eigh(np.cov(points.T))
     long, across = axes[:, 2], axes[:, :2].T  # (3,), (2, 3)
@@ -193,7 +199,12 @@ def _largest_section(array: NDArray[np.bool_], spacing: Floats, points: Floats) 
     angle = np.linspace(0, np.pi, 181)[:-1]
     directions = np.stack([np.cos(angle), np.sin(angle)])  # (2, 180)
     width = np.ptp(hull @ directions, axis=0)
-    normal = directions[:, int(np.argmin(width))] @ across
+    least = int(np.argmin(width))
+    turned = (least + 90) % 180
+    if width[turned] < ALIKE_WIDTH * width[least]:
+        skewness = [abs(float(stats.skew(profile @ directions[:, angle]))) for angle in (least, turned)]
+        least = turned if skewness[1] > skewness[0] + LOPSIDED else least
+    normal = directions[:, least] @ across
     basis = np.stack([long, np.cross(normal, long)])
 
     step = float(spacing.min()) * SECTION_STEP
