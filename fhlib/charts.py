@@ -202,7 +202,8 @@ def table_beside_paper(
 ) -> pd.DataFrame:
     """A row for each variant of the paper's table or of `scores`: obtained mean and SD beside the printed mean; fractions in percent.
 
-    `scores` has a row a case; Conformity and distances are averaged over found cases (finite values), n and missed stand beside them.
+    `scores` has a row a case; Conformity and distances are averaged over found cases (finite values), n and missed stand beside them,
+    and "(k of n)" where even some found cases have no finite value.
     `paper` has `variant` and a column for each measure, in percent and mm as printed (suffixes such as `_percent` are understood).
     """
     printed = paper.set_index("variant" if "variant" in paper else paper.columns[0])
@@ -210,16 +211,18 @@ def table_beside_paper(
     rows = []
     for variant in [*printed.index, *(name for name in obtained if name not in printed.index)]:
         cases = scores[scores["variant"] == variant]
+        missed = int((cases["status"] == "missed").sum()) if len(cases) else 0
         row: dict[str, Any] = {
             "variant": variant,
             "n": len(cases) or "",
-            "missed": int((cases["status"] == "missed").sum()) if len(cases) else "",
+            "missed": missed if len(cases) else "",
         }
         for measure in measures:
             label = MEASURES[measure]
             values = (100 if "[%]" in label else 1) * _finite(cases[measure]) if len(cases) else np.array([])
             digits = 2 if "[%]" in label else 3
-            row[f"{label}, here"] = _mean_sd(values, digits)
+            partly = 0 < len(values) < len(cases) - missed
+            row[f"{label}, here"] = _mean_sd(values, digits) + (f" ({len(values)} of {len(cases)})" if partly else "")
             column = next(
                 (name for name in printed.columns if str(name).lower().split("_")[0] == measure.split("_")[0]), None
             )
