@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from functools import cache
+
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fhlib.networks.usegnet import SegmentorOutput, pad_to_multiple_of_8
@@ -10,18 +12,33 @@ from fhlib.networks.usegnet import SegmentorOutput, pad_to_multiple_of_8
 _POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def composite_loss(output: SegmentorOutput, label: Tensor) -> tuple[Tensor, dict[str, float]]:
+def composite_loss(output: SegmentorOutput, label: Tensor, dice_weight: float = 0.0) -> tuple[Tensor, dict[str, float]]:
     """Sum of the cross-entropies of the main output and of each side branch, with equal weights.
+
+    Beyond the paper, `dice_weight` times the soft Dice loss of the head (MONAI's) is added to each of them: cross-entropy alone
+    hardly notices a head that takes a hundredth of the volume.
 
     `label`: (b, d, h, w) or (b, h, w) of 0 and 1 at the input's size. Side branches are compared with the label downscaled to
     their size (S_m of Eq. 2). Returns the loss and its parts by name. The L2 term of Eq. 2 is the optimiser's weight decay, since
     its lambda is not given.
     """
-    parts = {"main_loss": F.cross_entropy(output.logits.float(), label.long())}
+    parts = {"main_loss": _loss(output.logits, label.long(), dice_weight)}
     for logits, factor in zip(output.side_logits, (2, 4), strict=False):
-        parts[f"side_{factor}_loss"] = F.cross_entropy(logits.float(), downscale_label(label, factor))
+        parts[f"side_{factor}_loss"] = _loss(logits, downscale_label(label, factor), dice_weight)
     total = sum(parts.values(), start=parts["main_loss"].new_zeros(()))
     return total, {name: float(part.detach()) for name, part in parts.items()}
+
+
+def _loss(logits: Tensor, label: Tensor, dice_weight: float) -> Tensor:
+    loss = F.cross_entropy(logits.float(), label)
+    return loss + dice_weight * _dice()(logits.float(), label.unsqueeze(1)) if dice_weight else loss
+
+
+@cache
+def _dice() -> nn.Module:
+    from monai.losses import DiceLoss  # seconds to import, and only some presets need it
+
+    return DiceLoss(include_background=False, softmax=True, to_onehot_y=True, smooth_nr=1.0, smooth_dr=1.0)
 
 
 def downscale_label(label: Tensor, factor: int) -> Tensor:

@@ -70,7 +70,7 @@ class Training(Parameters):
     The paper: width 32, 30 epochs of 2112 augmented volumes = 63360 steps of batch 1, Adam, learning rate 1e-5, beta1 0.5,
     weights from a truncated normal. `schedule="one-cycle"` warms up and anneals, for short trainings. Beyond the paper,
     `symmetries="all"` also exchanges axes, and `intensity_probability` changes contrast, brightness, blur and noise
-    (`fhlib.augment`): for scans of machines that training has not seen.
+    (`fhlib.augment`): for scans of machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
     """
 
     width: int = Field(ge=2, le=256)
@@ -84,6 +84,7 @@ class Training(Parameters):
     erasing_probability: float = Field(default=0.5, ge=0, le=1)
     symmetries: Literal["flips", "all"] = "flips"
     intensity_probability: float = Field(default=0.0, ge=0, le=1)
+    dice_weight: float = Field(default=0.0, ge=0)
     batch_size: int = Field(default=1, ge=1)
     validate_every: int = Field(default=100, ge=1)
     checkpoint_every: int = Field(default=50, ge=1)

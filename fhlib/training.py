@@ -140,7 +140,7 @@ class _Trainer:
         y = labels.to(self.accelerator.device, non_blocking=True)
         with self.accelerator.autocast():
             output = self.net(x, with_attention=False)
-        loss, parts = composite_loss(output, y)
+        loss, parts = composite_loss(output, y, training.dice_weight)
         if not torch.isfinite(loss):
             raise TrainingDiverged(
                 f"the loss became {float(loss)} at step {self.step} on {', '.join(names)}: look at that case, or lower learning_rate "

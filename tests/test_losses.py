@@ -25,6 +25,17 @@ def test_loss_is_the_sum_of_three_cross_entropies_with_equal_weights():
     assert list(parts) == ["main_loss", "side_2_loss", "side_4_loss"]
 
 
+def test_a_dice_loss_is_added_to_each_part_by_its_weight():
+    label = torch.zeros(1, 8, 8, 16, dtype=torch.uint8)
+    label[:, :1] = 1  # 128 of 1024 voxels
+    logits = [torch.zeros(1, 2, 8 // f, 8 // f, 16 // f) for f in (1, 2, 4)]
+    output = SegmentorOutput(logits[0], tuple(logits[1:]), {})
+    (_, plain), (_, both) = (composite_loss(output, label, weight) for weight in (0.0, 0.5))
+    # probability 1/2 everywhere: 1 - (2 * 64 + 1) / (512 + 128 + 1); at half size a tie is head, so 32 of 128; at a quarter none of 16
+    by_hand = [1 - 129 / 641, 1 - (2 * 16 + 1) / (64 + 32 + 1), 1 - 1 / 9]
+    assert [both[name] - plain[name] for name in plain] == pytest.approx([0.5 * value for value in by_hand], abs=1e-5)
+
+
 def test_downscaled_label_is_a_majority_and_a_tie_is_head():
     label = torch.zeros(1, 8, 8, dtype=torch.uint8)
     label[0, 0, 0] = 1  # 1 of 4: background
