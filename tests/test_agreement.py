@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pingouin
 import pytest
 from scipy import stats
 
+from fhlib import steps
 from fhlib.agreement import (
     bland_altman,
     bootstrap_interval,
@@ -22,6 +24,7 @@ from fhlib.agreement import (
     rank_stability,
     repeatability,
 )
+from fhlib.metrics import MEASURES
 
 # Bland and Altman, Lancet 1986: peak expiratory flow rate (l/min) of 17 subjects, each meter twice
 WRIGHT_1 = np.array([494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427])
@@ -256,3 +259,51 @@ def test_concordance_is_one_only_on_the_line_of_identity():
     x = np.arange(5.0)
     assert concordance(x, x) == 1
     assert concordance(x, x + 1) == pytest.approx(2 * 2 / (2 + 2 + 1))
+
+
+def test_scans_without_a_head_enter_neither_agreement_nor_repeatability(tmp_path, monkeypatch):
+    study = SimpleNamespace(tables=tmp_path, preset=SimpleNamespace(variants=("V",)))
+    scores = pd.DataFrame(
+        {
+            "variant": "V",
+            "case": list("abcdef"),
+            "subject": list("abcdef"),
+            "ga_weeks": 25.0,
+            "status": ["found", "found", "found", "missed", "no head", "found"],
+            "volume_ml": [101.0, 199.0, 301.0, 0.0, 0.0, 40.0],
+            "reference_volume_ml": [
+                100.0,
+                200.0,
+                300.0,
+                150.0,
+                0.0,
+                0.0,
+            ],  # the last is a head seen where there is none
+        }
+    )
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    points, found = steps.agree(study)
+    assert (found["V"].n, found["V"].excluded) == (3, 1) and found["V"].bias == pytest.approx(1 / 3)
+    assert set(points["case"]) == set("abcd")
+
+    table = pd.DataFrame(
+        {"case": list("pqrs"), "scan_direction": "from the side", "has_head": ["true", "true", "true", "false"]}
+    )
+    scans = pd.DataFrame(
+        {
+            "case": list("pqrs"),
+            "subject": list("xxyy"),
+            "split": "repro",
+            "status": "found",
+            "volume_ml": [1.0, 3, 5, 9],
+        }
+    )
+    monkeypatch.setattr(steps, "open_cohort", lambda study: (None, table))
+    monkeypatch.setattr(steps, "predictions", lambda study, variant: scans)
+    points, repeated = steps.reproduce(study)
+    assert set(points["case"]) == set("pqr") and repeated["V"].subjects == 1
+    assert repeated["V"].mean_sd == pytest.approx(math.sqrt(2))
+    summary = steps.summarise(
+        study, scores.assign(**dict.fromkeys(MEASURES, 1.0)).assign(conf=[1.0, -math.inf, 0.5, np.nan, 1, 1])
+    )
+    assert summary.loc[0, ["n", "missed", "conf_n", "dsc_n"]].tolist() == [6, 1, 4, 6]
