@@ -112,7 +112,7 @@ SITES = {
 def drawn_machine(rng: np.random.Generator, probe: Probe, ofd_mm: float) -> Site:
     """A machine that is nobody's: one of the sites on `probe`, with frequency, resolution, gain, dynamic range, noise, clutter and
     smoothing drawn widely. Small heads are seen at higher frequencies. The ranges are unconfirmed; their middles give planes about
-    the grey levels and grain of real images (`fhlib.phantom.plane`).
+    the grey levels and grain of real images, but for the skull, which stands out less (`fhlib.phantom.plane`, notebook 12).
     """
     frequency = float(np.clip(rng.normal(6.5 - 0.025 * ofd_mm, 0.8), 2.5, 7.5))
     sharp = float(np.clip(3.5 / frequency, 0.55, 1.3))

@@ -127,11 +127,8 @@ class Scene:
             skull, interface = self._paint_head(h, tissue, interface, to_wall)
             if np.abs(skull).min() < 4:
                 plates = Plates(skull, *self.head.plate(h, skull))
-        layered = (
-            p[0],
-            p[1],
-            depth + warp * np.float32(0.5),
-        )  # layers lie across the beam, and where they do they echo most
+        # layers lie across the beam: where they do, they echo most
+        layered = (p[0], p[1], depth + warp * np.float32(0.5))
         mother = tissue <= LAST_MATERNAL
         shaded = self._texture(layered, (0.35, 0.35, 1.2)) + warp * np.float32(0.2)
         texture = np.where(mother, shaded, self._texture(p, (1, 1, 1)))
