@@ -10,7 +10,7 @@ from scipy import ndimage
 from fhlib import growth
 from fhlib.cohort import check_cohort
 from fhlib.metrics import evaluate
-from fhlib.phantom import acoustics, shapes, simulate
+from fhlib.phantom import acoustics, machines, shapes, simulate
 from fhlib.phantom.anatomy import Head, draw_subject
 from fhlib.phantom.probe import BeamGrid, Box, Probe, blocks, scan_convert
 from fhlib.phantom.scan import SCAN_DIRECTIONS, set_up, simulate_scan, tissue_map
@@ -98,7 +98,7 @@ def test_labels_measure_what_was_drawn(direction):
     made = simulate_scan(seed, scan_direction=direction, spacing_mm=spacing)
     rng = np.random.default_rng([seed, 201, SCAN_DIRECTIONS.index(direction)])
     subject = draw_subject(seed)
-    pose, _, _ = scan._place(Head(subject), SCAN_DIRECTIONS.index(direction), acoustics.SITES["paper-like"], rng)
+    pose, _, _ = scan._place(Head(subject), SCAN_DIRECTIONS.index(direction), machines.SITES["paper-like"], rng)
     across, along = (pose.rotation[axis][::-1] for axis in (0, 1))  # the head's x and y in array order (z, y, x)
     skull = made.label_skull.array.astype(bool)
     assert feret(skull, spacing, across) == pytest.approx(subject.bpd_mm, rel=0.015)
@@ -199,7 +199,7 @@ def test_autocovariance_width_is_the_point_spread():
 def test_simulated_tissue_has_speckle_in_the_whole_chain():
     """A uniform medium through form_image without noise, smoothing and attenuation keeps the statistics of speckle."""
     site = dataclasses.replace(
-        acoustics.Site(),
+        machines.Site(),
         noise_db=-200.0,
         smoothing=0.0,
         clutter_db=-200.0,
@@ -217,7 +217,7 @@ def test_simulated_tissue_has_speckle_in_the_whole_chain():
 
 def test_the_beam_is_as_wide_as_its_source_says_and_focused_in_elevation():
     grid = BeamGrid.build(Probe(), 150, 0.5, 0.002, 0.002)
-    planes, beams, ranges = acoustics.point_spread_kernels(grid, acoustics.Site())
+    planes, beams, ranges = acoustics.point_spread_kernels(grid, machines.Site())
     depth = grid.r - 45
 
     def width_mm(taps, at_mm, steps_mm):  # a Gaussian's variance is that of its taps
@@ -234,7 +234,7 @@ def test_the_beam_is_as_wide_as_its_source_says_and_focused_in_elevation():
 
 @pytest.mark.parametrize("step_mm", [0.3, 0.6, 1.2])
 def test_haze_behind_a_plate_does_not_depend_on_the_sampling(step_mm):
-    site = dataclasses.replace(acoustics.Site(), noise_db=-200.0, clutter_db=-20.0, tgc_db=0.0, reverberation_db=-200.0)
+    site = dataclasses.replace(machines.Site(), noise_db=-200.0, clutter_db=-20.0, tgc_db=0.0, reverberation_db=-200.0)
     grid = BeamGrid.build(site.probe, 60, step_mm, 0.02, 0.03)
     coherent = np.zeros(grid.shape, np.float32)
     coherent[:] = 50 * np.clip(1 - np.abs(grid.r - 65) / 1.2, 0, 1)
@@ -254,7 +254,7 @@ def test_skull_loss_grows_with_the_angle_of_incidence():
 
 
 def test_gain_with_depth_by_hand():
-    site = dataclasses.replace(acoustics.Site(), tgc_db=0.5, frequency_mhz=4.0)
+    site = dataclasses.replace(machines.Site(), tgc_db=0.5, frequency_mhz=4.0)
     assert acoustics.tgc_db(np.array([50.0, 500.0]), site) == pytest.approx([20, 42])  # 0.5 * 4 * 2 * 5 cm
 
 
@@ -317,7 +317,7 @@ def test_same_head_from_three_sides():
     assert evaluate(prediction, prediction, (2.5, 2.5, 2.5)).volume_ml == pytest.approx(volumes[0])
 
 
-@pytest.mark.parametrize("site", sorted(acoustics.SITES))
+@pytest.mark.parametrize("site", sorted(machines.SITES))
 def test_every_site_shows_the_skull_brighter_than_the_brain(site):
     made = simulate_scan(9, scan_direction="from the side", site=site, spacing_mm=2.5)
     skull = made.label_skull.array.astype(bool)

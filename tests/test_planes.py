@@ -17,7 +17,7 @@ from test_importers import make_hc18
 from fhlib import simulate_scan
 from fhlib.comparison import by_head_size
 from fhlib.manifest import load_cohort, write_manifest
-from fhlib.phantom import acoustics
+from fhlib.phantom import acoustics, machines
 from fhlib.phantom.edges import REGIONS, _surface, edge_contrast, invisible_share
 from fhlib.phantom.plane import simulate_plane
 from fhlib.phantom.probe import BeamGrid
@@ -104,7 +104,7 @@ def test_the_notebook_compares_real_and_simulated_planes(tmp_path):
 
 
 def quiet_site():
-    return dataclasses.replace(acoustics.Site(), noise_db=-200.0, clutter_db=-200.0, tgc_db=0.0)
+    return dataclasses.replace(machines.Site(), noise_db=-200.0, clutter_db=-200.0, tgc_db=0.0)
 
 
 def beams_of(power: np.ndarray, grid: BeamGrid) -> acoustics.Beams:

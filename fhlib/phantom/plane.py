@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fhlib.phantom.acoustics import Site, drawn_machine, form_image
+from fhlib.phantom.acoustics import form_image
 from fhlib.phantom.anatomy import Head, Subject, draw_subject
+from fhlib.phantom.machines import Site, drawn_machine
 from fhlib.phantom.probe import BeamGrid, Box, Probe, scan_convert
 from fhlib.phantom.scan import acquire, rotation
 from fhlib.phantom.scene import Pose, Scene

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fhlib.phantom.acoustics import SITES, Beams, Site, Skull, drawn_machine, form_image, local_response
+from fhlib.phantom.acoustics import Beams, Skull, form_image, local_response
 from fhlib.phantom.anatomy import Head, Subject, draw_subject
+from fhlib.phantom.machines import SITES, Site, drawn_machine
 from fhlib.phantom.probe import BeamGrid, Box, Probe, blocks, enclosing_sphere, in_threads, scan_convert
 from fhlib.phantom.scene import Pose, Scene
 from fhlib.phantom.tissues import ID, TISSUES

@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from fhlib import growth
 from fhlib.files import digest, file_digest, progress, read_json, require_free_space, write_csv, write_json
 from fhlib.manifest import Cohort, load_cohort, write_manifest
-from fhlib.phantom.acoustics import SITES
+from fhlib.phantom.machines import SITES
 from fhlib.phantom.plane import SHAPE, simulate_plane
 from fhlib.phantom.scan import ANY, SCAN_DIRECTIONS, Scan, drawn_direction, simulate_scan
 from fhlib.reach import code_digest
