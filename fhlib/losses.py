@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fhlib.networks.usegnet import SegmentorOutput, pad_to_multiple_of_8
+from fhlib.networks.usegnet import SegmentorOutput
 
 _POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
@@ -16,7 +17,8 @@ def composite_loss(output: SegmentorOutput, label: Tensor, dice_weight: float = 
     """Sum of the cross-entropies of the main output and of each side branch, with equal weights.
 
     Beyond the paper, `dice_weight` times the soft Dice loss of the head (MONAI's) is added to each of them: cross-entropy alone
-    hardly notices a head that takes a hundredth of the volume.
+    hardly notices a head that takes a hundredth of the volume. It is smoothed with a thousandth of the volume, so that a false
+    head in a scan without one costs as much as a missed one (with one voxel it would cost the same however small it is).
 
     `label`: (b, d, h, w) or (b, h, w) of 0 and 1 at the input's size. Side branches are compared with the label downscaled to
     their size (S_m of Eq. 2). Returns the loss and its parts by name. The L2 term of Eq. 2 is the optimiser's weight decay, since
@@ -24,28 +26,31 @@ def composite_loss(output: SegmentorOutput, label: Tensor, dice_weight: float = 
     """
     parts = {"main_loss": _loss(output.logits, label.long(), dice_weight)}
     for logits, factor in zip(output.side_logits, (2, 4), strict=False):
-        parts[f"side_{factor}_loss"] = _loss(logits, downscale_label(label, factor), dice_weight)
+        parts[f"side_{factor}_loss"] = _loss(logits, downscale_label(label, factor, logits.shape[2:]), dice_weight)
     total = sum(parts.values(), start=parts["main_loss"].new_zeros(()))
     return total, {name: float(part.detach()) for name, part in parts.items()}
 
 
 def _loss(logits: Tensor, label: Tensor, dice_weight: float) -> Tensor:
     loss = F.cross_entropy(logits.float(), label)
-    return loss + dice_weight * _dice()(logits.float(), label.unsqueeze(1)) if dice_weight else loss
+    return (
+        loss + dice_weight * _dice(label[0].numel() / 1000)(logits.float(), label.unsqueeze(1)) if dice_weight else loss
+    )
 
 
 @cache
-def _dice() -> nn.Module:
+def _dice(smooth: float) -> nn.Module:
     from monai.losses import DiceLoss  # seconds to import, and only some presets need it
 
-    return DiceLoss(include_background=False, softmax=True, to_onehot_y=True, smooth_nr=1.0, smooth_dr=1.0)
+    return DiceLoss(include_background=False, softmax=True, to_onehot_y=True, smooth_nr=smooth, smooth_dr=smooth)
 
 
-def downscale_label(label: Tensor, factor: int) -> Tensor:
+def downscale_label(label: Tensor, factor: int, size: Sequence[int]) -> Tensor:
     """Majority vote over each block of `factor` voxels a side; a tie counts as head.
 
-    (b, ...) of 0 and 1 -> (b, ... / factor), after padding with background to a multiple of 8 as the network pads its input. The
-    authors' code interpolates and truncates instead, which erodes the label; a vote keeps it a label and unbiased.
+    (b, ...) of 0 and 1 -> (b, *size), after padding with background at the far end to `factor` times `size`, as the network pads
+    its input. The authors' code interpolates and truncates instead, which erodes the label; a vote keeps it a label and unbiased.
     """
-    padded = pad_to_multiple_of_8(label.float().unsqueeze(1))
+    missing = [n * factor - m for n, m in zip(size, label.shape[1:], strict=True)]
+    padded = F.pad(label.float().unsqueeze(1), [amount for n in reversed(missing) for amount in (0, n)])
     return (_POOL[label.dim() - 1](padded, factor) >= 0.5).long().squeeze(1)

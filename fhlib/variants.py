@@ -1,4 +1,4 @@
-"""The rows of Table 1 and Table 2 by name: which modules a network has, and where. Data only.
+"""The rows of Table 1 and Table 2, and competitors, by name: which modules a network has, and where. Data only.
 
 A variant is a row here. To add one: append a `Variant` to `_ROWS`; `build_network`, training, prediction and every table
 pick it up by its name, and a preset may list it.
@@ -16,11 +16,12 @@ ALL_LEVELS = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Variant:
-    """One network of the paper.
+    """One network.
 
     `skip_attention` (SAM) and `path_attention` (UAM) are the encoder levels that carry a module. `patch` is the edge of the cubic
     patches the network reads in training and prediction, in voxels (None: whole volumes). `spatial_dims` is fixed where the name
-    fixes it. `levels` counts Auto-Context levels (section 2.5); a cascade's first level is the segmentor of `base`.
+    fixes it. `levels` counts Auto-Context levels (section 2.5); a cascade's first level is the segmentor of `base`. A `competitor` is
+    not the paper's: a row of `fhlib.networks.competitors`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Variant:
     spatial_dims: int | None = None
     levels: int = 1
     base: str | None = None
+    competitor: bool = False
 
 
 def paper_number(level: int) -> int:
@@ -60,6 +62,9 @@ _ROWS = (
     Variant("SAM-12", deep_supervision=True, skip_attention=(2, 3)),
     Variant("UAM-1", deep_supervision=True, path_attention=(3,)),
     Variant("UAM-12", deep_supervision=True, path_attention=(2, 3)),
+    Variant("Attention-U-Net", competitor=True),
+    Variant("Residual-U-Net", deep_supervision=True, competitor=True),
+    Variant("Swin-UNETR", competitor=True),
 )
 
 VARIANTS: dict[str, Variant] = {row.name: row for row in _ROWS}

@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from fhlib import TABLE1, TABLE2
+from fhlib.losses import composite_loss
 from fhlib.networks.attention import AttentionModule
-from fhlib.networks.blocks import Upsampling, VolumeNorm
+from fhlib.networks.blocks import Upsampling, VolumeNorm, convolution
 from fhlib.networks.build import build_network, initialise
-from fhlib.networks.usegnet import pad_to_multiple_of_8
+from fhlib.networks.usegnet import pad_to_multiple
 from fhlib.variants import VARIANTS, paper_number
 
 
@@ -71,7 +72,8 @@ def test_any_size_in_the_same_size_out_and_every_parameter_learns(variant, dims)
     net = build_network(variant, width=4, spatial_dims=dims)
     dims = net.spatial_dims
     assert (dims == 2) >= variant.startswith("2D-")
-    size, padded = (13, 22, 17)[:dims], (16, 24, 24)[:dims]
+    size = (13, 22, 17)[:dims]
+    padded = (16, 32, 32)[:dims] if VARIANTS[variant].competitor else (16, 24, 24)[:dims]
     out = net(torch.randn(1, 1, *size))
     assert out.logits.shape == (1, 2, *size)
     sides = [(1, 2, *(n // f for n in padded)) for f in (2, 4)] if VARIANTS[variant].deep_supervision else []
@@ -125,7 +127,7 @@ def test_a_volume_is_normalised_alike_alone_and_in_a_batch():
 
 
 def test_padding_is_zeros_at_the_far_end():
-    padded = pad_to_multiple_of_8(torch.ones(1, 1, 3, 8, 9))
+    padded = pad_to_multiple(torch.ones(1, 1, 3, 8, 9))
     assert padded.shape == (1, 1, 8, 8, 16)
     assert padded.sum() == 3 * 8 * 9 and padded[..., :3, :8, :9].min() == 1
 
@@ -148,6 +150,75 @@ def test_variance_preserving_weights_keep_the_variance():
     assert float(module.shrink(x).std()) == pytest.approx(1.0, abs=0.15)
     up = net.decoder[0].up[0]
     assert float(up(torch.randn(1, 64, 64, 64))[..., 8:-8, 8:-8].std()) == pytest.approx(math.sqrt(2), abs=0.25)
+
+
+@pytest.mark.parametrize("kind", ["pseudo-3D", "separable"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_cheaper_convolutions_have_the_parameters_counted_by_hand(kind, dims):
+    # width 4, encoder level 1: 1 -> 4 -> 4 channels, kernel 3
+    net = build_network("USegNet-DS-HAS", 4, dims, convolution_kind=kind)
+    if kind == "separable":  # by channel 3^dims + 1 each, then 1x1 across
+        by_hand = (3**dims + 1) + (4 + 4) + 4 * (3**dims + 1) + (4 * 4 + 4)
+    else:
+        by_hand = (
+            (4 * 9 + 4) + 4 * 9 * 4 + 4
+            if dims == 2
+            else (4 * 9 + 4) + (4 * 4 * 3 + 4) + (4 * 4 * 9 + 4) + (4 * 4 * 3 + 4)
+        )
+    assert count(net.encoder[0]) == by_hand + 2 * 8  # and the normalisations
+    out = net(torch.randn(1, 1, *(13, 22, 17)[:dims]))
+    sum((logits * torch.randn_like(logits)).sum() for logits in (out.logits, *out.side_logits)).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+def test_a_pseudo_3d_convolution_is_its_two_factors():
+    layer = convolution(3, 2, 3, 5, "pseudo-3D")
+    x = torch.randn(1, 2, 6, 7, 8)
+    inside = torch.stack(
+        [F.conv2d(x[:, :, k], layer[0].weight[:, :, 0], layer[0].bias, padding=2) for k in range(6)], 2
+    )
+    across = F.conv3d(inside, layer[1].weight, layer[1].bias, padding=(2, 0, 0))
+    assert torch.allclose(layer(x), across, atol=1e-5)
+
+
+def test_cheaper_convolutions_keep_the_variance_at_the_start():
+    torch.manual_seed(3)
+    for kind in ("pseudo-3D", "separable"):
+        net = build_network("USegNet-DS", 32, 3, convolution_kind=kind)
+        initialise(net, "variance-preserving")
+        layer = net.encoder[2][1][0]
+        spread = float(layer(torch.relu(torch.randn(1, 64, 16, 16, 16)))[..., 4:-4, 4:-4, 4:-4].std())
+        assert spread == pytest.approx(1.0, abs=0.35), kind  # E relu(x)^2 = 1/2, gain 2
+
+
+def test_activation_checkpointing_changes_no_gradient():
+    nets = []
+    for checkpointing in (False, True):
+        torch.manual_seed(5)
+        net = build_network("USegNet-DS-HAS", 4, activation_checkpointing=checkpointing)
+        out = net(torch.randn(1, 1, 13, 22, 17, generator=torch.Generator().manual_seed(1)))
+        composite_loss(out, torch.ones(1, 13, 22, 17, dtype=torch.uint8))[0].backward()
+        nets.append(net)
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("variant", "parameters"),
+    [("Attention-U-Net", 23_600_000), ("Residual-U-Net", 16_670_598), ("Swin-UNETR", 15_700_000)],
+)
+def test_competitors_have_their_own_size_and_refuse_our_options(variant, parameters):
+    # 23.6 M and 15.7 M are the published sizes; the residual U-Net's is added up from its channels 32, 64, 128, 256, 320
+    assert count(build_network(variant)) == pytest.approx(parameters, rel=0.005)
+    with pytest.raises(ValueError, match="not built of fhlib's blocks"):
+        build_network(variant, convolution_kind="separable")
+
+
+def test_the_attention_u_net_does_not_depend_on_its_neighbours_in_the_batch():
+    net = build_network("Attention-U-Net", 4, 2)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in net.modules())
+    x = torch.randn(2, 1, 32, 48)
+    assert torch.allclose(net(x).logits, torch.cat([net(x[:1]).logits, net(x[1:]).logits]), atol=1e-4)
 
 
 def test_unknown_variant_is_refused_with_a_suggestion():

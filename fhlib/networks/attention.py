@@ -16,13 +16,13 @@ class AttentionModule(nn.Module):
     The paper prints kernel 3 everywhere; the authors' code uses 5 at the deep levels, which the caller chooses.
     """
 
-    def __init__(self, spatial_dims: int, in_channels: int, width: int, kernel: int) -> None:
+    def __init__(self, spatial_dims: int, in_channels: int, width: int, kernel: int, kind: str = "full") -> None:
         super().__init__()
         self.shrink = convolution(spatial_dims, in_channels, width, 1)
         self.weigh = nn.Sequential(
-            convolution(spatial_dims, width, width, kernel), convolution(spatial_dims, width, width, kernel)
+            convolution(spatial_dims, width, width, kernel, kind), convolution(spatial_dims, width, width, kernel, kind)
         )
-        self.out = convolution(spatial_dims, 2 * width, 2 * width, kernel)
+        self.out = convolution(spatial_dims, 2 * width, 2 * width, kernel, kind)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(b, in, ...) -> output (b, 2 width, ...), attention A (b, width, ...)."""

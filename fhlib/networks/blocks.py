@@ -10,9 +10,28 @@ DECONVOLUTION: dict[int, type[nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTr
 MAX_POOL: dict[int, type[nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
-def convolution(spatial_dims: int, in_channels: int, out_channels: int, kernel: int) -> nn.Module:
-    """A "same" padded convolution of stride 1 with a bias."""
-    return CONVOLUTION[spatial_dims](in_channels, out_channels, kernel, padding=kernel // 2)
+def convolution(spatial_dims: int, in_channels: int, out_channels: int, kernel: int, kind: str = "full") -> nn.Module:
+    """A "same" padded convolution of stride 1 with a bias.
+
+    Two cheaper kinds that the paper's discussion names for 3D: `pseudo-3D`, within the planes of the first axis and then across them
+    (its [44]), and `separable`, each channel by itself and then 1x1x1 across channels (its [45]). In 2D `pseudo-3D` is a full one.
+    """
+    layer = CONVOLUTION[spatial_dims]
+    if kind == "full" or kernel == 1 or (kind == "pseudo-3D" and spatial_dims == 2):
+        return layer(in_channels, out_channels, kernel, padding=kernel // 2)
+    if kind == "pseudo-3D":
+        return FactoredConvolution(
+            layer(in_channels, out_channels, (1, kernel, kernel), padding=(0, kernel // 2, kernel // 2)),
+            layer(out_channels, out_channels, (kernel, 1, 1), padding=(kernel // 2, 0, 0)),
+        )
+    return FactoredConvolution(
+        layer(in_channels, in_channels, kernel, padding=kernel // 2, groups=in_channels),
+        layer(in_channels, out_channels, 1),
+    )
+
+
+class FactoredConvolution(nn.Sequential):
+    """Two convolutions with nothing between them in the place of one."""
 
 
 class VolumeNorm(nn.Module):
@@ -39,9 +58,9 @@ class VolumeNorm(nn.Module):
 class ConvNormReLU(nn.Sequential):
     """C-BN-R: (b, in, ...) -> (b, out, ...)."""
 
-    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, kernel: int) -> None:
+    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, kernel: int, kind: str = "full") -> None:
         super().__init__(
-            convolution(spatial_dims, in_channels, out_channels, kernel),
+            convolution(spatial_dims, in_channels, out_channels, kernel, kind),
             VolumeNorm(out_channels),
             nn.ReLU(inplace=True),
         )
@@ -50,10 +69,10 @@ class ConvNormReLU(nn.Sequential):
 class EncoderBlock(nn.Sequential):
     """Two successive C-BN-R layers between two poolings (section 2.3)."""
 
-    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, kernel: int) -> None:
+    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, kernel: int, kind: str = "full") -> None:
         super().__init__(
-            ConvNormReLU(spatial_dims, in_channels, out_channels, kernel),
-            ConvNormReLU(spatial_dims, out_channels, out_channels, kernel),
+            ConvNormReLU(spatial_dims, in_channels, out_channels, kernel, kind),
+            ConvNormReLU(spatial_dims, out_channels, out_channels, kernel, kind),
         )
 
 

@@ -7,30 +7,51 @@ import math
 from torch import nn
 
 from fhlib.networks.attention import AttentionModule
+from fhlib.networks.blocks import FactoredConvolution
+from fhlib.networks.competitors import COMPETITORS, Competitor
 from fhlib.networks.usegnet import CLASSES, USegNet
 from fhlib.presets import suggestion
 from fhlib.variants import VARIANTS
 
 
-def build_network(variant: str, width: int = 32, spatial_dims: int = 3, attention_kernel: int | None = None) -> USegNet:
-    """The network of a row of Table 1 or 2 (for `...-Ctx`, one context level's segmentor), with PyTorch's default weights.
+def build_network(
+    variant: str,
+    width: int = 32,
+    spatial_dims: int = 3,
+    attention_kernel: int | None = None,
+    convolution_kind: str = "full",
+    in_channels: int = 1,
+    activation_checkpointing: bool = False,
+) -> USegNet | Competitor:
+    """The network of a row of `fhlib.variants` (for `...-Ctx`, one context level's segmentor), with PyTorch's default weights.
 
-    `spatial_dims=2` builds any variant for single images; names that begin with `2D-` are always 2D. Raises ValueError for an
-    unknown name.
+    `spatial_dims=2` builds any variant for single images; names that begin with `2D-` are always 2D. `in_channels` is 2 where
+    a context is concatenated. The options in between are USegNet's. Raises ValueError for an unknown name, and for options that a
+    competitor does not have.
     """
     if variant not in VARIANTS:
         raise ValueError(
             f"variant {variant!r} is not known{suggestion(variant, VARIANTS)}; known: {', '.join(VARIANTS)}"
         )
     row = VARIANTS[variant]
+    dims = row.spatial_dims or spatial_dims
+    if row.competitor:
+        if attention_kernel or convolution_kind != "full" or activation_checkpointing:
+            raise ValueError(
+                f"{variant} is not built of fhlib's blocks: it has no kernel, convolution or checkpoint to choose"
+            )
+        return COMPETITORS[variant](width, dims, in_channels)
     return USegNet(
         width=width,
-        spatial_dims=row.spatial_dims or spatial_dims,
+        spatial_dims=dims,
         deep_supervision=row.deep_supervision,
         skip_attention=row.skip_attention,
         path_attention=row.path_attention,
         skips=row.skips,
         attention_kernel=attention_kernel,
+        convolution_kind=convolution_kind,
+        in_channels=in_channels,
+        activation_checkpointing=activation_checkpointing,
     )
 
 
@@ -40,10 +61,13 @@ def initialise(net: nn.Module, scheme: str) -> None:
     `truncated-normal`: sigma 0.001 and bias 0.01 as in the authors' code (section 3.1 names the distribution only), cut at two
     sigma as TensorFlow does. With a learning rate of 1e-5 this is slow to start. `variance-preserving`: Kaiming normal, with gain 1
     where no ReLU follows (attention modules, heads), and zero biases; a deviation, for trainings shorter than the paper's.
+    Competitors keep their own.
     """
+    if isinstance(net, Competitor):
+        return
     linear = {
         id(layer) for module in net.modules() if isinstance(module, AttentionModule) for layer in module.modules()
-    }
+    } | {id(module[0]) for module in net.modules() if isinstance(module, FactoredConvolution)}
     for layer in net.modules():
         if not isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             continue
@@ -53,7 +77,12 @@ def initialise(net: nn.Module, scheme: str) -> None:
             nn.init.constant_(layer.bias, 0.01)
             continue
         transposed = isinstance(layer, nn.ConvTranspose2d | nn.ConvTranspose3d)
-        fan_in = layer.in_channels * math.prod(layer.kernel_size) / (math.prod(layer.stride) if transposed else 1)
+        fan_in = (
+            layer.in_channels
+            / layer.groups
+            * math.prod(layer.kernel_size)
+            / (math.prod(layer.stride) if transposed else 1)
+        )
         gain = 1.0 if id(layer) in linear or layer.out_channels == CLASSES else 2.0
         nn.init.normal_(layer.weight, std=math.sqrt(gain / fan_in))
         nn.init.zeros_(layer.bias)

@@ -6,11 +6,12 @@ Channels and kernels are those of the authors' published graph. Every channel co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from fhlib.networks.attention import AttentionModule
 from fhlib.networks.blocks import MAX_POOL, EncoderBlock, Upsampling, convolution
@@ -57,15 +58,18 @@ class DecoderStage(nn.Module):
         skip_attention: int | None,
         path_attention: int | None,
         side_branch: bool,
+        kind: str,
     ) -> None:
         super().__init__()
         self.name = f"AM-{paper_number(level)}"
         self.up = Upsampling(spatial_dims, in_channels, out_channels, kernel)
         self.skip_attention = (
-            AttentionModule(spatial_dims, skip_channels, width, skip_attention) if skip_attention else None
+            AttentionModule(spatial_dims, skip_channels, width, skip_attention, kind) if skip_attention else None
         )
         channels = out_channels + (2 * width if skip_attention else skip_channels)
-        self.path_attention = AttentionModule(spatial_dims, channels, width, path_attention) if path_attention else None
+        self.path_attention = (
+            AttentionModule(spatial_dims, channels, width, path_attention, kind) if path_attention else None
+        )
         self.out_channels = 2 * width if path_attention else channels
         self.side = convolution(spatial_dims, self.out_channels, CLASSES, 1) if side_branch else None
 
@@ -87,6 +91,9 @@ class USegNet(nn.Module):
     `skip_attention` and `path_attention` name the encoder levels (1 full size, 2 half, 3 quarter) that carry a SAM or UAM.
     `attention_kernel` overrides the kernels of the authors' code (3: as the paper prints). Pooling takes the raw encoder features;
     a SAM touches the skip only. `skips=False` is 3D-DeconvNet, the same layout without skip connections (section 3.2).
+
+    Beyond the paper: `convolution_kind` (`fhlib.networks.blocks.convolution`) for all but the deconvolutions, and
+    `activation_checkpointing` (the paper's [42]), which keeps no activation within a block in training and computes it again.
     """
 
     def __init__(
@@ -98,13 +105,17 @@ class USegNet(nn.Module):
         path_attention: Sequence[int] = (),
         skips: bool = True,
         attention_kernel: int | None = None,
+        convolution_kind: str = "full",
+        in_channels: int = 1,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.spatial_dims, self.skips = spatial_dims, skips
+        self.activation_checkpointing = activation_checkpointing
         self.pool = MAX_POOL[spatial_dims](2)
-        channels = [1, *(width * multiple for _, multiple in ENCODER_PLAN)]
+        channels = [in_channels, *(width * multiple for _, multiple in ENCODER_PLAN)]
         self.encoder = nn.ModuleList(
-            EncoderBlock(spatial_dims, channels[i], channels[i + 1], kernel)
+            EncoderBlock(spatial_dims, channels[i], channels[i + 1], kernel, convolution_kind)
             for i, (kernel, _) in enumerate(ENCODER_PLAN)
         )
         self.decoder = nn.ModuleList()
@@ -121,34 +132,43 @@ class USegNet(nn.Module):
                 (attention_kernel or SKIP_ATTENTION_KERNEL[level]) if level in skip_attention else None,
                 (attention_kernel or PATH_ATTENTION_KERNEL[level]) if level in path_attention else None,
                 deep_supervision and level in SIDE_BRANCH_LEVELS,
+                convolution_kind,
             )
             self.decoder.append(stage)
             in_channels = stage.out_channels
         self.head = convolution(spatial_dims, in_channels, CLASSES, 1)
 
     def forward(self, x: Tensor, with_attention: bool = True) -> SegmentorOutput:
-        """x: (b, 1, d, h, w) or (b, 1, h, w). `with_attention=False` drops the maps at once, which saves memory in prediction."""
+        """x: (b, c, d, h, w) or (b, c, h, w), with one channel unless contexts are concatenated.
+
+        `with_attention=False` drops the maps at once, which saves memory in prediction.
+        """
         size = x.shape[2:]
-        x = pad_to_multiple_of_8(x)
+        x = pad_to_multiple(x)
         skips: list[Tensor] = []
         for block in self.encoder[:-1]:
-            skips.append(block(x))
+            skips.append(self._run(block, x))
             x = self.pool(skips[-1])  # half the size
-        x = self.encoder[-1](x)
+        x = self._run(self.encoder[-1], x)
         sides: list[Tensor] = []
         attention: dict[str, Tensor] = {}
         for stage in self.decoder:
             skip = skips.pop()
-            x, side, maps = stage(x, skip if self.skips else None)
+            x, side, maps = self._run(stage, x, skip if self.skips else None)
             sides += [side] if side is not None else []
             attention.update(maps if with_attention else {})
         logits = self.head(x)[(..., *(slice(n) for n in size))]
         return SegmentorOutput(logits, tuple(reversed(sides)), attention)
 
+    def _run(self, block: nn.Module, *inputs: Tensor | None) -> Any:
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
 
-def pad_to_multiple_of_8(x: Tensor) -> Tensor:
-    """Zeros at the far end of each spatial axis, so that three poolings divide evenly."""
-    missing = [-n % 8 for n in x.shape[2:]]
+
+def pad_to_multiple(x: Tensor, multiple: int = 8) -> Tensor:
+    """Zeros at the far end of each spatial axis; a multiple of 8, so that three poolings divide evenly."""
+    missing = [-n % multiple for n in x.shape[2:]]
     if not any(missing):
         return x
     return F.pad(x, [amount for n in reversed(missing) for amount in (0, n)])
