@@ -12,12 +12,18 @@ from torch import Tensor
 Grid = TypeVar("Grid", Tensor, NDArray[np.float32])
 
 
-def join(image: Grid, probability: Grid | None) -> Grid:
+def join(image: Grid, probability: Grid | None, how: str = "sum") -> Grid:
     """J of Eq. 5: element-wise sum of the image and the head's probability of the level before (None: level 0, constant 0).
 
-    Tensors or arrays of one shape.
+    Tensors (b, 1, ...) or arrays (1, ...) of one shape. `how="concatenation"` puts them into two channels instead, beyond the paper.
     """
-    return image if probability is None else image + probability
+    if probability is None:
+        return image
+    if how == "sum":
+        return image + probability
+    if isinstance(image, Tensor):
+        return torch.cat([image, probability], dim=1)
+    return np.concatenate([image, probability])
 
 
 def head_probability(logits: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from fhlib.cascade import head_probability, join
 from fhlib.device import Execution, inference
 from fhlib.files import atomic_path, digest, file_digest, progress, read_json, write_csv, write_json
-from fhlib.networks.build import build_network
-from fhlib.prepare import to_network_grid
+from fhlib.networks.build import build_level
+from fhlib.prepare import at_original_resolution, to_network_grid
 from fhlib.presets import Prediction, Preparation, Training
 from fhlib.reach import code_digest
 from fhlib.variants import VARIANTS
@@ -30,6 +30,7 @@ from fhlib.volume import Volume, read_volume, resample, write_volume
 
 PROBABILITY_STEPS = 255
 PATCH_OVERLAP = 0.5
+SLICES_AT_ONCE = 8
 
 # Thresholds of the quality flags, first values: chosen by reason on heads of 12 to 40 weeks, not yet calibrated on damaged scans
 LOW_CONFIDENCE = 0.8
@@ -128,6 +129,7 @@ class Segmentor:
         self.device, self._autocast = accelerator.device, accelerator.autocast
         self.levels = [self.execution.place(net, self.device) for net in levels]
         self.patch = VARIANTS[parameters.variant].patch
+        self.slices = reads_slices(parameters.variant, parameters.spatial_dims)
 
     def segment(self, volume: Volume) -> Segmentation:
         """Segment one volume (or single image) of any size and geometry.
@@ -139,32 +141,44 @@ class Segmentor:
             raise ValueError(
                 f"this segmentor was trained on {self.parameters.spatial_dims}D images, the image is {volume.ndim}D: choose another model"
             )
-        image = to_network_grid(volume, self.parameters.preparation)
-        coarse = image.with_array(self.probability(image.array))
-        probability = resample(coarse, like=volume)
+        image = self.read(volume)
+        found = image.with_array(self.probability(image.array))
+        probability = found if self.slices else resample(found, like=volume)
         foreground = probability.array >= self.prediction.threshold
         mask = _largest_component(foreground) if self.prediction.largest_component else foreground
         flags = quality_flags(volume, probability.array, foreground, mask)
         result = volume.with_array(mask.astype(np.uint8))
         return Segmentation(result, probability, int(mask.sum()) * volume.voxel_volume_ml, flags)
 
-    def probability(self, image: NDArray[np.float32], upto: int | None = None) -> NDArray[np.float32]:
-        """Head probability of a prepared image (d, h, w) after all context levels, or the first `upto`."""
-        x = torch.tensor(image, dtype=torch.float32, device=self.device)[None, None]
-        probability: Tensor | None = None
+    def read(self, volume: Volume) -> Volume:
+        """What the network reads of a volume: on its own grid, or in slices of the original resolution."""
+        return at_original_resolution(volume) if self.slices else to_network_grid(volume, self.parameters.preparation)
+
+    def probability(
+        self, image: NDArray[np.floating[Any]], upto: int | None = None, context: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Head probability of a prepared image (d, h, w) after all context levels, or the first `upto`.
+
+        `context`: probability that the first of this segmentor's levels reads, where it is not level 1.
+        """
+        x, probability = self._tensor(image), None if context is None else self._tensor(context)
         for net in self.levels[:upto]:
             with inference(net), self._autocast():
-                probability = head_probability(self._logits(net, join(x, probability)))
+                joined = join(x, probability, self.parameters.training.join)
+                probability = head_probability(self._logits(net, joined))
         assert probability is not None
         return probability[0, 0].cpu().numpy()
 
     def features(self, volume: Volume, level: int = -1) -> Features:
         """Probability and attention maps of one context level (index into the levels; -1: the last)."""
-        image = to_network_grid(volume, self.parameters.preparation)
+        image = self.read(volume)
         index = range(len(self.levels))[level]
-        x = torch.from_numpy(image.array)[None, None].to(self.device)
+        if self.slices:  # a 2D network within planes: it has no attention to show
+            return Features(image, image.with_array(self.probability(image.array, upto=index + 1)), {})
+        x = self._tensor(image.array)
         if index:
-            x = join(x, torch.from_numpy(self.probability(image.array, upto=index))[None, None].to(self.device))
+            before = self._tensor(self.probability(image.array, upto=index))
+            x = join(x, before, self.parameters.training.join)
         net = self.levels[index]
         with inference(net), self._autocast():
             output = net(self.execution.place(x, self.device))
@@ -172,8 +186,16 @@ class Segmentor:
         maps = {name: weights[0].float().cpu().numpy() for name, weights in output.attention.items()}
         return Features(image, image.with_array(probability), maps)
 
+    def _tensor(self, array: NDArray[np.floating[Any]]) -> Tensor:
+        return torch.tensor(array, dtype=torch.float32, device=self.device)[None, None]
+
     def _logits(self, net: nn.Module, x: Tensor) -> Tensor:
         forward = partial(net, with_attention=False)
+        if self.slices:
+            axis = 2 + slice_axis(x.shape[2:])
+            stack = x[0].movedim(axis - 1, 0).split(SLICES_AT_ONCE)
+            logits = torch.cat([forward(self.execution.place(part, self.device)).logits for part in stack])
+            return logits.movedim(0, axis - 1)[None]
         if self.patch is None:
             return forward(self.execution.place(x, self.device)).logits
         from monai.inferers import sliding_window_inference  # seconds to import, and only patches need it
@@ -183,22 +205,37 @@ class Segmentor:
         return cast(Tensor, stitched)
 
 
+def reads_slices(variant: str, spatial_dims: int) -> bool:
+    """Whether the variant is a 2D network on volumes."""
+    return spatial_dims == 3 and VARIANTS[variant].spatial_dims == 2
+
+
+def slice_axis(shape: Sequence[int]) -> int:
+    """Axis across which a volume is cut into slices: its shortest. In the paper's box these are the planes of acquisition; the paper
+    does not say which it took.
+    """
+    return int(np.argmin(shape))
+
+
 def load_segmentor(
-    folder: Path | str, prediction: Prediction | None = None, execution: Execution | None = None
+    folder: Path | str,
+    prediction: Prediction | None = None,
+    execution: Execution | None = None,
+    upto: int | None = None,
 ) -> Segmentor:
     """Load a variant's folder (`level1/`, `level2/`, ... each with weights.safetensors and parameters.json).
 
-    `execution` overrides how it was trained to run, adapted to this machine. Raises FileNotFoundError for a folder without weights,
-    ValueError where a level is missing.
+    `execution` overrides how it was trained to run, adapted to this machine. `upto` loads the first levels only. Raises
+    FileNotFoundError for a folder without weights, ValueError where a level is missing.
     """
     folder = Path(folder)
-    found = sorted(folder.glob("level*/weights.safetensors"), key=lambda path: int(path.parent.name[5:]))
+    found = _weights(folder, upto)
     if not found:
         raise FileNotFoundError(
             f"{folder.name}/ holds no level1/weights.safetensors: train the variant first (03_train)"
         )
     parameters = [SegmentorParameters.load(path.with_name("parameters.json")) for path in found]
-    expected = VARIANTS[parameters[-1].variant].levels
+    expected = upto or VARIANTS[parameters[-1].variant].levels
     if [p.level for p in parameters] != list(range(1, expected + 1)):
         raise ValueError(
             f"{folder.name}/ holds levels {[p.level for p in parameters]}, {parameters[-1].variant} needs "
@@ -206,6 +243,11 @@ def load_segmentor(
         )
     levels = [_load_level(path, p) for path, p in zip(found, parameters, strict=True)]
     return Segmentor(levels, parameters[-1], prediction, execution or parameters[-1].execution.here())
+
+
+def _weights(folder: Path, upto: int | None) -> list[Path]:
+    found = sorted(folder.glob("level*/weights.safetensors"), key=lambda path: int(path.parent.name[5:]))
+    return [path for path in found if upto is None or int(path.parent.name[5:]) <= upto]
 
 
 def export_segmentor(folder: Path | str, destination: Path | str) -> None:
@@ -224,7 +266,7 @@ def export_segmentor(folder: Path | str, destination: Path | str) -> None:
 
 
 def _load_level(path: Path, parameters: SegmentorParameters) -> nn.Module:
-    net = build_network(parameters.variant, parameters.training.width, parameters.spatial_dims)
+    net = build_level(parameters.variant, parameters.level, parameters.spatial_dims, parameters.training)
     net.load_state_dict(load_file(path))
     return net
 
@@ -318,6 +360,6 @@ def read_prediction(folder: Path, row: Mapping[str, Any]) -> tuple[Volume, Volum
     return mask.with_array(mask.array > 0), probability
 
 
-def model_digest(folder: Path) -> str:
-    """Hash of all levels' weights of a variant's folder."""
-    return digest([file_digest(path) for path in sorted(folder.glob("level*/weights.safetensors"))])
+def model_digest(folder: Path, upto: int | None = None) -> str:
+    """Hash of the weights of all levels of a variant's folder, or of the first `upto`."""
+    return digest([file_digest(path) for path in _weights(folder, upto)])

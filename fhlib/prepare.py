@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from fhlib.cohort import Cohort
-from fhlib.files import atomic_path, digest, file_digest, progress, read_json, write_csv, write_json
+from fhlib.files import atomic_path, digest, file_digest, progress, read_json, require_free_space, write_csv, write_json
 from fhlib.presets import Preparation
 from fhlib.reach import code_digest
 from fhlib.volume import Volume, resample
@@ -27,12 +29,27 @@ def to_network_grid(volume: Volume, preparation: Preparation) -> Volume:
     constant image becomes 0.
     Raises ValueError for non-finite intensities.
     """
+    _require_finite(volume)
+    return _min_max(resample(volume, _target_spacing(volume, preparation), smooth=True))
+
+
+def at_original_resolution(volume: Volume) -> Volume:
+    """What a 2D network reads of a volume, slice by slice ("slices of the volume in original resolution", section 3.2): intensities
+    min-max scaled to [0, 1] over the whole volume (float32). Raises ValueError for non-finite intensities.
+    """
+    _require_finite(volume)
+    return _min_max(volume)
+
+
+def _require_finite(volume: Volume) -> None:
     if not np.isfinite(volume.array).all():
         raise ValueError("the image holds NaN or infinite intensities: repair or exclude it")
-    coarse = resample(volume, _target_spacing(volume, preparation), smooth=True)
-    array = coarse.array.astype(np.float32)
+
+
+def _min_max(volume: Volume) -> Volume:
+    array = volume.array.astype(np.float32)
     low, high = float(array.min()), float(array.max())
-    return coarse.with_array((array - low) / (high - low) if high > low else np.zeros_like(array))
+    return volume.with_array((array - low) / (high - low) if high > low else np.zeros_like(array))
 
 
 def label_to_network_grid(label: Volume, preparation: Preparation) -> Volume:
@@ -57,26 +74,41 @@ def _target_spacing(volume: Volume, preparation: Preparation) -> tuple[float, ..
 
 @dataclass(frozen=True)
 class PreparedCases:
-    """Prepared training and validation cases: arrays are memory-mapped, read only."""
+    """Prepared training and validation cases: arrays are memory-mapped, read only. `left_out` are not among them."""
 
     folder: Path
+    left_out: frozenset[str] = frozenset()
 
     @cached_property
     def index(self) -> pd.DataFrame:
         """case, subject, split, shape, fingerprint; one row a case."""
-        return pd.read_csv(self.folder / "index.csv", dtype={"case": str, "subject": str})
+        index = pd.read_csv(self.folder / "index.csv", dtype={"case": str, "subject": str})
+        return index[~index["case"].isin(self.left_out)]
 
     def cases(self, split: str) -> list[str]:
         """Cases of one split, in the index's order."""
         return self.index.loc[self.index["split"] == split, "case"].tolist()
 
-    def image(self, case: str) -> NDArray[np.float32]:
-        """(d, h, w) or (h, w), float32 in [0, 1]."""
-        return np.load(self.folder / f"{case}.image.npy", mmap_mode="r")
+    def without(self, cases: Iterable[str]) -> PreparedCases:
+        """The same, some cases left out."""
+        return PreparedCases(self.folder, self.left_out | frozenset(cases))
 
-    def label(self, case: str) -> NDArray[np.uint8]:
+    def image(self, case: str, original: bool = False) -> NDArray[np.floating[Any]]:
+        """(d, h, w) or (h, w) in [0, 1], float32; at the volume's `original` resolution float16."""
+        return self._array(case, "image", original)
+
+    def label(self, case: str, original: bool = False) -> NDArray[np.uint8]:
         """Same shape, uint8, 0 or 1."""
-        return np.load(self.folder / f"{case}.label.npy", mmap_mode="r")
+        return self._array(case, "label", original)
+
+    def _array(self, case: str, kind: str, original: bool) -> NDArray[Any]:
+        path = self.folder / f"{case}.{f'original_{kind}' if original else kind}.npy"
+        if original and not path.exists():
+            raise FileNotFoundError(
+                f"{case} is not prepared at its original resolution, which 2D variants read: "
+                "run 02_prepare again with the variant in the preset"
+            )
+        return np.load(path, mmap_mode="r")
 
     @property
     def spatial_dims(self) -> int:
@@ -95,8 +127,13 @@ class PreparedCases:
         return digest(self.index[["case", "split", "fingerprint"]].to_dict("records"))
 
 
-def prepare_cohort(cohort: Cohort, table: pd.DataFrame, preparation: Preparation, folder: Path) -> PreparedCases:
+def prepare_cohort(
+    cohort: Cohort, table: pd.DataFrame, preparation: Preparation, folder: Path, originals: bool = False
+) -> PreparedCases:
     """Write the network-resolution copies of `table`'s training and validation cases to `folder`, and index.csv at last.
+
+    With `originals` also copies at the volumes' own resolution, for 2D variants (3 bytes a voxel). Raises OSError where the disk is
+    too small for these.
 
     A case whose files, parameters and code have not changed is kept, so an interrupted run continues. `table` is the manifest with
     its splits assigned. Other splits are read at their own resolution when they are predicted.
@@ -107,7 +144,7 @@ def prepare_cohort(cohort: Cohort, table: pd.DataFrame, preparation: Preparation
     for row in progress(wanted.to_dict("records"), "prepare", total=len(wanted)):
         sources = [cohort.folder / row[name] for name in ("image", "label") if row[name]]
         fingerprint = digest(code, preparation.model_dump(), [_content(path) for path in sources])
-        shape = _prepare_case(cohort, row["case"], preparation, folder, fingerprint)
+        shape = _prepare_case(cohort, row["case"], preparation, folder, fingerprint, originals)
         rows.append(
             {
                 "case": row["case"],
@@ -126,15 +163,22 @@ def _content(path: Path) -> str:
     return digest([file_digest(file) for file in files])
 
 
-def _prepare_case(cohort: Cohort, case: str, preparation: Preparation, folder: Path, fingerprint: str) -> list[int]:
+def _prepare_case(
+    cohort: Cohort, case: str, preparation: Preparation, folder: Path, fingerprint: str, originals: bool
+) -> list[int]:
     stamp = folder / f"{case}.json"
-    arrays = [folder / f"{case}.{name}.npy" for name in ("image", "label")]
+    names = ("image", "label", "original_image", "original_label") if originals else ("image", "label")
+    arrays = [folder / f"{case}.{name}.npy" for name in names]
     if all(path.exists() for path in (stamp, *arrays)) and (known := read_json(stamp))["fingerprint"] == fingerprint:
         return known["shape"]
     stamp.unlink(missing_ok=True)
-    image = to_network_grid(cohort.read_image(case), preparation)
-    label = label_to_network_grid(cohort.read_label(case), preparation)
-    for path, array in zip(arrays, (image.array, label.array), strict=True):
+    volume, truth = cohort.read_image(case), cohort.read_label(case)
+    image, label = to_network_grid(volume, preparation), label_to_network_grid(truth, preparation)
+    contents: list[NDArray[Any]] = [image.array, label.array]
+    if originals:
+        require_free_space(folder, 3 * volume.array.size)
+        contents += [at_original_resolution(volume).array.astype(np.float16), (truth.array > 0).astype(np.uint8)]
+    for path, array in zip(arrays, contents, strict=True):
         with atomic_path(path) as temporary:
             np.save(temporary, array)
     write_json({"fingerprint": fingerprint, "shape": list(image.shape)}, stamp)

@@ -71,6 +71,10 @@ class Training(Parameters):
     weights from a truncated normal. `schedule="one-cycle"` warms up and anneals, for short trainings. Beyond the paper,
     `symmetries="all"` also exchanges axes, and `intensity_probability` changes contrast, brightness, blur and noise
     (`fhlib.augment`): for scans of machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
+    `attention_kernel` replaces the kernels of the authors' code in the attention modules (3: as the paper prints), `convolution` and
+    `activation_checkpointing` are USegNet's. `join` is how a context level reads the probability of the one before (Eq. 5: the sum).
+    With `context_folds` of k >= 2 the contexts of the training cases are predicted **out of fold**, by k models each of which has not
+    seen them; 0 is in sample, as in the paper.
     """
 
     width: int = Field(ge=2, le=256)
@@ -85,10 +89,27 @@ class Training(Parameters):
     symmetries: Literal["flips", "all"] = "flips"
     intensity_probability: float = Field(default=0.0, ge=0, le=1)
     dice_weight: float = Field(default=0.0, ge=0)
+    attention_kernel: Literal[3, 5] | None = None
+    convolution: Literal["full", "pseudo-3D", "separable"] = "full"
+    activation_checkpointing: bool = False
+    join: Literal["sum", "concatenation"] = "sum"
+    context_folds: int = Field(default=0, ge=0, le=20)
     batch_size: int = Field(default=1, ge=1)
     validate_every: int = Field(default=100, ge=1)
     checkpoint_every: int = Field(default=50, ge=1)
     seed: int = Field(default=0, ge=0)
+
+    @field_validator("context_folds")
+    @classmethod
+    def _folds(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("one fold leaves no case out: 0 for contexts in sample, 2 or more for out of fold")
+        return folds
+
+    @property
+    def contexts(self) -> str:
+        """How the contexts of the training cases come about, for tables."""
+        return f"out of {self.context_folds} folds" if self.context_folds else "in sample"
 
 
 class Prediction(Parameters):
@@ -112,6 +133,11 @@ class Preset(Parameters):
     val_fraction: float = Field(default=0.2, ge=0, lt=1)
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     split_seed: int = 2020
+
+    @property
+    def reads_slices(self) -> bool:
+        """Whether a variant is 2D, and so reads volumes in slices of their original resolution."""
+        return any(VARIANTS[name].spatial_dims == 2 for name in self.variants)
 
     def training_for(self, spatial_dims: int) -> Training:
         """`training` for volumes, `training_2d` for single images."""

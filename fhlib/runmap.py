@@ -83,7 +83,7 @@ def folder_state(folder: Path, record: Path) -> tuple[str, ...]:
 def trained_levels(variants: Iterable[str]) -> tuple[tuple[str, int], ...]:
     """Every (variant, context level) that has to be trained so that `variants` can predict, each once, in order.
 
-    A cascade's first level is the segmentor of its base, trained even where the preset does not list the base.
+    The levels before a cascade's last are its base's, trained even where the preset does not list the base.
     """
     needed = [trained for name in variants for trained in levels_of(name)]
     return tuple(dict.fromkeys(needed))
@@ -92,8 +92,7 @@ def trained_levels(variants: Iterable[str]) -> tuple[tuple[str, int], ...]:
 def levels_of(variant: str) -> tuple[tuple[str, int], ...]:
     """The (variant, level) whose weights make up `variant`, first level first."""
     row = VARIANTS[variant]
-    first = ((row.base or variant), 1)
-    return (first, *((variant, level) for level in range(2, row.levels + 1)))
+    return (*(levels_of(row.base) if row.base else ()), (variant, row.levels))
 
 
 def explain(reason: str) -> str:

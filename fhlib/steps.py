@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from accelerate import PartialState
 
 from fhlib import metrics
 from fhlib.agreement import Agreement, Repeatability, bland_altman, repeatability
@@ -29,6 +30,7 @@ from fhlib.networks.build import build_network
 from fhlib.phantom.scan import simulate_scan
 from fhlib.phantom.simulate import simulate_cohort
 from fhlib.prepare import PreparedCases, prepare_cohort
+from fhlib.presets import suggestion
 from fhlib.study import Study, StudyError
 from fhlib.training import Watch, copy_levels, fingerprint_of, fit
 from fhlib.variants import VARIANTS
@@ -77,28 +79,34 @@ test_cases.__test__ = False  # type: ignore[attr-defined]
 def prepare(study: Study) -> PreparedCases:
     """Write the network-resolution copies of the training and validation cases."""
     cohort, table = open_cohort(study)
-    return prepare_cohort(cohort, table, study.preset.preparation, study.prepared)
+    preset = study.preset
+    originals = cohort.spatial_dims == 3 and preset.reads_slices
+    return prepare_cohort(cohort, table, preset.preparation, study.prepared, originals)
 
 
 def train(study: Study, variant: str, level: int, watch: Watch | None = None) -> pd.DataFrame:
-    """Train one variant at one context level; returns its history. A level above 1 continues the variant's base."""
-    if variant not in VARIANTS or not 1 <= level <= VARIANTS[variant].levels:
-        raise StudyError(f"{variant!r} at level {level} cannot be trained: known variants are {', '.join(VARIANTS)}")
+    """Train one variant at its own context level, the last of them; returns its history. The levels before are its base's."""
+    if variant not in VARIANTS:
+        raise StudyError(f"{variant!r} cannot be trained{suggestion(variant, VARIANTS)}; known: {', '.join(VARIANTS)}")
+    base = VARIANTS[variant].base
+    if level != VARIANTS[variant].levels:
+        remedy = f"the levels before are those of {base}: train that" if base else "it has no other"
+        raise StudyError(f"{variant} is trained at level {VARIANTS[variant].levels}, not {level}; {remedy}")
     cases = PreparedCases(study.prepared)
     dims = cases.spatial_dims
     training = study.preset.training_for(dims)
-    execution = choose_execution(
-        study.folder / "execution.json",
-        lambda: build_network("USegNet-DS-HAS", training.width, dims),
-        cases.typical_shape,
-    )
-    base = VARIANTS[variant].base
-    previous = study.model_folder(base) if level > 1 and base else None
+    with PartialState().main_process_first():  # of several processes one measures, the others read its choice
+        execution = choose_execution(
+            study.folder / "execution.json",
+            lambda: build_network("USegNet-DS-HAS", training.width, dims),
+            cases.typical_shape,
+        )
+    previous = study.model_folder(base) if base else None
     fingerprint = fingerprint_of(variant, level, cases, training, execution, previous)
     parameters = SegmentorParameters(variant, level, dims, study.preset.preparation, training, execution, fingerprint)
     folder = study.model_folder(variant)
     history = fit(cases, parameters, folder / f"level{level}", previous, watch)
-    if previous is not None:
+    if previous is not None and PartialState().is_main_process:
         copy_levels(previous, folder)
     return history
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,22 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fhlib.augment import augment
 from fhlib.cascade import join
 from fhlib.device import Execution
 from fhlib.files import atomic_path, digest, progress, read_json, write_csv
-from fhlib.inference import Segmentor, SegmentorParameters, load_segmentor, model_digest
+from fhlib.inference import (
+    Segmentor,
+    SegmentorParameters,
+    load_segmentor,
+    model_digest,
+    reads_slices,
+    slice_axis,
+)
 from fhlib.losses import composite_loss
-from fhlib.networks.build import build_network, initialise
+from fhlib.networks.build import build_level, initialise
 from fhlib.prepare import PreparedCases
 from fhlib.presets import Training
 from fhlib.reach import code_digest
@@ -30,7 +38,10 @@ from fhlib.variants import VARIANTS
 
 WEIGHTS, PARAMETERS, HISTORY, CHECKPOINT = "weights.safetensors", "parameters.json", "history.csv", "checkpoint.pt"
 MISSING = math.nan
+SLICES_A_VOLUME = 8
 
+Sample = tuple[NDArray[Any], NDArray[Any]]
+"""Image (c, ...) and label (...)."""
 Watch = Callable[[pd.DataFrame], None]
 
 
@@ -53,16 +64,14 @@ def fit(
     checkpoint stays, so that lost weights are written again without training); one that is
     complete for the same data, parameters and code returns at once. The last weights are kept: nothing is selected by validation.
 
-    A level above 1 reads image + probability of the level before (Eq. 5), predicted once for each training case **in sample**, by the
-    model that trained on it, as in the paper; with `start_from_previous_level` it also starts from that level's weights (the paper draws
-    new ones). Raises TrainingDiverged, and ValueError where the variant cannot be trained on these cases.
+    A level above 1 reads image + probability of the level before (Eq. 5), found in the folder `previous` and predicted once for each
+    training case: **in sample**, by the model that trained on it, as in the paper, or with `context_folds` out of fold. With
+    `start_from_previous_level` it also starts from that level's weights (the paper draws new ones). A 2D variant on volumes learns from
+    slices of the original resolution, `SLICES_A_VOLUME` of each volume of a batch.
+
+    Several processes (started by `accelerate launch`) share a batch of `batch_size` each; the history's losses are their mean.
+    Raises TrainingDiverged, and ValueError where the variant cannot be trained on these cases.
     """
-    variant = parameters.variant
-    if VARIANTS[variant].spatial_dims not in (None, cases.spatial_dims):
-        raise ValueError(
-            f"{variant} reads {VARIANTS[variant].spatial_dims}D images, the cohort is {cases.spatial_dims}D: "
-            "take it out of the preset's variants"
-        )
     if not cases.cases("train"):
         raise ValueError("no case has split 'train': mark some in cohort.csv, or leave the column empty")
     if (folder / WEIGHTS).exists() and read_json(folder / PARAMETERS)["fingerprint"] == parameters.fingerprint:
@@ -76,7 +85,7 @@ def fingerprint_of(
     """Hash of all that decides the weights. How often one validates or saves does not."""
     chosen = training.model_dump(exclude={"validate_every", "checkpoint_every"})
     row = repr(VARIANTS[variant])
-    before = model_digest(previous) if previous else ""
+    before = model_digest(previous, level - 1) if previous else ""
     return digest(row, level, cases.fingerprint, chosen, repr(execution), before, code_digest("fhlib.training"))
 
 
@@ -96,10 +105,11 @@ class _Trainer:
         training, execution = parameters.training, parameters.execution
         self.accelerator: Accelerator = execution.accelerator()
         torch.manual_seed(training.seed)
-        net = build_network(parameters.variant, training.width, cases.spatial_dims)
+        self.slices = reads_slices(parameters.variant, cases.spatial_dims)
+        net = build_level(parameters.variant, parameters.level, cases.spatial_dims, training)
         initialise(net, training.initialisation)
         if previous is not None and training.start_from_previous_level:
-            net.load_state_dict(load_segmentor(previous, execution=execution).levels[-1].state_dict())
+            _start_from(net, load_segmentor(previous, execution=execution, upto=parameters.level - 1).levels[-1])
         net = execution.place(net, self.accelerator.device)
         optimiser = torch.optim.Adam(
             net.parameters(), training.learning_rate, betas=(training.beta1, 0.999), weight_decay=training.l2
@@ -111,9 +121,9 @@ class _Trainer:
 
     def run(self, watch: Watch | None) -> pd.DataFrame:
         self._resume()
-        training, execution = self.parameters.training, self.parameters.execution
+        training = self.parameters.training
         if self.previous is not None and self.step < training.steps:
-            self.contexts = _predict_contexts(self.cases, self.previous, execution, self.folder / "contexts")
+            self.contexts = _contexts(self.cases, self.parameters, self.previous, self.folder)
         description = f"{self.parameters.variant} level {self.parameters.level}"
         bar = progress(range(self.step, training.steps), description, total=training.steps, initial=self.step)
         for _ in bar:
@@ -132,18 +142,24 @@ class _Trainer:
 
     def _train_step(self) -> dict[str, Any]:
         training, rank = self.parameters.training, self.accelerator.process_index
-        start = (self.step * self.accelerator.num_processes + rank) * training.batch_size
-        names = [self._case(position) for position in range(start, start + training.batch_size)]
-        samples = [self._sample(name, start + i) for i, name in enumerate(names)]
+        size = training.batch_size * self.accelerator.num_processes
+        positions = range(self.step * size, (self.step + 1) * size)
+        names = [self._case(position) for position in positions]
+        mine = slice(rank * training.batch_size, (rank + 1) * training.batch_size)
+        samples = [s for name, position in zip(names[mine], positions[mine]) for s in self._samples(name, position)]
         images, labels = _batch(samples)
         x = self.parameters.execution.place(images, self.accelerator.device)
         y = labels.to(self.accelerator.device, non_blocking=True)
         with self.accelerator.autocast():
             output = self.net(x, with_attention=False)
         loss, parts = composite_loss(output, y, training.dice_weight)
-        if not torch.isfinite(loss):
+        values = {"loss": float(loss.detach()), **parts}
+        if self.accelerator.num_processes > 1:
+            mean = self.accelerator.reduce(torch.tensor(list(values.values()), device=self.accelerator.device), "mean")
+            values = dict(zip(values, mean.tolist(), strict=True))
+        if not math.isfinite(values["loss"]):
             raise TrainingDiverged(
-                f"the loss became {float(loss)} at step {self.step} on {', '.join(names)}: look at that case, or lower learning_rate "
+                f"the loss became {values['loss']} at step {self.step} on {', '.join(names)}: look at that case, or lower learning_rate "
                 f"({training.learning_rate}); the checkpoint before it is kept"
             )
         learning_rate = self.optimiser.param_groups[0]["lr"]
@@ -155,8 +171,7 @@ class _Trainer:
         return {
             "step": self.step + 1,
             "case": cases,
-            "loss": float(loss.detach()),
-            **parts,
+            **values,
             "learning_rate": learning_rate,
             "val_dsc": MISSING,
         }
@@ -167,18 +182,29 @@ class _Trainer:
         epoch, place = divmod(position, len(names))
         return names[int(np.random.default_rng([self.parameters.training.seed, epoch]).permutation(len(names))[place])]
 
-    def _sample(self, name: str, position: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        rng = np.random.default_rng([self.parameters.training.seed, 1, position])
-        image, label, context = augment(
-            np.asarray(self.cases.image(name)),
-            np.asarray(self.cases.label(name)),
-            self.contexts.get(name),
-            rng,
-            self.parameters.training,
-        )
-        image = join(image, context)
-        patch = VARIANTS[self.parameters.variant].patch
-        return (image, label) if patch is None else _random_patch(image, label, patch, rng)
+    def _samples(self, name: str, position: int) -> list[Sample]:
+        """What one case at this place in the sampler's order is trained on: the augmented volume, a patch of it, or slices."""
+        training, patch = self.parameters.training, VARIANTS[self.parameters.variant].patch
+        rng = np.random.default_rng([training.seed, 1, position])
+        image, label = (read(name, original=self.slices) for read in (self.cases.image, self.cases.label))
+        context = self.contexts.get(name)
+        chosen: list[Any] = [...]
+        if self.slices:
+            axis = slice_axis(image.shape)
+            places = rng.choice(image.shape[axis], min(SLICES_A_VOLUME, image.shape[axis]), replace=False)
+            chosen = [(slice(None),) * axis + (int(place),) for place in places]
+        samples = []
+        for part in chosen:
+            x, y, before = augment(
+                np.asarray(image[part], np.float32),
+                np.asarray(label[part]),
+                None if context is None else np.asarray(context[part]),
+                rng,
+                training,
+            )
+            joined = join(x[None], None if before is None else before[None], training.join)
+            samples.append((joined, y) if patch is None else _random_patch(joined, y, patch, rng))
+        return samples
 
     def _validate(self) -> float:
         """Mean DSC over the validation cases at the network's resolution; nan without any."""
@@ -187,8 +213,9 @@ class _Trainer:
         segmentor = Segmentor([net], self.parameters, accelerator=self.accelerator)
         scores = []
         for name in names:
-            label = np.asarray(self.cases.label(name)) > 0
-            found = segmentor.probability(join(np.asarray(self.cases.image(name)), self.contexts.get(name))) >= 0.5
+            label = np.asarray(self.cases.label(name, original=self.slices)) > 0
+            image = np.asarray(self.cases.image(name, original=self.slices))
+            found = segmentor.probability(image, context=self.contexts.get(name)) >= 0.5
             total = int(found.sum()) + int(label.sum())
             scores.append(2 * int((found & label).sum()) / total if total else 1.0)
         return float(np.mean(scores)) if scores else MISSING
@@ -236,7 +263,8 @@ class _Trainer:
             self.parameters.save(self.folder / PARAMETERS)
             with atomic_path(self.folder / WEIGHTS) as temporary:
                 save_file(weights, temporary)
-            shutil.rmtree(self.folder / "contexts", ignore_errors=True)
+            for name in ("contexts", "folds"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         return pd.read_csv(self.folder / HISTORY)
 
@@ -249,35 +277,76 @@ def _schedule(optimiser: Any, training: Training) -> torch.optim.lr_scheduler.LR
     )
 
 
-def _batch(samples: list[tuple[NDArray[Any], NDArray[Any]]]) -> tuple[Tensor, Tensor]:
-    """Stack samples, padded with zeros at the far end to a common shape: (b, 1, ...) images and (b, ...) labels."""
-    shape = np.max([image.shape for image, _ in samples], axis=0)
+def _start_from(net: nn.Module, previous: nn.Module) -> None:
+    """Copy the weights of the level before; input channels that it has not (a concatenated context) begin with zeros."""
+    own, given = net.state_dict(), dict(previous.state_dict())
+    for name, tensor in given.items():
+        if tensor.shape != own[name].shape:
+            wider = torch.zeros_like(own[name])
+            wider[:, : tensor.shape[1]] = tensor
+            given[name] = wider
+    net.load_state_dict(given)
+
+
+def _batch(samples: list[Sample]) -> tuple[Tensor, Tensor]:
+    """Stack samples, padded with zeros at the far end to a common shape: (b, c, ...) images and (b, ...) labels."""
+    shape = np.max([label.shape for _, label in samples], axis=0)
 
     def pad(array: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.pad(array, [(0, int(n - m)) for n, m in zip(shape, array.shape, strict=True)]))
+        space = array.shape[-len(shape) :]
+        missing = [(0, 0)] * (array.ndim - len(shape)) + [(0, int(n - m)) for n, m in zip(shape, space, strict=True)]
+        return torch.from_numpy(np.pad(array, missing))
 
-    return torch.stack([pad(image)[None] for image, _ in samples]), torch.stack([pad(label) for _, label in samples])
+    return torch.stack([pad(image) for image, _ in samples]), torch.stack([pad(label) for _, label in samples])
 
 
-def _random_patch(
-    image: NDArray[Any], label: NDArray[Any], edge: int, rng: np.random.Generator
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    corner = [int(rng.integers(max(n - edge, 0) + 1)) for n in image.shape]
+def _random_patch(image: NDArray[Any], label: NDArray[Any], edge: int, rng: np.random.Generator) -> Sample:
+    corner = [int(rng.integers(max(n - edge, 0) + 1)) for n in label.shape]
     box = tuple(slice(start, start + edge) for start in corner)
-    return np.ascontiguousarray(image[box]), np.ascontiguousarray(label[box])
+    return np.ascontiguousarray(image[(slice(None), *box)]), np.ascontiguousarray(label[box])
+
+
+def _contexts(
+    cases: PreparedCases, parameters: SegmentorParameters, previous: Path, folder: Path
+) -> dict[str, NDArray[np.float32]]:
+    """Probability of the level before for each training and validation case, kept on disk while this level trains.
+
+    Out of fold, training cases are predicted by models that are trained as the level before was, on the subjects of the other folds
+    (validation cases by the level before itself, which has not seen them).
+    """
+    folds, level, execution = parameters.training.context_folds, parameters.level - 1, parameters.execution
+    train, val, contexts = cases.cases("train"), cases.cases("val"), folder / "contexts"
+    if not folds:
+        return _predict_contexts(cases, [*train, *val], previous, level, execution, contexts)
+    if level > 1:
+        raise ValueError(f"contexts out of fold are for level 2, not level {parameters.level}: set context_folds to 0")
+    subjects = cases.index.set_index("case")["subject"][train]
+    if subjects.nunique() < folds:
+        raise ValueError(
+            f"context_folds is {folds} and there are {subjects.nunique()} training subjects: use fewer folds"
+        )
+    drawn = np.random.default_rng([parameters.training.seed, 2]).permutation(sorted(subjects.unique()))
+    before = SegmentorParameters.load(previous / "level1" / PARAMETERS)
+    found = _predict_contexts(cases, val, previous, level, execution, contexts)
+    for fold in range(folds):
+        held_out = subjects.index[subjects.isin(drawn[fold::folds])].tolist()
+        others, model = cases.without(held_out), folder / "folds" / str(fold + 1)
+        fingerprint = fingerprint_of(before.variant, 1, others, before.training, before.execution, None)
+        fit(others, replace(before, fingerprint=fingerprint), model / "level1")
+        found |= _predict_contexts(cases, held_out, model, 1, execution, contexts)
+    return found
 
 
 def _predict_contexts(
-    cases: PreparedCases, previous: Path, execution: Execution, folder: Path
+    cases: PreparedCases, names: list[str], previous: Path, level: int, execution: Execution, folder: Path
 ) -> dict[str, NDArray[np.float32]]:
-    """Probability of the level before for each training and validation case, kept on disk while this level trains."""
-    segmentor, source = load_segmentor(previous, execution=execution), model_digest(previous)
+    segmentor, source = load_segmentor(previous, execution=execution, upto=level), model_digest(previous, level)
     contexts = {}
-    for name in progress([*cases.cases("train"), *cases.cases("val")], "contexts"):
+    for name in progress(names, "contexts"):
         path = folder / f"{name}-{source}.npy"
         if not path.exists():
             with atomic_path(path) as temporary:
-                np.save(temporary, segmentor.probability(np.asarray(cases.image(name))))
+                np.save(temporary, segmentor.probability(np.asarray(cases.image(name, original=segmentor.slices))))
         contexts[name] = np.load(path, mmap_mode="r")
     return contexts
 

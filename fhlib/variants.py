@@ -20,7 +20,8 @@ class Variant:
 
     `skip_attention` (SAM) and `path_attention` (UAM) are the encoder levels that carry a module. `patch` is the edge of the cubic
     patches the network reads in training and prediction, in voxels (None: whole volumes). `spatial_dims` is fixed where the name
-    fixes it. `levels` counts Auto-Context levels (section 2.5); a cascade's first level is the segmentor of `base`. A `competitor` is
+    fixes it (a 2D variant reads volumes slice by slice). `levels` counts Auto-Context levels (section 2.5); those before the last are
+    the segmentors of `base`. A `competitor` is
     not the paper's: a row of `fhlib.networks.competitors`.
     """
 
@@ -57,6 +58,14 @@ _ROWS = (
         path_attention=ALL_LEVELS,
         levels=2,
         base="USegNet-DS-HAS",
+    ),
+    Variant(
+        "USegNet-DS-HAS-Ctx3",
+        deep_supervision=True,
+        skip_attention=ALL_LEVELS,
+        path_attention=ALL_LEVELS,
+        levels=3,
+        base="USegNet-DS-HAS-Ctx",
     ),
     Variant("SAM-1", deep_supervision=True, skip_attention=(3,)),
     Variant("SAM-12", deep_supervision=True, skip_attention=(2, 3)),

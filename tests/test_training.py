@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +29,7 @@ from fhlib.inference import (
 from fhlib.networks.build import build_network
 from fhlib.prepare import label_to_network_grid, prepare_cohort, to_network_grid
 from fhlib.presets import Prediction, Preparation, Training
+from fhlib.runmap import levels_of
 from fhlib.training import TrainingDiverged, copy_levels, fingerprint_of, fit
 from fhlib.volume import Volume, write_volume
 
@@ -209,8 +212,8 @@ def test_a_diverged_training_names_the_case_and_keeps_its_checkpoint(cases, tmp_
 
     spoiled = [False]
     original = type(cases).image
-    type(cases).image = lambda self, case: (
-        np.load(self.folder / "bad.image.npy") if spoiled[0] else original(self, case)
+    type(cases).image = lambda self, case, **options: (
+        np.load(self.folder / "bad.image.npy") if spoiled[0] else original(self, case, **options)
     )
     try:
         with pytest.raises(TrainingDiverged, match=r"step 6 on c\d.*lower learning_rate"):
@@ -266,6 +269,140 @@ def test_the_cascade_reads_image_plus_probability_of_the_level_before(cases, cas
     features = segmentor.features(scan(0)[0])
     assert np.allclose(features.probability.array, second, atol=1e-5)
     assert features.strongest_weights()["UAM-1"].shape == image.shape
+
+
+def test_a_third_level_reads_the_second(cases, cascade, tmp_path):
+    p = parameters("USegNet-DS-HAS-Ctx3", cases, level=3, previous=cascade)
+    fit(cases, p, tmp_path / "level3", cascade)
+    copy_levels(cascade, tmp_path)
+    segmentor = load_segmentor(tmp_path)
+    assert len(segmentor.levels) == 3 and len(load_segmentor(tmp_path, upto=2).levels) == 2
+    image = np.asarray(cases.image("c0"))
+    before = load_segmentor(cascade).probability(image)
+    with torch.no_grad():
+        last = torch.softmax(segmentor.levels[2](torch.from_numpy(image + before)[None, None]).logits, 1)[0, 1]
+    assert np.allclose(segmentor.probability(image), last.numpy(), atol=1e-5)
+    assert levels_of("USegNet-DS-HAS-Ctx3") == (
+        ("USegNet-DS-HAS", 1),
+        ("USegNet-DS-HAS-Ctx", 2),
+        ("USegNet-DS-HAS-Ctx3", 3),
+    )
+
+
+def test_a_concatenated_context_is_a_second_channel_that_starts_with_no_weight(cases, cascade, tmp_path):
+    training = TRAINING.model_copy(update={"join": "concatenation", "steps": 1})
+    base = cascade.parent / "USegNet-DS-HAS"
+    p = parameters("USegNet-DS-HAS-Ctx", cases, level=2, training=training, previous=base)
+    first = fit(cases, p, tmp_path / "level2", base)["loss"].iloc[0]
+    copy_levels(base, tmp_path)
+    segmentor = load_segmentor(tmp_path)
+    assert segmentor.levels[1].encoder[0][0][0].weight.shape[1] == 2
+    # before its first update the second level is the first one, which ignores the context
+    alone = fit(cases, parameters("USegNet-DS-HAS", cases, training=training), tmp_path / "alone")["loss"].iloc[0]
+    assert np.isfinite(first) and first != alone
+    image = np.asarray(cases.image("c0"))
+    context = segmentor.probability(image, upto=1)
+    x = torch.from_numpy(np.stack([image, context]))[None]
+    with torch.no_grad():
+        expected = torch.softmax(segmentor.levels[1](x).logits, 1)[0, 1].numpy()
+    assert np.allclose(segmentor.probability(image), expected, atol=1e-5)
+    assert segmentor.features(scan(0)[0]).probability.array.shape == image.shape
+
+
+def test_contexts_out_of_fold_come_from_models_that_have_not_seen_the_case(cases, cascade, tmp_path):
+    base = cascade.parent / "USegNet-DS-HAS"
+    training = TRAINING.model_copy(update={"context_folds": 3})
+    p = parameters("USegNet-DS-HAS-Ctx", cases, level=2, training=training, previous=base)
+    kept = {}
+
+    def look(history):
+        for path in (tmp_path / "contexts").glob("*.npy"):
+            kept[path.name.split("-")[0]] = np.load(path)
+        kept["folds"] = len(list((tmp_path / "folds").glob("*/level1/weights.safetensors")))
+
+    fit(cases, p, tmp_path, base, watch=look)
+    assert kept.pop("folds") == 3 and sorted(kept) == ["c0", "c1", "c2", "c3"]
+    assert not (tmp_path / "folds").exists()
+    in_sample = load_segmentor(base)
+    assert np.allclose(kept["c3"], in_sample.probability(np.asarray(cases.image("c3"))), atol=1e-5)  # validation
+    # by hand: the model that predicts c0 is trained on c1 and c2 alone
+    others = cases.without(["c0"])
+    assert others.cases("train") == ["c1", "c2"] and others.fingerprint != cases.fingerprint
+    fit(others, parameters("USegNet-DS-HAS", others), tmp_path / "by hand" / "level1")
+    by_hand = load_segmentor(tmp_path / "by hand").probability(np.asarray(cases.image("c0")))
+    assert np.allclose(kept["c0"], by_hand, atol=1e-5)
+    assert not np.allclose(kept["c0"], in_sample.probability(np.asarray(cases.image("c0"))), atol=1e-3)
+    too_many = TRAINING.model_copy(update={"context_folds": 4})
+    with pytest.raises(ValueError, match="4 and there are 3 training subjects"):
+        fit(cases, parameters("USegNet-DS-HAS-Ctx", cases, 2, too_many, base), tmp_path / "many", base)
+    with pytest.raises(ValueError, match="one fold leaves no case out"):
+        Training(width=4, steps=1, learning_rate=1e-3, context_folds=1)
+
+
+def test_a_2d_variant_learns_from_slices_and_stacks_them_at_the_original_resolution(cohort, tmp_path):
+    few = prepare_cohort(cohort, cohort.table, PREPARATION, tmp_path / "few")
+    training = TRAINING.model_copy(update={"steps": 60, "validate_every": 30})
+    with pytest.raises(FileNotFoundError, match="run 02_prepare again"):
+        fit(few, parameters("2D-USegNet", few, training=training), tmp_path / "none")
+    slices = prepare_cohort(cohort, cohort.table, PREPARATION, tmp_path / "few", originals=True)
+    assert slices.fingerprint == few.fingerprint  # the other variants do not become stale
+    original = np.asarray(slices.image("c1", original=True), np.float32)
+    image, label = scan(1)
+    unit = (image.array - image.array.min()) / (image.array.max() - image.array.min())
+    assert np.abs(original - unit).max() < 5e-4  # half precision
+    assert np.array_equal(slices.label("c1", original=True), label.array)
+    history = fit(slices, parameters("2D-USegNet", slices, training=training), tmp_path / "model" / "level1")
+    assert history["val_dsc"].iloc[-1] > 0.85
+    segmentor = load_segmentor(tmp_path / "model")
+    image, label = scan(4)
+    result = segmentor.segment(image)
+    assert result.probability.same_geometry(image)
+    unit = ((image.array - image.array.min()) / (image.array.max() - image.array.min())).astype(np.float32)
+    with torch.no_grad():  # 26 x 40 x 52 voxels are cut across their shortest side
+        one = torch.softmax(segmentor.levels[0](torch.from_numpy(unit[11])[None, None]).logits, 1)[0, 1].numpy()
+    assert np.allclose(result.probability.array[11], one, atol=1e-4)
+    mask = result.mask.array > 0
+    assert 2 * (mask & (label.array > 0)).sum() / (mask.sum() + label.array.sum()) > 0.85
+    assert segmentor.features(image).attention == {}
+
+
+def test_two_processes_train_like_one_with_twice_the_batch(cases, tmp_path):
+    alike = cases.without(["c3"])
+    training = TRAINING.model_copy(update={"batch_size": 2, "learning_rate": 3e-3})
+    one = fit(alike, parameters("USegNet-DS-HAS", alike, training=training), tmp_path / "one")
+    halves = training.model_copy(update={"batch_size": 1})
+    parameters("USegNet-DS-HAS", alike, training=halves).save(tmp_path / "given.json")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from fhlib.inference import SegmentorParameters; from fhlib.prepare import PreparedCases; from fhlib.training import fit\n"
+        "cases = PreparedCases(Path(sys.argv[1])).without(['c3'])\n"
+        "fit(cases, SegmentorParameters.load(Path(sys.argv[2])), Path(sys.argv[3]))"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    given = [str(cases.folder), str(tmp_path / "given.json"), str(tmp_path / "two")]
+    environment = {
+        **os.environ,
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": "1",
+    }
+    environment |= {"ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, *given], env={**environment, "RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    try:
+        assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    two = pd.read_csv(tmp_path / "two" / "history.csv")
+    assert (two["case"] == one["case"]).all()
+    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-3)
+    assert one["loss"].iloc[-1] < 0.9 * one["loss"].iloc[0]  # there is a curve to compare
 
 
 def test_a_folder_with_a_level_missing_is_refused(cascade, tmp_path):
@@ -343,11 +480,6 @@ def test_execution_is_measured_once_and_kept(tmp_path):
     assert built and first.precision in ("no", "bf16", "fp16")
     built.clear()
     assert choose_execution(tmp_path / "execution.json", build, (16, 8, 8)) == first and not built
-
-
-def test_a_2d_network_is_refused_on_volumes(cases, tmp_path):
-    with pytest.raises(ValueError, match="reads 2D images"):
-        fit(cases, parameters("2D-USegNet", cases), tmp_path)
 
 
 def test_patches_train_and_stitch(cases, tmp_path):

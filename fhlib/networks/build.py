@@ -10,7 +10,7 @@ from fhlib.networks.attention import AttentionModule
 from fhlib.networks.blocks import FactoredConvolution
 from fhlib.networks.competitors import COMPETITORS, Competitor
 from fhlib.networks.usegnet import CLASSES, USegNet
-from fhlib.presets import suggestion
+from fhlib.presets import Training, suggestion
 from fhlib.variants import VARIANTS
 
 
@@ -52,6 +52,22 @@ def build_network(
         convolution_kind=convolution_kind,
         in_channels=in_channels,
         activation_checkpointing=activation_checkpointing,
+    )
+
+
+def build_level(variant: str, level: int, spatial_dims: int, training: Training) -> USegNet | Competitor:
+    """The segmentor of one context level with a preset's options; those that a competitor does not have pass it by."""
+    in_channels = 2 if level > 1 and training.join == "concatenation" else 1
+    if VARIANTS[variant].competitor:
+        return build_network(variant, training.width, spatial_dims, in_channels=in_channels)
+    return build_network(
+        variant,
+        training.width,
+        spatial_dims,
+        training.attention_kernel,
+        training.convolution,
+        in_channels,
+        training.activation_checkpointing,
     )
 
 
