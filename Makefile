@@ -2,6 +2,7 @@
 #
 #   make study                                    the quick preset on a digital cohort -> data/runs/quick/report/index.html
 #   make study PRESET=desk COHORT=folder RUN=name another preset, your own volumes, another run folder
+#   make study SET="training.seed=1"              parameters of the preset changed for one run (its own folder)
 #   make test                                     lint, types and tests
 #   make lab                                      JupyterLab with the right kernel
 #
@@ -11,6 +12,7 @@
 PRESET ?= quick
 RUN ?=
 COHORT ?=
+SET ?=
 TORCH_INDEX ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
@@ -25,7 +27,7 @@ help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
 
 study: $(INSTALLED)
-	@$(BIN)/python -m fhlib study --preset "$(PRESET)" $(if $(RUN),--run "$(RUN)") $(if $(COHORT),--cohort "$(COHORT)")
+	@$(BIN)/python -m fhlib study --preset "$(PRESET)" $(if $(RUN),--run "$(RUN)") $(if $(COHORT),--cohort "$(COHORT)") $(if $(SET),--set $(foreach change,$(SET),"$(change)"))
 
 test: $(INSTALLED) browser
 	$(BIN)/ruff check

@@ -1,12 +1,13 @@
-"""The command line: `python -m fhlib study`, `python -m fhlib report`, `python -m fhlib export`."""
+"""The command line: `python -m fhlib study`, `train`, `report` and `export`."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,9 +25,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     study.add_argument("--run", help="the run's folder in data/runs/ (default: named for the preset and the cohort)")
     study.add_argument("--cohort", type=Path, help="a folder of scans (default: a digital cohort is simulated)")
+    study.add_argument(
+        "--set",
+        dest="changes",
+        metavar="NAME=VALUE",
+        nargs="+",
+        default=[],
+        help="parameters of the preset to change for this run: training.seed=1 variants=[USegNet-DS]",
+    )
     study.add_argument("--cores", type=int, help="processor cores to use (default all)")
     study.add_argument("--dry-run", action="store_true", help="list what would be done and why, and do nothing")
     study.set_defaults(call=_study)
+
+    train = commands.add_parser(
+        "train", help="train one variant of a run; with several GPUs: accelerate launch --multi_gpu -m fhlib train ..."
+    )
+    train.add_argument("--run", required=True, help="a run whose cohort is prepared (02_prepare)")
+    train.add_argument("--variant", required=True)
+    train.set_defaults(call=_train)
 
     report = commands.add_parser("report", help="write the report of a run from its executed notebooks and tables")
     report.add_argument("--run", required=True)
@@ -49,13 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _study(options: argparse.Namespace) -> int:
     from fhlib.files import ROOT
-    from fhlib.presets import PresetError, load_preset
+    from fhlib.presets import PresetError, load_preset, parse_changes
     from fhlib.run import RunBusyError, run_study, say
     from fhlib.study import open_study
 
     try:
-        preset = load_preset(options.preset)
-        study = open_study(options.run or run_name(preset.name, options.cohort), options.preset, options.cohort or "")
+        changes = parse_changes(options.changes)
+        preset = load_preset(options.preset, changes)
+        run = options.run or run_name(preset.name, options.cohort, changes)
+        study = open_study(run, options.preset, options.cohort or "", changes)
     except (PresetError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -71,12 +89,30 @@ def _study(options: argparse.Namespace) -> int:
     return code
 
 
-def run_name(preset: str, cohort: Path | None) -> str:
-    """Name of a run that was given none: the preset, and the cohort's folder where there is one."""
-    if cohort is None:
-        return preset
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", cohort.resolve().name).strip("-._")
-    return f"{preset}-{name}"
+def run_name(preset: str, cohort: Path | None, changes: Mapping[str, Any] | None = None) -> str:
+    """Name of a run that was given none: the preset, the cohort's folder where there is one, and what it changes (`quick-seed-1`)."""
+    parts = [f"{name.split('.')[-1]}-{value}" for name, value in (changes or {}).items()]
+    words = [preset, *([cohort.resolve().name] if cohort else []), *parts]
+    return re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words)).strip("-._")
+
+
+def _train(options: argparse.Namespace) -> int:
+    from fhlib.presets import suggestion
+    from fhlib.runmap import levels_of
+    from fhlib.steps import train
+    from fhlib.study import open_study
+    from fhlib.variants import VARIANTS
+
+    try:
+        if options.variant not in VARIANTS:
+            raise ValueError(f"variant {options.variant!r} is not known{suggestion(options.variant, VARIANTS)}")
+        study = open_study(options.run)
+        for variant, level in levels_of(options.variant):
+            train(study, variant, level)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -52,6 +52,12 @@ class SegmentorParameters:
     execution: Execution
     fingerprint: str
 
+    @property
+    def patch(self) -> int | None:
+        """Edge of the patches that the network reads, in voxels of its grid; None for whole volumes."""
+        edge = VARIANTS[self.variant].patch
+        return self.preparation.patch_voxels(edge) if edge and self.spatial_dims == 3 else edge
+
     def save(self, path: Path) -> None:
         """Write as JSON."""
         content = {
@@ -128,7 +134,7 @@ class Segmentor:
         accelerator = accelerator or self.execution.accelerator()
         self.device, self._autocast = accelerator.device, accelerator.autocast
         self.levels = [self.execution.place(net, self.device) for net in levels]
-        self.patch = VARIANTS[parameters.variant].patch
+        self.patch = parameters.patch
         self.slices = reads_slices(parameters.variant, parameters.spatial_dims)
 
     def segment(self, volume: Volume) -> Segmentation:

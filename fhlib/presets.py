@@ -6,7 +6,7 @@ A preset is a YAML file in `data/presets/`. Unknown or mistyped names are errors
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -16,6 +16,7 @@ from fhlib.files import DATA
 from fhlib.variants import VARIANTS
 
 PRESETS = DATA / "presets"
+PAPER_NETWORK_SPACING_MM = 0.95
 
 
 class Parameters(BaseModel):
@@ -62,6 +63,10 @@ class Preparation(Parameters):
     def volume_spacing_mm(self, size_mm: Sequence[float]) -> float:
         """Spacing of the network's grid for a volume with sides of `size_mm`."""
         return max(size_mm) / self.longest_voxels if self.longest_voxels else self.spacing_mm
+
+    def patch_voxels(self, edge: int) -> int:
+        """`edge` voxels of the paper's 0.95 mm in voxels of this grid: the same millimetres, a multiple of 8, at least 16."""
+        return max(16, 8 * round(edge * PAPER_NETWORK_SPACING_MM / self.spacing_mm / 8))
 
 
 class Training(Parameters):
@@ -164,13 +169,30 @@ def suggestion(name: str, known: Any) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def load_preset(name: str) -> Preset:
-    """Read and validate `data/presets/<name>.yaml`. Raises PresetError."""
+def load_preset(name: str, changes: Mapping[str, Any] | None = None) -> Preset:
+    """Read and validate `data/presets/<name>.yaml`, with `changes` by dotted name (`{"training.seed": 1}`). Raises PresetError."""
     path = PRESETS / f"{name}.yaml"
     if not path.exists():
         known = sorted(file.stem for file in PRESETS.glob("*.yaml"))
         raise PresetError(f"preset {name!r} is not known{suggestion(name, known)}; there are: {', '.join(known)}")
-    return parse_preset({"name": path.stem, **(yaml.safe_load(path.read_text(encoding="utf-8")) or {})})
+    content = {"name": path.stem, **(yaml.safe_load(path.read_text(encoding="utf-8")) or {})}
+    for place, value in (changes or {}).items():
+        *sections, last = place.split(".")
+        inner = content
+        for section in sections:
+            inner[section] = dict(inner.get(section) or {})  # sections may be one and the same in the file
+            inner = inner[section]
+        inner[last] = value
+    return parse_preset(content)
+
+
+def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
+    """`["training.seed=1", "variants=[USegNet-DS]"]` by name, values read as YAML. Raises PresetError for a text without `=`."""
+    pairs = [text.partition("=") for text in texts]
+    for name, sign, _ in pairs:
+        if not (name and sign):
+            raise PresetError(f"{name!r} changes nothing: write NAME=VALUE, for example training.seed=1")
+    return {name: yaml.safe_load(value) for name, _, value in pairs}
 
 
 def parse_preset(content: dict[str, Any]) -> Preset:

@@ -149,7 +149,7 @@ def provenance(folder: Path, facts: Mapping[str, Any] | None = None) -> dict[str
         recorded = json.loads(record.read_text(encoding="utf-8"))
         found |= {"started with " + name: value for name, value in _flat(recorded).items()}
         if (PRESETS / f"{recorded.get('preset')}.yaml").exists():
-            found |= _flat(load_preset(recorded["preset"]).model_dump(mode="json"))
+            found |= _flat(load_preset(recorded["preset"], recorded.get("changes")).model_dump(mode="json"))
     found |= _flat(dict(facts or {}))
     return {name: _without_folders(str(value)) for name, value in found.items() if value not in (None, "")}
 

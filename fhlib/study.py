@@ -7,8 +7,10 @@ Every notebook begins with `open_study(run, preset)`. What a run was started wit
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fhlib.files import DATA, ROOT, digest, read_json, safe_name, write_json
 from fhlib.presets import Preset, load_preset
@@ -20,12 +22,15 @@ class StudyError(ValueError):
 
 @dataclass(frozen=True)
 class Study:
-    """A run's name, folder, preset and cohort. `source` is the folder that the user brought, None for the simulated cohort."""
+    """A run's name, folder, preset and cohort. `source` is the folder that the user brought, None for the simulated cohort; `changes`
+    are the parameters of the preset that this run has otherwise.
+    """
 
     name: str
     folder: Path
     preset: Preset
     source: Path | None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cohort_kind(self) -> str:
@@ -36,9 +41,12 @@ class Study:
 
     @property
     def cohort_name(self) -> str:
-        """Name of the cohort: its folder's name (and, where it is converted, a mark of its place), or `simulated-<preset>`."""
+        """Name of the cohort: its folder's name (and, where it is converted, a mark of its place), or `simulated-<preset>` (and a mark
+        of what this run changes about it).
+        """
         if self.source is None:
-            return f"simulated-{self.preset.name}"
+            other = {k: v for k, v in self.changes.items() if k.split(".")[0] in ("simulated_cohort", "val_fraction")}
+            return f"simulated-{self.preset.name}{f'-{digest(other)[:6]}' if other else ''}"
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.source.name).strip("-.") or "cohort"
         # converted folders of one name shall not overwrite each other
         return name if self.cohort_kind == "in place" else f"{name}-{digest(str(self.source))[:6]}"
@@ -74,10 +82,12 @@ class Study:
         return self.folder / "predictions" / variant / self.cohort_name
 
 
-def open_study(run: str, preset: str = "", cohort: str | Path = "") -> Study:
-    """Open a run, or start it with `preset` (default quick) and `cohort` (a folder; default: the simulated cohort).
+def open_study(run: str, preset: str = "", cohort: str | Path = "", changes: Mapping[str, Any] | None = None) -> Study:
+    """Open a run, or start it with `preset` (default quick), `cohort` (a folder; default: the simulated cohort) and `changes` to the
+    preset's parameters by dotted name (`{"training.seed": 1}`).
 
-    Raises StudyError where the run was started with another preset or cohort, or the cohort's folder is missing.
+    Raises StudyError where the run was started with another preset, cohort or changes, or the cohort's folder is missing, PresetError
+    for a preset or a change that is not valid.
     """
     folder = DATA / "runs" / safe_name(run, "run")
     record_path = folder / "run.json"
@@ -93,11 +103,22 @@ def open_study(run: str, preset: str = "", cohort: str | Path = "") -> Study:
             raise StudyError(
                 f"run {run!r} was started with another cohort than {asked.name!r}: choose another RUN name, or remove data/runs/{run}"
             )
-        return Study(run, folder, load_preset(record["preset"]), _source(record["cohort"]))
-    study = Study(run, folder, load_preset(preset or "quick"), asked)
+        known = record.get("changes", {})
+        if changes and dict(changes) != known:
+            raise StudyError(
+                f"run {run!r} was started with {_words(known)}, not with {_words(changes)}: "
+                f"choose another RUN name, or remove data/runs/{run}"
+            )
+        return Study(run, folder, load_preset(record["preset"], known), _source(record["cohort"]), known)
+    given = dict(changes or {})
+    study = Study(run, folder, load_preset(preset or "quick", given), asked, given)
     recorded = "" if asked is None else str(asked.relative_to(ROOT) if asked.is_relative_to(ROOT) else asked)
-    write_json({"preset": study.preset.name, "cohort": recorded}, record_path)
+    write_json({"preset": study.preset.name, "cohort": recorded, **({"changes": given} if given else {})}, record_path)
     return study
+
+
+def _words(changes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in changes.items()) or "no changes"
 
 
 def _source(cohort: str | Path) -> Path | None:

@@ -184,7 +184,7 @@ class _Trainer:
 
     def _samples(self, name: str, position: int) -> list[Sample]:
         """What one case at this place in the sampler's order is trained on: the augmented volume, a patch of it, or slices."""
-        training, patch = self.parameters.training, VARIANTS[self.parameters.variant].patch
+        training, patch = self.parameters.training, self.parameters.patch
         rng = np.random.default_rng([training.seed, 1, position])
         image, label = (read(name, original=self.slices) for read in (self.cases.image, self.cases.label))
         context = self.contexts.get(name)

@@ -19,10 +19,9 @@ class Variant:
     """One network.
 
     `skip_attention` (SAM) and `path_attention` (UAM) are the encoder levels that carry a module. `patch` is the edge of the cubic
-    patches the network reads in training and prediction, in voxels (None: whole volumes). `spatial_dims` is fixed where the name
-    fixes it (a 2D variant reads volumes slice by slice). `levels` counts Auto-Context levels (section 2.5); those before the last are
-    the segmentors of `base`. A `competitor` is
-    not the paper's: a row of `fhlib.networks.competitors`.
+    patches the network reads in training and prediction, in voxels of the paper's 0.95 mm (None: whole volumes). `spatial_dims` is
+    fixed where the name fixes it (a 2D variant reads volumes slice by slice). `levels` counts Auto-Context levels (section 2.5); those
+    before the last are the segmentors of `base`. A `competitor` is not the paper's: a row of `fhlib.networks.competitors`.
     """
 
     name: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fhlib import study
+from fhlib.__main__ import run_name
 from fhlib.files import atomic_path, require_free_space, write_text
-from fhlib.presets import PresetError, load_preset, parse_preset
+from fhlib.presets import Preparation, PresetError, load_preset, parse_changes, parse_preset
 from fhlib.study import StudyError, open_study
 
 
@@ -79,3 +80,28 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
 def test_too_small_a_disk_is_told_before_anything_is_written(tmp_path):
     with pytest.raises(OSError, match="GB are needed"):
         require_free_space(tmp_path / "not" / "yet", 1e18)
+
+
+def test_a_run_may_change_parameters_of_its_preset(data):
+    changes = parse_changes(["training.seed=3", "variants=[USegNet-DS]", "training.learning_rate=1e-4"])
+    study = open_study("smoke-seed-3", "smoke", changes=changes)
+    assert (study.preset.training.seed, study.preset.training.learning_rate) == (3, 1e-4)
+    assert study.preset.variants == ("USegNet-DS",) and study.preset.training_2d.seed == 0
+    again = open_study("smoke-seed-3")
+    assert again.preset == study.preset and again.cohort_name == "simulated-smoke"  # other trainings, the same scans
+    with pytest.raises(StudyError, match=r"started with training.seed=3, .*not with training.seed=4"):
+        open_study("smoke-seed-3", changes={"training.seed": 4})
+    other = open_study("b", "smoke", changes={"simulated_cohort.train_subjects": 4})
+    assert other.cohort_name.startswith("simulated-smoke-") and other.preset.simulated_cohort.train_subjects == 4
+    with pytest.raises(PresetError, match=r"training.sed: unknown parameter; did you mean 'seed'"):
+        open_study("c", "smoke", changes={"training.sed": 4})
+    with pytest.raises(PresetError, match="write NAME=VALUE"):
+        parse_changes(["training.seed"])
+    assert load_preset("paper", {"training.seed": 7}).training_2d.seed == 0  # one and the same section in the file
+    assert run_name("quick", None, changes) == "quick-seed-3-variants-USegNet-DS-learning_rate-1e-4"
+
+
+def test_patches_cover_the_papers_millimetres():
+    # 64 voxels of 0.95 mm are 60.8 mm
+    edges = {spacing: Preparation(spacing_mm=spacing).patch_voxels(64) for spacing in (0.95, 2.3, 6.2)}
+    assert edges == {0.95: 64, 2.3: 24, 6.2: 16}
