@@ -112,16 +112,16 @@ def ellipsoids(shape: Sequence[int]) -> tuple[Mask, Mask]:
 def _time(tool: str, shape: tuple[int, ...], spacing_mm: float, repeats: int) -> tuple[list[float], float, Values]:
     small = ellipsoids((24, 24, 24))
     TOOLS[tool](*small, (spacing_mm,) * 3)  # imports are not timed
-    pair, before, seconds = ellipsoids(shape), _peak_gb(), []
+    pair, before, seconds = ellipsoids(shape), peak_memory_gb(), []
     values: Values = {}
     for _ in range(repeats):
         start = time.perf_counter()
         values = TOOLS[tool](*pair, (spacing_mm,) * 3, distances_only=True)
         seconds.append(time.perf_counter() - start)
-    return seconds, _peak_gb() - before, values
+    return seconds, peak_memory_gb() - before, values
 
 
-def _peak_gb() -> float:
+def peak_memory_gb() -> float:
     """Peak memory of this process. Not `ru_maxrss` where there is /proc: on Linux that one begins at the parent's peak."""
     status = Path("/proc/self/status")
     if status.exists():

@@ -1,4 +1,4 @@
-"""Measures beside other tools: values and reasons, and the notebook that times them."""
+"""Measures beside other tools, costs of the networks by hand, and the notebook that times them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import copy_clone
 
 from fhlib.benchmark import WHY, compare_tools, ellipsoids, installed
+from fhlib.device import Execution
+from fhlib.inference import Segmentor, SegmentorParameters
+from fhlib.network_benchmark import compare_precisions, operations, training_memory
+from fhlib.networks.build import build_network, initialise
+from fhlib.presets import Preparation, Training
 
 
 def test_boxes_two_voxels_apart_by_hand():
@@ -43,7 +49,15 @@ def test_the_notebook_times_every_installed_tool(tmp_path):
         clone / "notebooks" / "11_benchmark.ipynb",
         tmp_path / "out.ipynb",
     ]
-    for name, value in {"run": "smoke", "preset": "smoke", "scale": 0.15, "repeats": 2}.items():
+    given = {
+        "run": "smoke",
+        "preset": "smoke",
+        "scale": 0.15,
+        "repeats": 2,
+        "width": 4,
+        "networks": '["Residual-U-Net"]',
+    }
+    for name, value in given.items():
         command += ["-p", name, str(value)]
     environment = {**os.environ, "PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone)}
     done = subprocess.run(command, env=environment, cwd=clone, capture_output=True, encoding="utf-8", timeout=300)
@@ -51,3 +65,41 @@ def test_the_notebook_times_every_installed_tool(tmp_path):
     times = pd.read_csv(clone / "data" / "runs" / "smoke" / "tables" / "benchmark_measures.csv")
     assert list(times["tool"]) == installed() and times["ratio"].iloc[0] == 1
     assert times["hdb_mm"].max() - times["hdb_mm"].min() < 0.38 * np.sqrt(3)
+    tables = {path.stem: pd.read_csv(path) for path in (clone / "data" / "runs" / "smoke" / "tables").glob("*.csv")}
+    used = tables["benchmark_efficiency"]
+    assert used["share"].tolist() == pytest.approx((used["gflop"] / used["seconds"] / used["peak_gflops"]).tolist())
+    assert used["gflop"].iloc[1] == pytest.approx(3 * used["gflop"].iloc[0])
+    cascade = tables["benchmark_segmentation"].set_index("levels")
+    assert cascade.loc[2, "network"] > cascade.loc[1, "network"] and (cascade["network_share"] < 1).all()
+    assert tables["benchmark_memory"]["activation_checkpointing"].tolist() == [False, True]
+    assert (tables["benchmark_networks"]["memory_gb"] > 0.1).all()
+
+
+def test_operations_are_those_counted_by_hand():
+    # USegNet at width 4 on 16 x 8 x 24: kernel volume x channels in x out x voxels, twice; deconvolutions count their input's voxels
+    full = 16 * 8 * 24
+    encoder = [(27, 1, 4, 1), (27, 4, 4, 1), (27, 4, 8, 8), (27, 8, 8, 8)]
+    encoder += [(125, 8, 8, 64), (125, 8, 8, 64), (125, 8, 8, 512), (125, 8, 8, 512)]
+    decoder = [(125, 8, 8, 512), (125, 16, 8, 64), (27, 16, 4, 8), (1, 8, 2, 1)]
+    by_hand = sum(2 * k * i * o * full / share for k, i, o, share in encoder + decoder)
+    assert operations("USegNet", (16, 8, 24), 4) == by_hand
+    # the text's figures for the paper's half-size volume
+    found = [operations(name, (80, 56, 88)) / 1e9 for name in ("USegNet-DS", "SAM-1", "SAM-12", "USegNet-DS-HAS")]
+    assert [round(gflop) for gflop in found] == [77, 87, 103, 442]
+
+
+def test_activation_checkpointing_saves_memory():
+    table = training_memory((96, 72, 80), Execution(), 8)
+    plain, checkpointed = table["memory_gb"]
+    assert checkpointed < plain - 0.1  # of about 0.5 GB beyond what the program itself takes
+
+
+def test_half_precision_is_compared_on_the_same_weights():
+    torch.manual_seed(0)
+    net = build_network("USegNet-DS", 4)
+    initialise(net, "variance-preserving")
+    training = Training(width=4, steps=1, learning_rate=1e-3)
+    parameters = SegmentorParameters("USegNet-DS", 1, 3, Preparation(spacing_mm=4), training, Execution(), "")
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (17, 12, 22)), indexing="ij")
+    found = compare_precisions(Segmentor([net], parameters), np.exp(-3 * (z**2 + y**2 + x**2)).astype(np.float32))
+    assert 1e-5 < found["largest_difference"] < 0.2 and 0.9 < found["dsc"] <= 1

@@ -59,9 +59,11 @@ class DecoderStage(nn.Module):
         path_attention: int | None,
         side_branch: bool,
         kind: str,
+        activation_checkpointing: bool,
     ) -> None:
         super().__init__()
         self.name = f"AM-{paper_number(level)}"
+        self.activation_checkpointing = activation_checkpointing
         self.up = Upsampling(spatial_dims, in_channels, out_channels, kernel)
         self.skip_attention = (
             AttentionModule(spatial_dims, skip_channels, width, skip_attention, kind) if skip_attention else None
@@ -75,14 +77,17 @@ class DecoderStage(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor | None) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         attention = {}
-        x = self.up(x)  # twice the size
+        x = self._run(self.up, x)  # twice the size
         if skip is not None:
             if self.skip_attention is not None:
-                skip, attention[f"S{self.name}"] = self.skip_attention(skip)
+                skip, attention[f"S{self.name}"] = self._run(self.skip_attention, skip)
             x = torch.cat([x, skip], dim=1)
         if self.path_attention is not None:
-            x, attention[f"U{self.name}"] = self.path_attention(x)
+            x, attention[f"U{self.name}"] = self._run(self.path_attention, x)
         return x, self.side(x) if self.side is not None else None, attention
+
+    def _run(self, block: nn.Module, x: Tensor) -> Any:
+        return run(block, x, self.activation_checkpointing)
 
 
 class USegNet(nn.Module):
@@ -93,7 +98,8 @@ class USegNet(nn.Module):
     a SAM touches the skip only. `skips=False` is 3D-DeconvNet, the same layout without skip connections (section 3.2).
 
     Beyond the paper: `convolution_kind` (`fhlib.networks.blocks.convolution`) for all but the deconvolutions, and
-    `activation_checkpointing` (the paper's [42]), which keeps no activation within a block in training and computes it again.
+    `activation_checkpointing` (the paper's [42]): in training no activation within a convolution layer, a deconvolution or an
+    attention module is kept; the backward pass computes it again.
     """
 
     def __init__(
@@ -133,6 +139,7 @@ class USegNet(nn.Module):
                 (attention_kernel or PATH_ATTENTION_KERNEL[level]) if level in path_attention else None,
                 deep_supervision and level in SIDE_BRANCH_LEVELS,
                 convolution_kind,
+                activation_checkpointing,
             )
             self.decoder.append(stage)
             in_channels = stage.out_channels
@@ -147,23 +154,30 @@ class USegNet(nn.Module):
         x = pad_to_multiple(x)
         skips: list[Tensor] = []
         for block in self.encoder[:-1]:
-            skips.append(self._run(block, x))
+            skips.append(self._encode(block, x))
             x = self.pool(skips[-1])  # half the size
-        x = self._run(self.encoder[-1], x)
+        x = self._encode(self.encoder[-1], x)
         sides: list[Tensor] = []
         attention: dict[str, Tensor] = {}
         for stage in self.decoder:
             skip = skips.pop()
-            x, side, maps = self._run(stage, x, skip if self.skips else None)
+            x, side, maps = stage(x, skip if self.skips else None)
             sides += [side] if side is not None else []
             attention.update(maps if with_attention else {})
         logits = self.head(x)[(..., *(slice(n) for n in size))]
         return SegmentorOutput(logits, tuple(reversed(sides)), attention)
 
-    def _run(self, block: nn.Module, *inputs: Tensor | None) -> Any:
-        if self.activation_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, *inputs, use_reentrant=False)
-        return block(*inputs)
+    def _encode(self, block: nn.Module, x: Tensor) -> Tensor:
+        for layer in block.children():
+            x = run(layer, x, self.activation_checkpointing)
+        return x
+
+
+def run(block: nn.Module, x: Tensor, activation_checkpointing: bool) -> Any:
+    """`block(x)`; with checkpointing only x is kept for the backward pass, which computes the block again."""
+    if activation_checkpointing and torch.is_grad_enabled():
+        return checkpoint(block, x, use_reentrant=False)
+    return block(x)
 
 
 def pad_to_multiple(x: Tensor, multiple: int = 8) -> Tensor:
