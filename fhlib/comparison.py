@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from statsmodels.stats.power import TTestPower
 
 Floats = NDArray[np.float64]
 
@@ -29,7 +30,8 @@ def compare_variants(
     One row a variant: variant, baseline, measure, n (pairs), unpaired (cases without a finite value in both), mean,
     baseline_mean, difference (variant - baseline), low, high (95 % `bootstrap_interval` over subjects, seeded), p
     (Wilcoxon signed rank, two-sided), p_holm (Holm over the rows), effect_size (matched-pairs rank-biserial
-    correlation, -1 to 1), dz (mean / SD of the differences), note. Raises ValueError if a column or the baseline is
+    correlation, -1 to 1), dz (mean / SD of the differences), detectable (the smallest true mean difference that n pairs with this SD
+    find with a power of 80 % at two-sided 5 %, by the paired t test), note. Raises ValueError if a column or the baseline is
     missing.
     """
     lacking = {"variant", "case", measure} - set(scores.columns)
@@ -65,6 +67,7 @@ def compare_variants(
                 "p_holm": math.nan,
                 "effect_size": effect,
                 "dz": difference.mean() / spread if n > 2 and spread > 0 else math.nan,
+                "detectable": spread * TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8) if n > 2 else math.nan,
                 "note": "" if n > 2 else f"{n} pairs: at least 3 are needed",
             }
         )

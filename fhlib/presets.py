@@ -73,7 +73,8 @@ class Training(Parameters):
     """How one segmentor is trained at one context level (section 3.1).
 
     The paper: width 32, 30 epochs of 2112 augmented volumes = 63360 steps of batch 1, Adam, learning rate 1e-5, beta1 0.5,
-    weights from a truncated normal. `schedule="one-cycle"` warms up and anneals, for short trainings. Beyond the paper,
+    weights from a truncated normal. `schedule="one-cycle"` warms up over a share of `warm_up` of the steps and anneals, for short
+    trainings. Beyond the paper,
     `symmetries="all"` also exchanges axes, and `intensity_probability` changes contrast, brightness, blur and noise
     (`fhlib.augment`): for scans of machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
     `attention_kernel` replaces the kernels of the authors' code in the attention modules (3: as the paper prints), `convolution` and
@@ -87,6 +88,7 @@ class Training(Parameters):
     learning_rate: float = Field(gt=0, lt=1)
     beta1: float = Field(default=0.9, ge=0, lt=1)
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
+    warm_up: float = Field(default=0.15, gt=0, lt=1)
     l2: float = Field(default=0.0, ge=0)
     initialisation: Literal["variance-preserving", "truncated-normal"] = "variance-preserving"
     start_from_previous_level: bool = False
@@ -117,6 +119,16 @@ class Training(Parameters):
         return f"out of {self.context_folds} folds" if self.context_folds else "in sample"
 
 
+class Tuning(Parameters):
+    """The same budget for every network before its training: each learning rate with each warm-up for `steps` steps, and the pair with
+    the best mean DSC of the validation cases is taken. The paper tunes nothing.
+    """
+
+    learning_rates: tuple[float, ...] = Field(min_length=1)
+    warm_ups: tuple[float, ...] = Field(default=(0.15,), min_length=1)
+    steps: int = Field(ge=1)
+
+
 class Prediction(Parameters):
     """From probability to mask."""
 
@@ -134,6 +146,7 @@ class Preset(Parameters):
     preparation: Preparation
     training: Training
     training_2d: Training
+    tuning: Tuning | None = None
     prediction: Prediction = Prediction()
     val_fraction: float = Field(default=0.2, ge=0, lt=1)
     test_fraction: float = Field(default=0.2, gt=0, lt=1)

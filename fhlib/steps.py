@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from fhlib.phantom.simulate import simulate_cohort
 from fhlib.prepare import PreparedCases, prepare_cohort
 from fhlib.presets import suggestion
 from fhlib.study import Study, StudyError
-from fhlib.training import Watch, copy_levels, fingerprint_of, fit
+from fhlib.training import Watch, copy_levels, fingerprint_of, fit, tune
 from fhlib.variants import VARIANTS
 from fhlib.volume import Volume, read_volume, suffix_of, write_volume
 
@@ -85,7 +86,10 @@ def prepare(study: Study) -> PreparedCases:
 
 
 def train(study: Study, variant: str, level: int, watch: Watch | None = None) -> pd.DataFrame:
-    """Train one variant at its own context level, the last of them; returns its history. The levels before are its base's."""
+    """Train one variant at its own context level, the last of them; returns its history. The levels before are its base's.
+
+    Where the preset says so, learning rate and warm-up are tuned first (tables/tuning-<variant>-level<k>.csv).
+    """
     if variant not in VARIANTS:
         raise StudyError(f"{variant!r} cannot be trained{suggestion(variant, VARIANTS)}; known: {', '.join(VARIANTS)}")
     base = VARIANTS[variant].base
@@ -102,12 +106,17 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
             cases.typical_shape,
         )
     previous = study.model_folder(base) if base else None
-    fingerprint = fingerprint_of(variant, level, cases, training, execution, previous)
-    parameters = SegmentorParameters(variant, level, dims, study.preset.preparation, training, execution, fingerprint)
-    folder = study.model_folder(variant)
-    history = fit(cases, parameters, folder / f"level{level}", previous, watch)
+    folder = study.model_folder(variant) / f"level{level}"
+    parameters = SegmentorParameters(variant, level, dims, study.preset.preparation, training, execution, "")
+    if study.preset.tuning:
+        tuned = tune(cases, parameters, study.preset.tuning, folder / "tuning", previous)
+        write_csv(tuned, study.tables / f"tuning-{variant}-level{level}.csv")
+        chosen = tuned[["learning_rate", "warm_up"]].iloc[0].to_dict()
+        parameters = replace(parameters, training=training.model_copy(update=chosen))
+    fingerprint = fingerprint_of(variant, level, cases, parameters.training, execution, previous)
+    history = fit(cases, replace(parameters, fingerprint=fingerprint), folder, previous, watch)
     if previous is not None and PartialState().is_main_process:
-        copy_levels(previous, folder)
+        copy_levels(previous, folder.parent)
     return history
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shutil
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from fhlib.inference import (
 from fhlib.losses import composite_loss
 from fhlib.networks.build import build_level, initialise
 from fhlib.prepare import PreparedCases
-from fhlib.presets import Training
+from fhlib.presets import Training, Tuning
 from fhlib.reach import code_digest
 from fhlib.variants import VARIANTS
 
@@ -77,6 +78,29 @@ def fit(
     if (folder / WEIGHTS).exists() and read_json(folder / PARAMETERS)["fingerprint"] == parameters.fingerprint:
         return pd.read_csv(folder / HISTORY)
     return _Trainer(cases, parameters, folder, previous).run(watch)
+
+
+def tune(
+    cases: PreparedCases, parameters: SegmentorParameters, tuning: Tuning, folder: Path, previous: Path | None = None
+) -> pd.DataFrame:
+    """Try every learning rate with every warm-up for `tuning.steps` steps; returns learning_rate, warm_up, val_dsc, best one first.
+
+    Each is a training of its own in `folder` with its whole schedule, so an interrupted tuning continues. Raises ValueError without
+    validation cases.
+    """
+    if not cases.cases("val"):
+        raise ValueError("tuning needs validation cases: set val_fraction above 0, or leave tuning out of the preset")
+    rows = []
+    for rate, warm_up in itertools.product(tuning.learning_rates, tuning.warm_ups):
+        changes = {"learning_rate": rate, "warm_up": warm_up, "steps": tuning.steps, "validate_every": tuning.steps}
+        training = parameters.training.model_copy(update=changes)
+        fingerprint = fingerprint_of(
+            parameters.variant, parameters.level, cases, training, parameters.execution, previous
+        )
+        candidate = replace(parameters, training=training, fingerprint=fingerprint)
+        history = fit(cases, candidate, folder / f"{rate:g}-{warm_up:g}", previous)
+        rows.append({"learning_rate": rate, "warm_up": warm_up, "val_dsc": history["val_dsc"].iloc[-1]})
+    return pd.DataFrame(rows).sort_values("val_dsc", ascending=False, kind="stable", ignore_index=True)
 
 
 def fingerprint_of(
@@ -273,7 +297,11 @@ def _schedule(optimiser: Any, training: Training) -> torch.optim.lr_scheduler.LR
     if training.schedule == "constant":
         return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, training.learning_rate, total_steps=training.steps + 1, pct_start=0.15, cycle_momentum=False
+        optimiser,
+        training.learning_rate,
+        total_steps=training.steps + 1,
+        pct_start=training.warm_up,
+        cycle_momentum=False,
     )
 
 

@@ -193,6 +193,10 @@ def test_compare_variants():
     difference = frames["better"] - base
     assert table.loc["better", "difference"] == pytest.approx(difference.mean())
     assert table.loc["better", "dz"] == pytest.approx(difference.mean() / difference.std(ddof=1))
+    shift = math.sqrt(20) * table.loc["better", "detectable"] / difference.std(ddof=1)
+    critical = stats.t.ppf(0.975, 19)
+    power = stats.nct.sf(critical, 19, shift) + stats.nct.cdf(-critical, 19, shift)
+    assert power == pytest.approx(0.8, abs=1e-6)
     half = 1.96 * difference.std() / math.sqrt(20)
     assert table.loc["better", "low"] == pytest.approx(difference.mean() - half, rel=0.1)
     assert table.loc["better", "p_holm"] == pytest.approx(2 * table.loc["better", "p"])

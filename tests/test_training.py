@@ -28,9 +28,9 @@ from fhlib.inference import (
 )
 from fhlib.networks.build import build_network
 from fhlib.prepare import label_to_network_grid, prepare_cohort, to_network_grid
-from fhlib.presets import Prediction, Preparation, Training
+from fhlib.presets import Prediction, Preparation, Training, Tuning
 from fhlib.runmap import levels_of
-from fhlib.training import TrainingDiverged, copy_levels, fingerprint_of, fit
+from fhlib.training import TrainingDiverged, copy_levels, fingerprint_of, fit, tune
 from fhlib.volume import Volume, write_volume
 
 PREPARATION = Preparation(spacing_mm=4.0)
@@ -194,6 +194,21 @@ def test_a_complete_training_returns_at_once_and_other_parameters_start_anew(cas
     assert (tmp_path / "weights.safetensors").stat().st_mtime_ns == before
     other = parameters("USegNet-DS", cases, training=TRAINING.model_copy(update={"learning_rate": 5e-3}))
     assert fit(cases, other, tmp_path)["learning_rate"].max() <= 5e-3
+
+
+def test_every_network_is_tuned_with_the_same_budget_and_the_best_pair_is_taken(cases, tmp_path, monkeypatch):
+    tuning = Tuning(learning_rates=(1e-5, 1e-2), warm_ups=(1 / 3, 0.5), steps=5)
+    table = tune(cases, parameters("USegNet-DS", cases), tuning, tmp_path / "tuning")
+    assert len(table) == 4 and table["val_dsc"].is_monotonic_decreasing and table["learning_rate"].iloc[0] == 1e-2
+    for rate, warm_up in table[["learning_rate", "warm_up"]].to_numpy():
+        history = pd.read_csv(tmp_path / "tuning" / f"{rate:g}-{warm_up:g}" / "history.csv")
+        assert len(history) == 5 and history["learning_rate"].max() <= rate
+        assert int(history["learning_rate"].argmax()) == round(6 * warm_up) - 1
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("weights.safetensors")}
+    tune(cases, parameters("USegNet-DS", cases), tuning, tmp_path / "tuning")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(ValueError, match="tuning needs validation cases"):
+        tune(cases.without(["c3"]), parameters("USegNet-DS", cases), tuning, tmp_path / "none")
 
 
 def test_saving_and_watching_more_often_does_not_change_the_fingerprint(cases):
