@@ -191,6 +191,49 @@ def score_boxes(
     return figure
 
 
+def difference_forest(compared: pd.DataFrame, printed: pd.DataFrame, measure: str = "dsc") -> Figure:
+    """Mean difference of each variant from the baseline with its 95 % interval, and the paper's (a cross), one row a variant.
+
+    `compared`: rows of `compare_variants` for `measure`; `printed`: the paper's table with `variant` and `<measure>_percent` or `_mm`.
+    """
+    label = MEASURES[measure]
+    factor = 100 if "[%]" in label else 1
+    column = f"{measure}_percent" if factor == 100 else measure
+    paper, baseline = printed.drop_duplicates("variant").set_index("variant")[column], compared["baseline"].iloc[0]
+    figure, axes = new_figure(1, 1, (7.0, 0.36 * len(compared) + 1.3))
+    axis = axes[0, 0]
+    axis.axvline(0, color="black", linewidth=0.8)
+    for place, row in enumerate(compared.itertuples()):
+        bar = [[factor * (row.difference - row.low)], [factor * (row.high - row.difference)]]
+        axis.errorbar(
+            [factor * row.difference],
+            [place],
+            xerr=bar,
+            fmt="o",
+            color=PALETTE[0],
+            capsize=3,
+            label="here, 95 % interval",
+        )
+        if {row.variant, baseline} <= set(paper.index):
+            axis.plot(
+                [paper[row.variant] - paper[baseline]],
+                [place],
+                "x",
+                color=PALETTE[3],
+                markersize=8,
+                label="paper (other data)",
+            )
+    handles = dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
+    axis.set(
+        yticks=range(len(compared)),
+        yticklabels=compared["variant"],
+        ylim=(len(compared) - 0.5, -0.5),
+        xlabel=f"{label}, difference from {baseline}",
+    )
+    return figure
+
+
 def _counted(scores: pd.DataFrame, variant: str) -> str:
     rows = scores[scores["variant"] == variant]
     missed = int((rows["status"] == "missed").sum()) if "status" in rows else 0

@@ -32,7 +32,7 @@ from fhlib.phantom.scan import simulate_scan
 from fhlib.phantom.simulate import simulate_cohort
 from fhlib.prepare import PreparedCases, prepare_cohort
 from fhlib.presets import suggestion
-from fhlib.study import Study, StudyError
+from fhlib.study import Study, StudyError, open_study
 from fhlib.training import Watch, copy_levels, fingerprint_of, fit, tune
 from fhlib.variants import VARIANTS
 from fhlib.volume import Volume, read_volume, suffix_of, write_volume
@@ -198,6 +198,27 @@ def summarise(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     summary = pd.DataFrame(rows)
     write_csv(summary, study.tables / "summary.csv")
     return summary
+
+
+def pool_runs(names: Sequence[str]) -> pd.DataFrame:
+    """Scores of several runs on the same test cases that differ in their trainings: those of `score` with the column seed.
+
+    Raises StudyError where a run has no scores, two have one seed, or the test cases differ.
+    """
+    frames: dict[int, pd.DataFrame] = {}
+    for name in names:
+        study = open_study(name)
+        path = study.tables / "scores.csv"
+        if not path.exists():
+            raise StudyError(f"run {name!r} has no scores yet: run 05_accuracy in it first")
+        seed = study.preset.training_for(open_cohort(study)[0].spatial_dims).seed
+        if seed in frames:
+            raise StudyError(f"run {name!r} has the seed {seed} of another one: start it with --set training.seed=N")
+        frames[seed] = pd.read_csv(path, dtype={"case": str, "subject": str}).assign(seed=seed)
+    cases = [set(frame["case"]) for frame in frames.values()]
+    if any(other != cases[0] for other in cases):
+        raise StudyError(f"runs {', '.join(names)} have other test cases each: pool runs of one cohort")
+    return pd.concat(frames.values(), ignore_index=True)
 
 
 def measured_quantity(scores: pd.DataFrame) -> tuple[str, str, str, str]:

@@ -229,6 +229,24 @@ def test_volume_chart_and_ratios_state_their_numbers() -> None:
     assert "9 printed rows" in shown and "filled: voxels of 0.38 mm, open: 1 mm" in shown
 
 
+def test_forest_of_differences_has_the_papers_beside() -> None:
+    compared = pd.DataFrame(
+        {
+            "variant": ["B", "C"],
+            "baseline": "A",
+            "difference": [0.01, -0.02],
+            "low": [0.005, -0.03],
+            "high": [0.02, 0.01],
+        }
+    )
+    printed = pd.DataFrame({"variant": ["A", "B"], "dsc_percent": [90.0, 91.5]})
+    axis = charts.difference_forest(compared, printed).axes[0]
+    cross = next(line for line in axis.lines if line.get_marker() == "x")
+    assert cross.get_xdata()[0] == pytest.approx(1.5) and axis.get_xlabel().endswith("difference from A")
+    ends = [sorted(x for x, _ in path.get_segments()[0]) for path in axis.collections]
+    assert ends[0] == pytest.approx([0.5, 2.0]) and ends[1] == pytest.approx([-3.0, 1.0])
+
+
 def test_distributions_of_two_tables_put_together() -> None:
     part = pd.DataFrame({"a": [1.0, 2.0, np.nan], "b": [3.0, 4.0, 5.0]})
     both = pd.concat([part.assign(set="real"), part.assign(set="simulated")])

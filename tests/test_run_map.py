@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import copy_clone, run_study
@@ -213,6 +217,32 @@ def test_nothing_in_the_results_says_where_they_were_made(finished):
         if re.search(f"{finished}|{Path.home()}/", path.read_text(encoding="utf-8"))
     ]
     assert named == []
+
+
+def test_a_scan_without_a_head_goes_through_every_notebook(finished):
+    tables = finished / "data" / "runs" / "smoke" / "tables"
+    cohort = pd.read_csv(tables / "cohort.csv", dtype=str).query("has_head == 'false'")
+    assert cohort["split"].tolist() == ["test"]
+    scores = pd.read_csv(tables / "scores.csv")
+    assert set(scores.loc[scores["case"] == cohort["case"].iloc[0], "dsc"]) <= {0.0, 1.0}
+
+
+def test_the_ablation_notebook_reads_a_finished_run(finished):
+    run = finished / "data" / "runs" / "smoke"
+    command = [sys.executable, "-m", "fhlib.execute", finished / "notebooks" / "13_ablation.ipynb", run / "13.ipynb"]
+    environment = {**os.environ, "PYTHONPATH": str(finished), "FHLIB_ROOT": str(finished)}
+    done = subprocess.run(
+        [*command, "-p", "run", "smoke", "-p", "preset", "smoke"],
+        env=environment, cwd=finished, capture_output=True, encoding="utf-8", timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    compared = pd.read_csv(run / "tables" / "ablation.csv")
+    assert (
+        set(compared["variant"]) == set(VARIANTS) - {"USegNet-DS"} and (compared["measure"].value_counts() == 2).all()
+    )
+    text = (run / "13.ipynb").read_text(encoding="utf-8")
+    (run / "13.ipynb").unlink()
+    assert "One training each: the spread between trainings is not known." in text and "warm_up" in text
 
 
 def test_a_second_start_does_nothing_in_seconds(finished):

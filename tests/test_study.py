@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from fhlib import study
 from fhlib.__main__ import run_name
 from fhlib.files import atomic_path, require_free_space, write_text
 from fhlib.presets import Preparation, PresetError, load_preset, parse_changes, parse_preset
+from fhlib.steps import pool_runs
 from fhlib.study import StudyError, open_study
+from fhlib.volume import Volume, write_volume
 
 
 @pytest.mark.parametrize("name", ["smoke", "quick", "desk", "paper", "all-ages", "sim-to-real"])
@@ -105,3 +108,31 @@ def test_patches_cover_the_papers_millimetres():
     # 64 voxels of 0.95 mm are 60.8 mm
     edges = {spacing: Preparation(spacing_mm=spacing).patch_voxels(64) for spacing in (0.95, 2.3, 6.2)}
     assert edges == {0.95: 64, 2.3: 24, 6.2: 16}
+
+
+def test_runs_of_other_seeds_on_the_same_cases_are_pooled(data):
+    def finish(name, seed, cases):
+        changes = {"training.seed": seed} if seed else {}
+        run = open_study(name, "smoke", changes=changes)
+        run.tables.mkdir(parents=True, exist_ok=True)
+        run.cohort_folder.mkdir(parents=True, exist_ok=True)
+        rows = "".join(f"{case},{case},i.nrrd,l.nrrd,test\n" for case in cases)
+        for path in (run.tables / "cohort.csv", run.cohort_folder / "cohort.csv"):
+            path.write_text(f"case,subject,image,label,split\n{rows}")
+        write_volume(Volume(np.zeros((2, 3, 4), np.uint8), (1, 1, 1)), run.cohort_folder / "i.nrrd")
+        scores = "".join(f"V,{case},{case},0.9{seed}\n" for case in cases)
+        (run.tables / "scores.csv").write_text(f"variant,case,subject,dsc\n{scores}")
+
+    finish("a", 0, "xy")
+    finish("b", 1, "xy")
+    pooled = pool_runs(["a", "b"])
+    assert pooled["seed"].tolist() == [0, 0, 1, 1] and pooled["dsc"].tolist() == [0.9, 0.9, 0.91, 0.91]
+    finish("c", 0, "xy")
+    with pytest.raises(StudyError, match="'c' has the seed 0 of another one"):
+        pool_runs(["a", "c"])
+    finish("d", 2, "xyz")
+    with pytest.raises(StudyError, match="other test cases"):
+        pool_runs(["a", "d"])
+    open_study("e", "smoke")
+    with pytest.raises(StudyError, match="run 'e' has no scores yet"):
+        pool_runs(["a", "e"])
