@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,15 +16,23 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from scipy import ndimage
 from torch import Tensor, nn
 
+from fhlib.augment import distinct_flips
 from fhlib.cascade import head_probability, join
 from fhlib.device import Execution, inference
 from fhlib.files import atomic_path, digest, file_digest, progress, read_json, write_csv, write_json
 from fhlib.networks.build import build_level
 from fhlib.prepare import at_original_resolution, to_network_grid
 from fhlib.presets import Prediction, Preparation, Training
+from fhlib.quality import (
+    Calibration,
+    Evidence,
+    agreement_of,
+    intensity_features,
+    largest_component,
+    quality_flags,
+)
 from fhlib.reach import code_digest
 from fhlib.variants import VARIANTS
 from fhlib.volume import Volume, read_volume, resample, write_volume
@@ -32,17 +41,10 @@ PROBABILITY_STEPS = 255
 PATCH_OVERLAP = 0.5
 SLICES_AT_ONCE = 8
 
-# Thresholds of the quality flags, first values: chosen by reason on heads of 12 to 40 weeks, not yet calibrated on damaged scans
-LOW_CONFIDENCE = 0.8
-SMALLEST_HEAD_ML, LARGEST_HEAD_ML = 4.0, 900.0
-SMALLEST_HEAD_SHARE = 0.005
-STRAY_SHARE = 0.02
-PLAUSIBLE_SPACING_MM = (0.03, 3.0)
-
 
 @dataclass(frozen=True)
 class SegmentorParameters:
-    """Everything that made one level's weights; written beside them as parameters.json."""
+    """Everything that made one level's weights; written beside them as parameters.json. `outline`: what they outline, skin or skull."""
 
     variant: str
     level: int
@@ -51,6 +53,7 @@ class SegmentorParameters:
     training: Training
     execution: Execution
     fingerprint: str
+    outline: str = "skin"
 
     @property
     def patch(self) -> int | None:
@@ -83,12 +86,19 @@ class SegmentorParameters:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Result in the volume's own geometry: `mask` (uint8), `probability` of the head (float32, 0-1), volume (nan in 2D), quality flags."""
+    """Result in the volume's own geometry: `mask` (uint8), `probability` of the head (float32, 0-1), volume (nan in 2D), quality flags.
+
+    `interval_ml`: 95 % interval of the volume (NaN without a calibration); `evidence`: what the flags rest on; `outline`: of what the mask
+    is, skin or skull.
+    """
 
     mask: Volume
     probability: Volume
     volume_ml: float
     flags: tuple[str, ...]
+    interval_ml: tuple[float, float]
+    evidence: Evidence
+    outline: str
 
 
 @dataclass(frozen=True)
@@ -127,8 +137,9 @@ class Segmentor:
         prediction: Prediction | None = None,
         execution: Execution | None = None,
         accelerator: Accelerator | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
-        self.parameters = parameters
+        self.parameters, self.calibration = parameters, calibration
         self.prediction = prediction or Prediction()
         self.execution = execution or parameters.execution
         accelerator = accelerator or self.execution.accelerator()
@@ -137,10 +148,12 @@ class Segmentor:
         self.patch = parameters.patch
         self.slices = reads_slices(parameters.variant, parameters.spatial_dims)
 
-    def segment(self, volume: Volume) -> Segmentation:
+    def segment(self, volume: Volume, flips: int | None = None, ga_weeks: float | None = None) -> Segmentation:
         """Segment one volume (or single image) of any size and geometry.
 
-        The probability is resampled to the volume's grid and thresholded there (not the coarse mask, which would be rougher). Raises
+        The probability is resampled to the volume's grid and thresholded there (not the coarse mask, which would be rougher). With `flips`
+        of 2 or more it is the mean over so many flipped copies, whose masks also tell how far the result can be trusted (default: as
+        calibrated, else 1: the scan as it is). `ga_weeks` lets a size that is implausible for the age be flagged. Raises
         ValueError where the volume's dimensions are not the segmentor's, or its intensities are not finite.
         """
         if volume.ndim != self.parameters.spatial_dims:
@@ -148,13 +161,36 @@ class Segmentor:
                 f"this segmentor was trained on {self.parameters.spatial_dims}D images, the image is {volume.ndim}D: choose another model"
             )
         image = self.read(volume)
-        found = image.with_array(self.probability(image.array))
+        copies = self._copies(image.array, flips or (self.calibration.flips if self.calibration else 1))
+        found = image.with_array(np.asarray(np.mean(copies, axis=0, dtype=np.float32)))
         probability = found if self.slices else resample(found, like=volume)
         foreground = probability.array >= self.prediction.threshold
-        mask = _largest_component(foreground) if self.prediction.largest_component else foreground
-        flags = quality_flags(volume, probability.array, foreground, mask)
+        mask = self._clean(foreground)
+        masks = [self._clean(copy >= self.prediction.threshold) for copy in copies]
+        evidence = Evidence(
+            confidence=float(probability.array[mask].mean()) if mask.any() else math.nan,
+            agreement=agreement_of(masks),
+            copies_ml=tuple(int(copy.sum()) * image.voxel_volume_ml for copy in masks),
+            intensities=intensity_features(image.array),
+        )
+        outline, volume_ml = self.parameters.outline, int(mask.sum()) * volume.voxel_volume_ml
+        flags = quality_flags(volume, foreground, mask, evidence, self.calibration, ga_weeks, outline)
+        known = self.calibration is not None and volume.ndim == 3
+        interval = (
+            self.calibration.interval(volume_ml, evidence.copies_ml) if known and self.calibration else (math.nan,) * 2
+        )
         result = volume.with_array(mask.astype(np.uint8))
-        return Segmentation(result, probability, int(mask.sum()) * volume.voxel_volume_ml, flags)
+        return Segmentation(result, probability, volume_ml, flags, interval, evidence, outline)
+
+    def _copies(self, image: NDArray[np.floating[Any]], count: int) -> list[NDArray[np.float32]]:
+        """Probability of the image and of flipped copies of it, flipped back: first as it is, then about single axes, then about more."""
+        flips = distinct_flips(image.ndim)
+        if not 1 <= count <= len(flips):
+            raise ValueError(f"flips is {count}: there are 1 to {len(flips)} in {image.ndim}D")
+        return [np.flip(self.probability(np.flip(image, axes)), axes) for axes in flips[:count]]
+
+    def _clean(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return largest_component(mask) if self.prediction.largest_component else mask
 
     def read(self, volume: Volume) -> Volume:
         """What the network reads of a volume: on its own grid, or in slices of the original resolution."""
@@ -248,7 +284,8 @@ def load_segmentor(
             f"1 to {expected}: train the missing ones"
         )
     levels = [_load_level(path, p) for path, p in zip(found, parameters, strict=True)]
-    return Segmentor(levels, parameters[-1], prediction, execution or parameters[-1].execution.here())
+    execution = execution or parameters[-1].execution.here()
+    return Segmentor(levels, parameters[-1], prediction, execution, calibration=Calibration.load(folder))
 
 
 def _weights(folder: Path, upto: int | None) -> list[Path]:
@@ -257,7 +294,7 @@ def _weights(folder: Path, upto: int | None) -> list[Path]:
 
 
 def export_segmentor(folder: Path | str, destination: Path | str) -> None:
-    """Copy a variant's folder to one that ships: weights in half precision, parameters, nothing else; `load_segmentor` reads both.
+    """Copy a variant's folder to one that ships: weights in half precision, parameters, calibration; `load_segmentor` reads both.
 
     Raises as `load_segmentor` does, before anything is written.
     """
@@ -269,47 +306,14 @@ def export_segmentor(folder: Path | str, destination: Path | str) -> None:
             shutil.copyfile(path.with_name("parameters.json"), temporary)
         with atomic_path(target) as temporary:
             save_file(half, temporary)
+    if calibration := Calibration.load(Path(folder)):
+        calibration.save(Path(destination))
 
 
 def _load_level(path: Path, parameters: SegmentorParameters) -> nn.Module:
     net = build_level(parameters.variant, parameters.level, parameters.spatial_dims, parameters.training)
     net.load_state_dict(load_file(path))
     return net
-
-
-def quality_flags(
-    volume: Volume, probability: NDArray[np.float32], foreground: NDArray[np.bool_], mask: NDArray[np.bool_]
-) -> tuple[str, ...]:
-    """Reasons to look at a result before using it; an empty tuple where there is none.
-
-    `no head`: nothing found, or a mask smaller than a head can be. `implausible size`, `several components` (stray parts above 2 % of
-    the mask), `cut by the border`, `low confidence` (mean probability inside the mask under 0.8), `implausible spacing`.
-    """
-    flags = []
-    size = int(mask.sum())
-    spacing_fine = all(PLAUSIBLE_SPACING_MM[0] <= s <= PLAUSIBLE_SPACING_MM[1] for s in volume.spacing_mm)
-    volume_ml = size * volume.voxel_volume_ml
-    too_small = size < SMALLEST_HEAD_SHARE * mask.size or (spacing_fine and volume_ml < SMALLEST_HEAD_ML)
-    if too_small:
-        flags.append("no head")
-    elif spacing_fine and volume_ml > LARGEST_HEAD_ML:
-        flags.append("implausible size")
-    if size and int(foreground.sum()) - int(_largest_component(foreground).sum()) > STRAY_SHARE * size:
-        flags.append("several components")
-    if any(np.take(mask, edge, axis).any() for axis in range(mask.ndim) for edge in (0, -1)):
-        flags.append("cut by the border")
-    if size and float(probability[mask].mean()) < LOW_CONFIDENCE:
-        flags.append("low confidence")
-    if not spacing_fine:
-        flags.append("implausible spacing")
-    return tuple(flags)
-
-
-def _largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    labels, count = ndimage.label(mask)
-    if count <= 1:
-        return mask
-    return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
 
 
 def predict_cases(

@@ -80,7 +80,8 @@ class Training(Parameters):
     `attention_kernel` replaces the kernels of the authors' code in the attention modules (3: as the paper prints), `convolution` and
     `activation_checkpointing` are USegNet's. `join` is how a context level reads the probability of the one before (Eq. 5: the sum).
     With `context_folds` of k >= 2 the contexts of the training cases are predicted **out of fold**, by k models each of which has not
-    seen them; 0 is in sample, as in the paper.
+    seen them; 0 is in sample, as in the paper. `start_from` names a folder of `data/weights` whose segmentor the first level begins
+    with, to learn on from a few cases of one's own.
     """
 
     width: int = Field(ge=2, le=256)
@@ -92,6 +93,7 @@ class Training(Parameters):
     l2: float = Field(default=0.0, ge=0)
     initialisation: Literal["variance-preserving", "truncated-normal"] = "variance-preserving"
     start_from_previous_level: bool = False
+    start_from: str = ""
     erasing_probability: float = Field(default=0.5, ge=0, le=1)
     symmetries: Literal["flips", "all"] = "flips"
     intensity_probability: float = Field(default=0.0, ge=0, le=1)
@@ -137,7 +139,11 @@ class Prediction(Parameters):
 
 
 class Preset(Parameters):
-    """Everything a run needs. `training` is for volumes, `training_2d` for cohorts of single images."""
+    """Everything a run needs. `training` is for volumes, `training_2d` for cohorts of single images.
+
+    `target` is what the network outlines: the whole head to its skin, as in the paper, or the outer skull (the cohort's `label_skull`),
+    which growth charts are made of.
+    """
 
     name: str
     purpose: str
@@ -146,6 +152,7 @@ class Preset(Parameters):
     preparation: Preparation
     training: Training
     training_2d: Training
+    target: Literal["head", "skull"] = "head"
     tuning: Tuning | None = None
     prediction: Prediction = Prediction()
     val_fraction: float = Field(default=0.2, ge=0, lt=1)

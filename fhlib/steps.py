@@ -54,6 +54,7 @@ def make_cohort(study: Study) -> Cohort:
         cohort = simulate_cohort(study.cohort_folder, spec, val_fraction=preset.val_fraction)
     else:
         cohort = import_cohort(study.source, study.cohort_folder)
+    cohort = _outlining(cohort, preset.target)
     table = assign_splits(cohort.table, preset.split_seed, preset.test_fraction, preset.val_fraction)
     if not len(test_cases(table)):
         raise StudyError("no test case has a reference: give a label to some, or leave the column `split` empty")
@@ -66,7 +67,21 @@ def open_cohort(study: Study) -> tuple[Cohort, pd.DataFrame]:
     table = study.tables / "cohort.csv"
     if not table.exists() or not (study.cohort_folder / "cohort.csv").exists():
         raise StudyError(f"run {study.name!r} has no cohort yet: run 01_cohort first")
-    return load_cohort(study.cohort_folder), pd.read_csv(table, dtype=str, keep_default_na=False)
+    cohort = _outlining(load_cohort(study.cohort_folder), study.preset.target)
+    return cohort, pd.read_csv(table, dtype=str, keep_default_na=False)
+
+
+def _outlining(cohort: Cohort, target: str) -> Cohort:
+    """The cohort with the wanted outline as its label."""
+    if target == "head":
+        return cohort
+    lacking = cohort.table[(cohort.table["label"] != "") & (cohort.table["label_skull"] == "")]
+    if len(lacking):
+        raise StudyError(
+            f"the preset's target is the skull and {len(lacking)} cases have no label_skull, such as {lacking['case'].iloc[0]}: "
+            "add it to cohort.csv, or choose a preset whose target is the head"
+        )
+    return replace(cohort, table=cohort.table.assign(label=cohort.table["label_skull"]))
 
 
 def test_cases(table: pd.DataFrame) -> pd.DataFrame:
@@ -107,7 +122,8 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
         )
     previous = study.model_folder(base) if base else None
     folder = study.model_folder(variant) / f"level{level}"
-    parameters = SegmentorParameters(variant, level, dims, study.preset.preparation, training, execution, "")
+    outline = "skull" if open_cohort(study)[0].outlines_skull else "skin"
+    parameters = SegmentorParameters(variant, level, dims, study.preset.preparation, training, execution, "", outline)
     if study.preset.tuning:
         tuned = tune(cases, parameters, study.preset.tuning, folder / "tuning", previous)
         write_csv(tuned, study.tables / f"tuning-{variant}-level{level}.csv")

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from fhlib.augment import augment
 from fhlib.cascade import join
 from fhlib.device import Execution
+from fhlib.files import WEIGHTS as WEIGHTS_FOLDER
 from fhlib.files import atomic_path, digest, progress, read_json, write_csv
 from fhlib.inference import (
     Segmentor,
@@ -110,6 +111,7 @@ def fingerprint_of(
     chosen = training.model_dump(exclude={"validate_every", "checkpoint_every"})
     row = repr(VARIANTS[variant])
     before = model_digest(previous, level - 1) if previous else ""
+    before += model_digest(WEIGHTS_FOLDER / training.start_from) if training.start_from else ""
     return digest(row, level, cases.fingerprint, chosen, repr(execution), before, code_digest("fhlib.training"))
 
 
@@ -134,6 +136,10 @@ class _Trainer:
         initialise(net, training.initialisation)
         if previous is not None and training.start_from_previous_level:
             _start_from(net, load_segmentor(previous, execution=execution, upto=parameters.level - 1).levels[-1])
+        elif training.start_from and previous is None:
+            _continue_weights(
+                net, load_segmentor(WEIGHTS_FOLDER / training.start_from, execution=execution), parameters
+            )
         net = execution.place(net, self.accelerator.device)
         optimiser = torch.optim.Adam(
             net.parameters(), training.learning_rate, betas=(training.beta1, 0.999), weight_decay=training.l2
@@ -303,6 +309,17 @@ def _schedule(optimiser: Any, training: Training) -> torch.optim.lr_scheduler.LR
         pct_start=training.warm_up,
         cycle_momentum=False,
     )
+
+
+def _continue_weights(net: nn.Module, given: Segmentor, parameters: SegmentorParameters) -> None:
+    known, name = given.parameters, parameters.training.start_from
+    alike = [(p.variant, p.training.width, p.spatial_dims) for p in (known, parameters)]
+    if alike[0] != alike[1]:
+        raise ValueError(
+            f"weights {name!r} are those of {known.variant}, width {known.training.width}, {known.spatial_dims}D, and this training is of "
+            f"{parameters.variant}, width {parameters.training.width}, {parameters.spatial_dims}D: make them the same"
+        )
+    net.load_state_dict(given.levels[0].state_dict())
 
 
 def _start_from(net: nn.Module, previous: nn.Module) -> None:

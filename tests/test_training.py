@@ -23,7 +23,6 @@ from fhlib.inference import (
     load_segmentor,
     model_digest,
     predict_cases,
-    quality_flags,
     read_prediction,
 )
 from fhlib.networks.build import build_network
@@ -462,26 +461,28 @@ def test_exported_weights_are_half_as_large_and_segment_alike(cohort, cases, tmp
     assert np.abs(first.array - second.array).max() < 0.01
 
 
-def flags(mask, probability=1.0, foreground=None, spacing=1.0):
-    volume = Volume(np.zeros(mask.shape), (spacing,) * 3)
-    return quality_flags(volume, np.where(mask, probability, 0), mask if foreground is None else foreground, mask)
-
-
-def test_quality_flags_name_what_is_wrong():
-    head = np.zeros((40, 50, 60), bool)
-    head[5:35, 5:45, 5:50] = True  # 54 mL
-    assert flags(head) == ()
-    assert flags(head, probability=0.7) == ("low confidence",)
-    assert flags(np.zeros_like(head)) == ("no head",)
-    assert "no head" in flags(np.pad(np.ones((9, 9, 9), bool), 20))  # 0.7 mL
-    assert flags(head, spacing=0.01) == ("implausible spacing",)
-    assert flags(head, spacing=2.9) == ("implausible size",)
-    stray = head.copy()
-    stray[37:39, 10:40, 10:40] = True  # 1800 of 54000 voxels
-    assert flags(head, foreground=stray) == ("several components",)
-    border = head.copy()
-    border[:5, 20:30, 20:30] = True
-    assert flags(border) == ("cut by the border",)
+def test_training_goes_on_from_shipped_weights(cases, tmp_path, monkeypatch):
+    monkeypatch.setattr("fhlib.training.WEIGHTS_FOLDER", tmp_path / "weights")
+    first = TRAINING.model_copy(update={"steps": 30, "validate_every": 30})
+    fit(cases, parameters("USegNet-DS", cases, training=first), tmp_path / "model" / "level1")
+    export_segmentor(tmp_path / "model", tmp_path / "weights" / "head")
+    little = TRAINING.model_copy(update={"steps": 2, "learning_rate": 1e-4})
+    on = little.model_copy(update={"start_from": "head"})
+    scores = {
+        name: fit(cases, parameters("USegNet-DS", cases, training=t), tmp_path / name)["val_dsc"].iloc[-1]
+        for name, t in (("anew", little), ("on", on))
+    }
+    assert scores["on"] > scores["anew"] + 0.2
+    before = parameters("USegNet-DS", cases, training=on).fingerprint
+    weights = tmp_path / "weights" / "head" / "level1" / "weights.safetensors"
+    export_segmentor(tmp_path / "model", tmp_path / "weights" / "other")
+    weights.write_bytes(weights.read_bytes()[:-2] + b"\x00\x01")
+    assert parameters("USegNet-DS", cases, training=on).fingerprint != before
+    with pytest.raises(
+        ValueError, match="weights 'other' are those of USegNet-DS, width 4, 3D, and this training is of USegNet-DS-HAS"
+    ):
+        other = little.model_copy(update={"start_from": "other"})
+        fit(cases, parameters("USegNet-DS-HAS", cases, training=other), tmp_path / "wrong")
 
 
 def test_execution_is_measured_once_and_kept(tmp_path):

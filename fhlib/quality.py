@@ -1,0 +1,213 @@
+"""Is a result to be trusted: quality flags, and the interval of a volume.
+
+Both rest on two looks at the result that need no truth: how sure the network is inside its mask, and how well the masks of flipped
+copies of the scan agree. What is normal for them is measured once for a segmentor, on scans that it was not trained on
+(`fhlib.calibration`), and kept beside its weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from fhlib.files import read_json, write_json
+from fhlib.growth import reference, valid_weeks
+from fhlib.volume import Volume
+
+Mask = NDArray[np.bool_]
+CALIBRATION = "calibration.json"
+
+# Reasoned, not measured: a head of 12 to 40 weeks, and what voxels an ultrasound machine exports.
+SMALLEST_HEAD_ML, LARGEST_HEAD_ML = 4.0, 900.0
+SMALLEST_HEAD_SHARE = 0.004
+STRAY_SHARE = 0.02
+PLAUSIBLE_SPACING_MM = (0.03, 3.0)
+OUTSIDE_SHARE = 0.05
+"""Share of the mask's surface that touches the outside of the sector beyond which the head is called cut."""
+SIZE_FOR_AGE = (0.5, 1.8)
+"""Whole-head volume over what the charts of BPD and OFD imply at that age: beyond it is implausible (three SD of the head's size are a
+factor of about 1.5)."""
+WHOLE_HEAD_FACTOR = 1.3
+"""Whole head over the ellipsoid through BPD and OFD; calibrated to the mean volume that the paper implies."""
+INTENSITIES = ("outside", "mean", "sd", "skewness", "roughness")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is normal for one segmentor, from `cases` scans with a head and `headless` without.
+
+    `flips`: how many flipped copies are segmented. `least_agreement` (mean DSC of their masks, two by two) and `least_confidence` (mean
+    probability inside the mask): below one of them is no head, or a doubtful one. The interval of a volume V is
+    V exp(`log_bias` +- `quantile` (s + `floor`)), s the SD of the copies' log volumes. `intensity_mean`, `intensity_scale` (SD) and
+    `intensity_limit` (of the largest deviation, in SDs) are of `intensity_features`.
+    """
+
+    cases: int
+    headless: int
+    flips: int
+    least_agreement: float
+    least_confidence: float
+    log_bias: float
+    floor: float
+    quantile: float
+    intensity_mean: tuple[float, ...]
+    intensity_scale: tuple[float, ...]
+    intensity_limit: float
+
+    def save(self, folder: Path) -> None:
+        """Write beside the weights."""
+        write_json(asdict(self), folder / CALIBRATION)
+
+    @classmethod
+    def load(cls, folder: Path) -> Calibration | None:
+        """What `save` wrote, None where the segmentor was not calibrated."""
+        path = folder / CALIBRATION
+        if not path.exists():
+            return None
+        content = read_json(path)
+        lists = {name: tuple(content[name]) for name in ("intensity_mean", "intensity_scale")}
+        return cls(**{**content, **lists})
+
+    def interval(self, volume: float, copies: Sequence[float]) -> tuple[float, float]:
+        """95 % interval of a volume, in its unit, from the volumes of the flipped copies; NaN where a copy has none."""
+        if not volume > 0 or len(copies) < 2 or min(copies) <= 0:
+            return math.nan, math.nan
+        reach = self.quantile * (float(np.std(np.log(copies), ddof=1)) + self.floor)
+        return volume * math.exp(self.log_bias - reach), volume * math.exp(self.log_bias + reach)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a result shows of itself. `confidence`: mean probability inside the mask (NaN without one); `agreement`: mean DSC of the
+    flipped copies' masks, two by two (NaN for fewer than two); `copies_ml`: their volumes; `intensities`: `intensity_features`.
+    """
+
+    confidence: float
+    agreement: float
+    copies_ml: tuple[float, ...]
+    intensities: tuple[float, ...]
+
+
+def agreement_of(masks: Sequence[Mask]) -> float:
+    """Mean DSC of the masks two by two; two empty ones agree. NaN for fewer than two."""
+    scores = []
+    for first, second in combinations(masks, 2):
+        total = int(first.sum()) + int(second.sum())
+        scores.append(2 * int((first & second).sum()) / total if total else 1.0)
+    return float(np.mean(scores)) if scores else math.nan
+
+
+def intensity_features(image: NDArray[np.floating[Any]]) -> tuple[float, ...]:
+    """INTENSITIES of a prepared image in [0, 1]: share of the darkest level (outside of the sector), and of the others mean, SD,
+    skewness, and the SD of the difference between neighbours over the SD.
+    """
+    inside = image > 1 / 255
+    values = image[inside].astype(float)
+    if values.size < 2 or not values.std() > 0:
+        return 1.0 - values.size / image.size, 0.0, 0.0, 0.0, 0.0
+    sd = float(values.std())
+    both = inside[..., 1:] & inside[..., :-1]
+    steps = np.diff(image.astype(float), axis=-1)[both]
+    skewness = float(((values - values.mean()) ** 3).mean()) / sd**3
+    return (
+        1.0 - values.size / image.size,
+        float(values.mean()),
+        sd,
+        skewness,
+        float(steps.std()) / sd if steps.size else 0.0,
+    )
+
+
+def quality_flags(
+    volume: Volume,
+    foreground: Mask,
+    mask: Mask,
+    evidence: Evidence,
+    calibration: Calibration | None = None,
+    ga_weeks: float | None = None,
+    outline: str = "skin",
+) -> tuple[str, ...]:
+    """Reasons to look at a result before using it, the gravest first; an empty tuple where there is none.
+
+    `no head`: nothing found, a mask smaller than a head can be, or, with a calibration, copies that agree or a confidence less than in
+    nearly all scans with a head. `implausible size`: larger than a head can be, or with `ga_weeks` too far from the charts.
+    `several components`: stray parts above 2 % of the mask. `cut by the border`, `cut by the sector`: the mask touches the edge of the
+    box or of what the probe saw. `low confidence`: mean probability inside the mask under 0.8. `unfamiliar intensities`: unlike the scans
+    of the calibration. `implausible spacing`, `spacing missing?`: voxels that no machine has, or the 1 mm that stands for none in a file
+    without geometry.
+    """
+    flags = []
+    size, low, high = int(mask.sum()), *PLAUSIBLE_SPACING_MM
+    spacing_fine = all(low <= s <= high for s in volume.spacing_mm)
+    volume_ml = size * volume.voxel_volume_ml if volume.ndim == 3 else math.nan
+    too_small = size < SMALLEST_HEAD_SHARE * mask.size or (spacing_fine and volume_ml < SMALLEST_HEAD_ML)
+    doubtful = calibration is not None and (
+        evidence.agreement < calibration.least_agreement or evidence.confidence < calibration.least_confidence
+    )
+    if too_small or doubtful:
+        flags.append("no head")
+    elif spacing_fine and (volume_ml > LARGEST_HEAD_ML or _unlike_age(volume_ml, ga_weeks, outline)):
+        flags.append("implausible size")
+    if size and int(foreground.sum()) - int(largest_component(foreground).sum()) > STRAY_SHARE * size:
+        flags.append("several components")
+    if any(np.take(mask, edge, axis).any() for axis in range(mask.ndim) for edge in (0, -1)):
+        flags.append("cut by the border")
+    if size and _touches_outside(volume.array, mask):
+        flags.append("cut by the sector")
+    if size and evidence.confidence < 0.8:
+        flags.append("low confidence")
+    if calibration is not None:
+        scale = np.maximum(calibration.intensity_scale, 1e-6)
+        away = np.abs(np.subtract(evidence.intensities, calibration.intensity_mean)) / scale
+        if away.max() > calibration.intensity_limit:
+            flags.append("unfamiliar intensities")
+    if not spacing_fine:
+        flags.append("implausible spacing")
+    elif set(volume.spacing_mm) == {1.0} and not any(volume.origin):
+        flags.append("spacing missing?")
+    return tuple(flags)
+
+
+def largest_component(mask: Mask) -> Mask:
+    """The largest part whose voxels share faces."""
+    labels, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
+
+
+def expected_volume_ml(ga_weeks: float) -> float:
+    """Whole-head volume that the charts of BPD and OFD imply at an age; raises ValueError outside their weeks."""
+    bpd, ofd = (float(reference(name, ga_weeks)[0]) for name in ("bpd", "ofd"))
+    return WHOLE_HEAD_FACTOR * math.pi / 6 * bpd**2 * ofd / 1000
+
+
+def _unlike_age(volume_ml: float, ga_weeks: float | None, outline: str) -> bool:
+    if ga_weeks is None or not math.isfinite(volume_ml):
+        return False
+    low, high = valid_weeks("bpd")
+    if not low <= ga_weeks <= high:
+        return False
+    expected = expected_volume_ml(ga_weeks) / (1 if outline == "skin" else WHOLE_HEAD_FACTOR)
+    return not SIZE_FOR_AGE[0] <= volume_ml / expected <= SIZE_FOR_AGE[1]
+
+
+def _touches_outside(image: NDArray[Any], mask: Mask) -> bool:
+    """Whether more than OUTSIDE_SHARE of the mask's surface lies beside darkness that reaches the image's corners."""
+    step = tuple(slice(None, None, max(1, n // 96)) for n in image.shape)  # a coarse look is enough
+    image, mask = image[step], mask[step]
+    dark = ndimage.binary_opening(np.pad(image <= image.min(), 2, mode="edge"))[(slice(2, -2),) * mask.ndim]
+    labels, _ = ndimage.label(dark)
+    corners = {int(labels[tuple(-1 if edge else 0 for edge in edges)]) for edges in np.ndindex(*(2,) * mask.ndim)} - {0}
+    outside = np.isin(labels, list(corners))
+    surface = mask & ~ndimage.binary_erosion(mask, border_value=1)
+    beside = surface & ndimage.binary_dilation(outside, iterations=2)
+    return bool(surface.any()) and int(beside.sum()) > OUTSIDE_SHARE * int(surface.sum())
