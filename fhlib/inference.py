@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from fhlib.augment import distinct_flips
 from fhlib.cascade import head_probability, join
 from fhlib.device import Execution, inference
+from fhlib.features import Features, recording
 from fhlib.files import atomic_path, digest, file_digest, progress, read_json, write_csv, write_json
 from fhlib.networks.build import build_level
 from fhlib.prepare import at_original_resolution, to_network_grid
@@ -99,32 +100,6 @@ class Segmentation:
     interval_ml: tuple[float, float]
     evidence: Evidence
     outline: str
-
-
-@dataclass(frozen=True)
-class Features:
-    """What one context level saw and did, at the network's resolution.
-
-    `attention`: the paper's module name -> A of Eq. 4, (channels, d', h', w') at the module's own size; the network's padding is
-    at the far end of each axis.
-    """
-
-    image: Volume
-    probability: Volume
-    attention: dict[str, NDArray[np.float32]]
-
-    def strongest_weights(self) -> dict[str, NDArray[np.float32]]:
-        """Largest of the channels' weights at each voxel of the image, for every module."""
-        return {
-            name: on_grid(weights.max(axis=0), self.image.shape) for name, weights in sorted(self.attention.items())
-        }
-
-
-def on_grid(values: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:
-    """A map of a module's own size, (d', h', w'), repeated to the padded image's size and cropped to `shape`."""
-    for axis, size in enumerate(shape):
-        values = np.repeat(values, -(-size // 8) * 8 // values.shape[axis], axis=axis)
-    return values[tuple(slice(size) for size in shape)]
 
 
 class Segmentor:
@@ -211,8 +186,17 @@ class Segmentor:
         assert probability is not None
         return probability[0, 0].cpu().numpy()
 
-    def features(self, volume: Volume, level: int = -1) -> Features:
-        """Probability and attention maps of one context level (index into the levels; -1: the last)."""
+    def features(
+        self,
+        volume: Volume,
+        level: int = -1,
+        folder: Path | None = None,
+        seen: Callable[[str], None] | None = None,
+    ) -> Features:
+        """Probability and feature maps (Eq. 3 and 4) of one context level (index into the levels; -1: the last).
+
+        `folder`: where the maps are memory-mapped, else they stay in memory; `seen` is called with each module's name.
+        """
         image = self.read(volume)
         index = range(len(self.levels))[level]
         if self.slices:  # a 2D network within planes: it has no attention to show
@@ -222,11 +206,10 @@ class Segmentor:
             before = self._tensor(self.probability(image.array, upto=index))
             x = join(x, before, self.parameters.training.join)
         net = self.levels[index]
-        with inference(net), self._autocast():
-            output = net(self.execution.place(x, self.device))
+        with inference(net), self._autocast(), recording(net, folder, seen) as (attention, shrunk):
+            output = net(self.execution.place(x, self.device), with_attention=False)
         probability = head_probability(output.logits)[0, 0].cpu().numpy()
-        maps = {name: weights[0].float().cpu().numpy() for name, weights in output.attention.items()}
-        return Features(image, image.with_array(probability), maps)
+        return Features(image, image.with_array(probability), attention, shrunk)
 
     def _tensor(self, array: NDArray[np.floating[Any]]) -> Tensor:
         return torch.tensor(array, dtype=torch.float32, device=self.device)[None, None]
