@@ -1,4 +1,4 @@
-"""The command line: `python -m fhlib study`, `train`, `report` and `export`."""
+"""The command line: `python -m fhlib study`, `segment`, `train`, `report` and `export`."""
 
 from __future__ import annotations
 
@@ -51,8 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     report.set_defaults(call=_report)
 
+    segment = commands.add_parser(
+        "segment",
+        help="segment a volume, or a folder of them, with shipped weights; for research only, not a medical device",
+    )
+    segment.add_argument("volumes", type=Path, help="a volume, a folder of volumes, or a DICOM series folder")
+    segment.add_argument("results", type=Path, help="folder for masks, pages and segment.csv")
+    segment.add_argument("--weights", default="head", help="a folder of data/weights (default head)")
+    segment.add_argument("--skull-weights", help="another one that outlines the skull, for BPD, OFD and HC")
+    segment.add_argument(
+        "--ga-weeks", type=float, help="gestational age of these scans, to compare sizes with the charts"
+    )
+    segment.set_defaults(call=_segment)
+
     export = commands.add_parser(
-        "export", help="copy a trained variant to data/weights/, in half precision, to be shipped"
+        "export",
+        help="copy a trained variant to data/weights/, in half precision, calibrated on validation scans and measured on test scans",
     )
     export.add_argument("--run", required=True)
     export.add_argument("--variant", required=True)
@@ -122,14 +136,32 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _segment(options: argparse.Namespace) -> int:
+    from fhlib.files import WEIGHTS, safe_name, write_csv
+    from fhlib.inference import load_segmentor
+    from fhlib.segment import segment_files, volumes_in
+
+    try:
+        sources = volumes_in(options.volumes)
+        segmentor = load_segmentor(WEIGHTS / safe_name(options.weights, "weights"))
+        skull = load_segmentor(WEIGHTS / safe_name(options.skull_weights, "weights")) if options.skull_weights else None
+        rows, _ = segment_files(segmentor, sources, options.results, skull, options.ga_weeks)
+        write_csv(rows, options.results / "segment.csv")
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(rows.dropna(axis=1, how="all").to_string(index=False))
+    return 0
+
+
 def _export(options: argparse.Namespace) -> int:
-    from fhlib.files import DATA, ROOT, WEIGHTS, safe_name
-    from fhlib.inference import export_segmentor
+    from fhlib.files import ROOT, WEIGHTS, safe_name
+    from fhlib.steps import export_weights
+    from fhlib.study import open_study
 
     try:
         destination = WEIGHTS / safe_name(options.name, "name")
-        models = DATA / "runs" / safe_name(options.run, "run") / "models"
-        export_segmentor(models / safe_name(options.variant, "variant"), destination)
+        export_weights(open_study(options.run), safe_name(options.variant, "variant"), destination)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -13,15 +13,15 @@ from accelerate import PartialState
 from fhlib import metrics
 from fhlib.agreement import Agreement, Repeatability, bland_altman, repeatability
 from fhlib.biometry import biometry
+from fhlib.calibration import calibrate, coverage, flag_rates
 from fhlib.cohort import Cohort, assign_splits, load_cohort
 from fhlib.device import choose_execution
 from fhlib.files import DATA, progress, write_csv
 from fhlib.growth import valid_weeks, zscore
 from fhlib.importers import import_cohort
 from fhlib.inference import (
-    Segmentation,
-    Segmentor,
     SegmentorParameters,
+    export_segmentor,
     load_segmentor,
     model_digest,
     predict_cases,
@@ -35,7 +35,7 @@ from fhlib.presets import suggestion
 from fhlib.study import Study, StudyError, open_study
 from fhlib.training import Watch, copy_levels, fingerprint_of, fit, tune
 from fhlib.variants import VARIANTS
-from fhlib.volume import Volume, read_volume, suffix_of, write_volume
+from fhlib.volume import Volume, read_volume, write_volume
 
 PREDICTED = ("test", "repro")
 MEASURED = (
@@ -321,47 +321,43 @@ def reproduce(study: Study) -> tuple[pd.DataFrame, dict[str, Repeatability]]:
     return all_points, found
 
 
-def segment_files(
-    segmentor: Segmentor, sources: Sequence[Path], folder: Path
-) -> tuple[pd.DataFrame, dict[str, tuple[Volume, Segmentation]]]:
-    """Segment volumes that the study has not seen and write mask and probability of each; returns a row a volume, and the results.
+def export_weights(study: Study, variant: str, destination: Path) -> None:
+    """Copy a trained variant to a folder that ships, calibrate it on the validation scans and measure it on the test scans.
 
-    A volume that cannot be read or segmented has a row with the reason and stops nothing.
+    Writes beside the weights calibration.json, and coverage.csv and flags.csv (`fhlib.calibration`); in 2D, and with too few validation
+    scans, weights only. Raises as `load_segmentor` does.
     """
-    rows: list[dict[str, Any]] = []
-    results = {}
-    for source in progress(sources, "segment", total=len(sources)):
-        stem = source.name.removesuffix(suffix_of(source)) if source.is_file() else source.name
-        taken = sum(row["volume"] == stem or row["volume"].startswith(f"{stem}~") for row in rows)
-        name = f"{stem}~{taken + 1}" if taken else stem
-        try:
-            volume = read_volume(source)
-            result = segmentor.segment(volume)
-        except (ValueError, TypeError, RuntimeError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            rows.append({"volume": name, "status": "failed", "flags": reason})
-            continue
-        write_volume(result.mask, folder / f"{name}_mask.nii.gz" if volume.ndim == 3 else folder / f"{name}_mask.nrrd")
-        write_volume(result.probability, folder / f"{name}_probability.nrrd")
-        status = "found" if result.mask.array.any() else "nothing found"
-        flags = "; ".join(result.flags)
-        rows.append({"volume": name, "status": status, "volume_ml": result.volume_ml, "flags": flags})
-        results[name] = (volume, result)
-    return pd.DataFrame(rows, columns=["volume", "status", "volume_ml", "flags"]), results
+    cohort, table = open_cohort(study)
+    export_segmentor(study.model_folder(variant), destination)
+    known = table[(table["label"] != "") | (table["has_head"] == "false")]
+    cases = {split: known.loc[known["split"] == split, "case"].tolist() for split in ("val", "test")}
+    if cohort.spatial_dims == 2 or len(cases["val"]) < FEWEST_TO_CALIBRATE:
+        return
+    segmentor = load_segmentor(destination, study.preset.prediction)
+    scans = {split: _Scans(cohort, names) for split, names in cases.items()}
+    segmentor.calibration = calibrate(segmentor, scans["val"])
+    segmentor.calibration.save(destination)
+    write_csv(coverage(segmentor, scans["test"]), destination / "coverage.csv")
+    whole = _Scans(
+        cohort, known.loc[(known["split"] == "test") & (known["has_head"] != "false"), "case"].tolist()[:DAMAGED]
+    )
+    write_csv(flag_rates(segmentor, whole), destination / "flags.csv")
 
 
-def volumes_in(path: str | Path) -> list[Path]:
-    """Files of a folder that may be volumes, or the one file or DICOM series folder named; raises FileNotFoundError if missing."""
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(
-            f"there is no {path.name!r}: give a volume, a folder of volumes or a DICOM series folder"
-        )
-    if path.is_file():
-        return [path]
-    files = sorted(file for file in path.iterdir() if file.name.lower().endswith(VOLUME_SUFFIXES))
-    series = sorted(folder for folder in path.iterdir() if folder.is_dir() and any(folder.iterdir()))
-    return files or series or [path]
+FEWEST_TO_CALIBRATE, DAMAGED = 25, 40
+
+
+class _Scans(Sequence[tuple[Volume, Volume]]):
+    """Scans and labels of some cases, read when they are asked for."""
+
+    def __init__(self, cohort: Cohort, cases: Sequence[str]) -> None:
+        self.cohort, self.cases = cohort, cases
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.cohort.read_image(self.cases[place]), self.cohort.read_label(self.cases[place])
 
 
 def unseen_example(study: Study) -> list[Path]:
@@ -380,7 +376,6 @@ def unseen_example(study: Study) -> list[Path]:
 
 UNSEEN_SEED = 990001
 """No cohort reaches this subject's number."""
-VOLUME_SUFFIXES = (".nrrd", ".mha", ".mhd", ".nii", ".nii.gz", ".png")
 REFERENCE = DATA / "reference"
 
 

@@ -1,0 +1,166 @@
+"""Segment volumes of your own with trained or shipped weights: masks, measures, flags, and files for other programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fhlib.biometry import biometry
+from fhlib.export import MEANINGS, case_page, write_dicom_seg, write_segmentation
+from fhlib.figures import planes
+from fhlib.files import progress
+from fhlib.growth import valid_weeks
+from fhlib.inference import Segmentation, Segmentor
+from fhlib.volume import READABLE, Volume, read_volume, suffix_of, write_volume
+
+COLUMNS = (
+    "volume",
+    "status",
+    "volume_ml",
+    "volume_low_ml",
+    "volume_high_ml",
+    "bpd_mm",
+    "ofd_mm",
+    "hc_mm",
+    "hc_centile",
+    "flags",
+    "note",
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One volume with what was found in it; `skull` where a skull's segmentor was given."""
+
+    volume: Volume
+    head: Segmentation
+    skull: Segmentation | None
+
+
+def segment_files(
+    segmentor: Segmentor,
+    sources: Sequence[Path],
+    folder: Path,
+    skull: Segmentor | None = None,
+    ga_weeks: float | None = None,
+) -> tuple[pd.DataFrame, dict[str, Found]]:
+    """Segment volumes that the study has not seen; returns a row a volume, and the results by name.
+
+    Writes for each volume `<name>_mask.nii.gz` and `<name>_mask.seg.nrrd` (2D: `.nrrd`), `<name>_probability.nrrd`, `<name>.html` and, for
+    a DICOM series, `<name>_mask.dcm`; with `skull` also `<name>_skull...`. Rows: COLUMNS; BPD, OFD and HC are of the skull where there is
+    one, else named `skin_bpd_mm` ..., and only the skull's HC has a centile, where `ga_weeks` is given. A volume that cannot be
+    read or segmented has a row with the reason and stops nothing.
+    """
+    rows: list[dict[str, Any]] = []
+    results: dict[str, Found] = {}
+    for source in progress(sources, "segment", total=len(sources)):
+        stem = source.name.removesuffix(suffix_of(source)) if source.is_file() else source.name
+        taken = sum(row["volume"] == stem or row["volume"].startswith(f"{stem}~") for row in rows)
+        name = f"{stem}~{taken + 1}" if taken else stem
+        try:
+            volume = read_volume(source)
+            found = Found(
+                volume, segmentor.segment(volume, ga_weeks=ga_weeks), skull.segment(volume) if skull else None
+            )
+        except (ValueError, TypeError, RuntimeError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            rows.append({"volume": name, "status": "failed", "note": reason})
+            continue
+        note = _write(found, source, folder, name)
+        rows.append({"volume": name, **measures(found, ga_weeks), "note": note})
+        case_page(name, _in_words(rows[-1], ga_weeks), _meanings(found), picture(found, name), folder / f"{name}.html")
+        results[name] = found
+    extra = dict.fromkeys(key for row in rows for key in row if key not in COLUMNS)
+    return pd.DataFrame(rows, columns=[*COLUMNS, *extra]), results
+
+
+def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
+    """Status, volume with its interval, biometry and flags of one result (see `segment_files`)."""
+    low, high = found.head.interval_ml
+    flags = [*found.head.flags, *(f"skull: {flag}" for flag in (found.skull.flags if found.skull else ()))]
+    row: dict[str, Any] = {
+        "status": "found" if found.head.mask.array.any() else "nothing found",
+        "volume_ml": found.head.volume_ml,
+        "volume_low_ml": low,
+        "volume_high_ml": high,
+        "flags": "; ".join(flags),
+    }
+    outlined = found.skull or found.head
+    if not outlined.mask.array.any():
+        return row
+    sizes = biometry(outlined.mask, "skull" if outlined.outline == "skull" else "skin")
+    row |= {name: value for name, value in sizes.asdict().items() if name.endswith(("bpd_mm", "ofd_mm", "hc_mm"))}
+    first, last = valid_weeks("hc")
+    if outlined.outline == "skull" and ga_weeks and first <= ga_weeks <= last and math.isfinite(sizes.hc_mm):
+        row["hc_centile"] = sizes.growth(ga_weeks)["hc_centile"]
+    return row
+
+
+def picture(found: Found, name: str) -> Any:
+    """Three planes with the outlines that were found."""
+    given = {"head": found.head} | ({"skull": found.skull} if found.skull else {})
+    outlines = {label: result.mask for label, result in given.items() if result.mask.array.any()}
+    title = f"{name}: {'; '.join(found.head.flags) or 'no flag'}"
+    return planes(found.volume, outlines, probability=found.head.probability, title=title)
+
+
+def volumes_in(path: str | Path) -> list[Path]:
+    """Files of a folder that may be volumes, or the one file or DICOM series folder named; raises FileNotFoundError if missing."""
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no {path.name!r}: give a volume, a folder of volumes or a DICOM series folder"
+        )
+    if path.is_file():
+        return [path]
+    files = sorted(file for file in path.iterdir() if suffix_of(file) in (*READABLE, ".vol") and file.is_file())
+    series = sorted(folder for folder in path.iterdir() if folder.is_dir() and any(folder.iterdir()))
+    return files or series or [path]
+
+
+def _write(found: Found, source: Path, folder: Path, name: str) -> str:
+    """Write the files of one result; what could not be written, in words."""
+    write_volume(found.head.probability, folder / f"{name}_probability.nrrd")
+    given = {"head": ("mask", found.head)} | ({"skull": ("skull", found.skull)} if found.skull else {})
+    for structure, (label, result) in given.items():
+        if result.mask.ndim == 2:
+            write_volume(result.mask, folder / f"{name}_{label}.nrrd")
+            continue
+        write_volume(result.mask, folder / f"{name}_{label}.nii.gz")
+        write_segmentation(result.mask, folder / f"{name}_{label}.seg.nrrd", structure)
+        if source.is_dir() and result.mask.array.any():
+            try:
+                write_dicom_seg(result.mask, source, folder / f"{name}_{label}.dcm", structure)
+            except (ImportError, ValueError, AttributeError, TypeError) as error:
+                return f"no DICOM SEG: {error}"
+    return ""
+
+
+def _meanings(found: Found) -> dict[str, str]:
+    flags = [*found.head.flags, *(found.skull.flags if found.skull else ())]
+    return {flag: MEANINGS[flag] for flag in dict.fromkeys(flags)}
+
+
+def _in_words(row: dict[str, Any], ga_weeks: float | None) -> dict[str, str]:
+    def number(name: str, unit: str, digits: int = 1) -> str:
+        value = row.get(name)
+        return "" if value is None or not math.isfinite(value) else f"{value:.{digits}f} {unit}".strip()
+
+    volume, low, high = (number(name, "", 0) for name in ("volume_ml", "volume_low_ml", "volume_high_ml"))
+    words = {"Result": str(row["status"])}
+    if volume and row["status"] == "found":
+        words["Volume of the whole head, to the skin"] = f"{volume} mL" + (
+            f" (95 % interval {low} to {high} mL)" if low else ""
+        )
+    for label, name in (("BPD", "bpd_mm"), ("OFD", "ofd_mm"), ("HC", "hc_mm")):
+        skull, skin = number(name, "mm"), number(f"skin_{name}", "mm")
+        if skull or skin:
+            words[f"{label}, {'outer skull' if skull else 'to the skin: not for growth charts'}"] = skull or skin
+    if centile := number("hc_centile", "", 0):
+        words[f"HC centile at {ga_weeks:g} weeks (INTERGROWTH-21st)"] = centile
+    return words
