@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -21,6 +22,10 @@ from skimage import measure
 from fhlib.figures import new_figure
 
 DISTANCE_MAP = "YlOrRd"
+PRINTED_FACES = 20_000
+
+# JupyterLab and the report draw plotly's JSON; plotly's default adds its whole library (5 MB) to every notebook.
+plotly.io.renderers.default = "plotly_mimetype"
 
 
 @dataclass(frozen=True)
@@ -92,37 +97,43 @@ def _normals(vertices: NDArray[Any], faces: NDArray[Any]) -> NDArray[Any]:
 
 def surface_distance_map(
     surfaces: Mapping[str, Surface],
-    columns: int = 4,
+    columns: int = 5,
     limit_mm: float | None = None,
-    view: tuple[float, float] = (12, -60),
+    views: Sequence[tuple[float, float]] = ((12, -60), (12, 120)),
     title: str | None = None,
 ) -> Figure:
     """Fig. 4 and 5: lit surfaces coloured by distance [mm] on one common scale; each bar is marked with its min, mean and max.
 
-    `limit_mm` is the scale's upper end (default: the largest 99th percentile of all surfaces); `view` is elevation and azimuth in degrees.
-    The first array axis (d) points down.
+    `limit_mm` is the scale's upper end (default: the largest 99th percentile of all surfaces); `views` are elevation and azimuth in
+    degrees, by default from two opposite sides, one below the other. The first array axis (d) points down. Raises ValueError without
+    a surface.
     """
     if not surfaces:
         raise ValueError("surface_distance_map needs at least one surface")
     columns = min(columns, len(surfaces))
     rows = math.ceil(len(surfaces) / columns)
-    limit = limit_mm or max(float(np.percentile(surface.distance_mm, 99)) for surface in surfaces.values()) or 1.0
+    limit = limit_mm or _common_limit(surfaces)
     norm, cmap = Normalize(0, limit), colormaps[DISTANCE_MAP]
-    figure, axes = new_figure(rows, columns, (2.5 * columns + 0.2, 2.95 * rows), subplot_kw={"projection": "3d"})
+    size = (2.2 * columns + 0.2, (1.95 * len(views) + 0.65) * rows + (0.3 if title else 0.0))
+    figure, axes = new_figure(rows * len(views), columns, size, subplot_kw={"projection": "3d"})
     reach = max(float(np.ptp(surface.vertices_mm, axis=0).max()) for surface in surfaces.values()) / 2
-    for axis in list(axes.flat)[len(surfaces) :]:
-        axis.set_visible(False)
-    for axis, (name, surface) in zip(axes.flat, surfaces.items(), strict=False):
-        _draw(axis, surface, cmap(norm(surface.distance_mm)), reach, view)
-        axis.set_title(name, fontsize=8)
-        _distance_bar(figure, axis, surface.summary(), norm)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for number, (name, surface) in enumerate(surfaces.items()):
+        row, column = divmod(number, columns)
+        panels = axes[row * len(views) : (row + 1) * len(views), column]
+        drawn = decimate(surface, PRINTED_FACES)
+        for axis, view in zip(panels, views, strict=True):
+            _draw(axis, drawn, cmap(norm(drawn.distance_mm)), reach, view)
+        panels[0].set_title(name, fontsize=8)
+        _distance_bar(figure, panels[-1], surface.summary(), norm)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
 
 
 def _draw(axis: Any, surface: Surface, colours: NDArray[Any], reach: float, view: tuple[float, float]) -> None:
-    points = surface.vertices_mm[:, [2, 1, 0]] * np.array([1, 1, -1])
+    points = surface.vertices_mm[:, [2, 1, 0]] * np.array([1, -1, -1])  # d down by a half turn: no mirror image
     triangles = points[surface.faces]
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
@@ -131,10 +142,10 @@ def _draw(axis: Any, surface: Surface, colours: NDArray[Any], reach: float, view
     side = np.cross([0, 0, 1], eye)
     light = eye + 0.7 * np.array([0, 0, 1]) - 0.6 * side / np.linalg.norm(side)
     outward = np.sign(np.einsum("ij,ij->i", normals, triangles.mean(axis=1) - points.mean(axis=0)).sum()) or 1.0
-    shade = 0.45 + 0.55 * np.clip(outward * normals @ (light / np.linalg.norm(light)), 0, 1)
+    shade = 0.6 + 0.4 * np.clip(outward * normals @ (light / np.linalg.norm(light)), 0, 1)
     faces = colours[surface.faces].mean(axis=1)
     faces[:, :3] *= shade[:, None]
-    mesh = Poly3DCollection(triangles, facecolors=faces, edgecolors=faces, linewidths=0.15, rasterized=True)
+    mesh = Poly3DCollection(triangles, facecolors=faces, edgecolors=faces, linewidths=0.4, rasterized=True)
     axis.add_collection3d(mesh)
     centre = (points.max(axis=0) + points.min(axis=0)) / 2
     axis.set(
@@ -174,28 +185,61 @@ def _distance_bar(figure: Figure, axis: Any, summary: tuple[float, float, float]
     bar.set_label(f"min {low:.2f}, mean {mean:.2f}, max {high:.2f} mm", fontsize=8)
 
 
-def interactive_surface(
-    surface: Surface, name: str = "", limit_mm: float | None = None, faces: int = 12000
+def interactive_surfaces(
+    surfaces: Mapping[str, Surface], limit_mm: float | None = None, faces: int = 9000
 ) -> go.Figure:
-    """A surface that turns in the browser (plotly), decimated by vertex clustering to at most about `faces` triangles."""
-    small = decimate(surface, faces)
-    d, h, w = small.vertices_mm.T.round(2)
-    i, j, k = small.faces.T
-    low, mean, high = surface.summary()
-    mesh = go.Mesh3d(
-        x=w, y=h, z=-d, i=i, j=j, k=k, intensity=small.distance_mm.round(3), colorscale=DISTANCE_MAP,
-        cmin=0, cmax=limit_mm or max(high, 1e-3),
-        colorbar={"title": {"text": "distance [mm]"}, "thickness": 14}, lighting={"ambient": 0.5, "diffuse": 0.7, "specular": 0.1},
-        hovertemplate="%{intensity:.2f} mm<extra></extra>", flatshading=False,
-    )  # fmt: skip
-    hidden = {"visible": False}
+    """Surfaces that turn in the browser (plotly), one at a time by name, on one common scale [mm] marked with its min, mean and max.
+
+    Each is decimated by vertex clustering to at most about `faces` triangles (some 200 kB); the numbers are those of the whole surface.
+    `limit_mm` as in `surface_distance_map`. Raises ValueError without a surface.
+    """
+    if not surfaces:
+        raise ValueError("interactive_surfaces needs at least one surface")
+    limit = limit_mm or _common_limit(surfaces)
+    meshes, buttons = [], []
+    for number, (name, surface) in enumerate(surfaces.items()):
+        small = decimate(surface, faces)
+        d, h, w = small.vertices_mm.T.round(2)
+        i, j, k = small.faces.T
+        meshes.append(
+            go.Mesh3d(
+                x=w, y=-h, z=-d, i=i, j=j, k=k, intensity=small.distance_mm.round(2), colorscale=DISTANCE_MAP, cmin=0, cmax=limit,
+                name=name, visible=number == 0, colorbar=_marked_bar(surface.summary(), limit),
+                lighting={"ambient": 0.65, "diffuse": 0.5, "specular": 0.05}, hovertemplate="%{intensity:.2f} mm<extra></extra>",
+            )
+        )  # fmt: skip
+        shown = [other == number for other in range(len(surfaces))]
+        buttons.append({"label": name, "method": "restyle", "args": [{"visible": shown}]})
+    hidden, camera = {"visible": False}, {"eye": {"x": 0.9, "y": -1.0, "z": 0.3}}
     layout = {
-        "scene": {"xaxis": hidden, "yaxis": hidden, "zaxis": hidden, "aspectmode": "data"},
-        "height": 460,
-        "margin": {"l": 0, "r": 0, "t": 40, "b": 0},
-    }
-    title = f"{name + ': ' if name else ''}distance to the reference, min {low:.2f}, mean {mean:.2f}, max {high:.2f} mm"
-    return go.Figure([mesh], {**layout, "title": {"text": title, "font": {"size": 13}}, "template": "none"})
+        "scene": {"xaxis": hidden, "yaxis": hidden, "zaxis": hidden, "aspectmode": "data", "camera": camera},
+        "height": 480,
+        "margin": {"l": 0, "r": 0, "t": 50, "b": 0},
+        "template": "none",
+        "updatemenus": [
+            {"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.08, "yanchor": "bottom", "buttons": buttons}
+        ] * (len(buttons) > 1),
+    }  # fmt: skip
+    return go.Figure(meshes, layout)
+
+
+def _marked_bar(summary: tuple[float, float, float], limit: float) -> dict[str, Any]:
+    """A colour bar with the surface's min, mean and max in place of ticks; a max beyond the scale stands at its end and says so."""
+    low, mean, high = summary
+    marks = {min(mean, limit): f"mean {mean:.2f}", min(low, limit): f"min {low:.2f}"}
+    if high > limit:
+        marks[limit] = f"max {high:.2f}<br>(scale ends<br>at {limit:.3g})"
+    else:
+        marks[high] = f"max {high:.2f}"
+        if limit - high > 0.08 * limit:
+            marks[limit] = f"{limit:.3g}"
+    title = {"text": "distance [mm]<br> ", "side": "top"}
+    return {"title": title, "thickness": 16, "len": 0.8, "tickvals": list(marks), "ticktext": list(marks.values())}
+
+
+def _common_limit(surfaces: Mapping[str, Surface]) -> float:
+    """The largest 99th percentile of all surfaces' distances in mm, so that a few far points do not bleach the rest."""
+    return max(float(np.percentile(surface.distance_mm, 99)) for surface in surfaces.values()) or 1.0
 
 
 def decimate(surface: Surface, faces: int) -> Surface:
