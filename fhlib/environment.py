@@ -69,7 +69,8 @@ def measure_machine(preset: Preset) -> pd.DataFrame:
 def expected_minutes(preset: Preset, machine: pd.DataFrame) -> pd.DataFrame:
     """Minutes of training and prediction of a simulated cohort, a row a trained level, from `measure_machine`.
 
-    Reading, simulating, scoring and drawing come on top (a few minutes in the quick preset).
+    Competitors count as networks without attention. Reading, simulating, scoring and drawing come on top (a few minutes in the quick
+    preset).
     """
     seconds = machine.set_index("network")["seconds_a_volume"]
     cohort = preset.simulated_cohort
@@ -79,7 +80,9 @@ def expected_minutes(preset: Preset, machine: pd.DataFrame) -> pd.DataFrame:
         variant = VARIANTS[name]
         attention = bool(variant.skip_attention or variant.path_attention)
         volume = seconds["USegNet-DS-HAS" if attention else "USegNet-DS"]
-        training = preset.training.steps * preset.training.batch_size * volume
+        steps = preset.training.steps * (1 + (preset.training.context_folds if level > 1 else 0))
+        steps += preset.tuning.total_steps if preset.tuning else 0
+        training = steps * preset.training.batch_size * volume
         predicting = scans * level * PREDICTED_SHARE * volume
         rows.append({"variant": name, "level": level, "minutes": (training + predicting) / 60})
     return pd.DataFrame(rows)

@@ -130,6 +130,11 @@ class Tuning(Parameters):
     warm_ups: tuple[float, ...] = Field(default=(0.15,), min_length=1)
     steps: int = Field(ge=1)
 
+    @property
+    def total_steps(self) -> int:
+        """Steps that one network is tuned with."""
+        return self.steps * len(self.learning_rates) * len(self.warm_ups)
+
 
 class Prediction(Parameters):
     """From probability to mask."""

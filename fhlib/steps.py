@@ -199,11 +199,14 @@ def summarise(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     """Mean and SD (ddof 1) of each measure over the cases that have it, a row a variant; writes tables/summary.csv.
 
     `n` counts all cases, `missed` those without a prediction: these enter DSC and Jaccard with 0. `<measure>_n` counts the cases that
-    entered: minus infinity (Conformity at DSC 0) and distances that do not exist cannot.
+    entered: minus infinity (Conformity at DSC 0) and distances that do not exist cannot. `contexts`: how a cascade's training contexts
+    came about.
     """
     rows = []
     for variant, group in scores.groupby("variant", sort=False):
         row: dict[str, Any] = {"variant": variant, "n": len(group), "missed": int((group["status"] == "missed").sum())}
+        levels = sorted(study.model_folder(str(variant)).glob("level*/parameters.json"))
+        row["contexts"] = SegmentorParameters.load(levels[-1]).training.contexts if len(levels) > 1 else ""
         for measure in metrics.MEASURES:
             values = pd.to_numeric(group[measure], errors="coerce")
             values = values[values.abs() != float("inf")].dropna()
