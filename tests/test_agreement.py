@@ -266,7 +266,7 @@ def test_concordance_is_one_only_on_the_line_of_identity():
 
 
 def test_scans_without_a_head_enter_neither_agreement_nor_repeatability(tmp_path, monkeypatch):
-    study = SimpleNamespace(tables=tmp_path, preset=SimpleNamespace(variants=("V",)))
+    study = SimpleNamespace(tables=tmp_path, preset=SimpleNamespace(variants=("V",)), model_folder=tmp_path.joinpath)
     scores = pd.DataFrame(
         {
             "variant": "V",
