@@ -1,7 +1,8 @@
 """One page from a run's executed notebooks and tables, to read without a network, print, or send to a colleague.
 
-Pictures and style are inside the page; it loads nothing. Code is folded away, widgets give way to their static pictures, progress bars are
-dropped, and paths of the machine are taken out of every text.
+First what was obtained, found and claimed, and a list of the figures; then the notebooks as chapters; last the environment, parameters,
+seeds and hashes. Pictures and style are inside the page; it loads nothing. Code is folded away, widgets give way to their static
+pictures, progress bars are dropped, and paths of the machine are taken out of every text.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from fhlib.files import DATA, ROOT, file_digest, write_text
 from fhlib.presets import PRESETS, load_preset
 
 LIMIT_BYTES = 15_000_000
-WIDTHS_PX = (1600, 1200, 900, 640)
+PICTURES = ((1600, False), (1600, True), (1200, True), (900, True), (640, True))
+"""Widest picture in pixels, and whether pictures are compressed with small losses (WebP); tried in order until the page is small enough."""
 TITLE = "Whole fetal head segmentation in 3D ultrasound"
 HC18_CREDIT = (
     "Images with the name HC18 in this report are from T. L. A. van den Heuvel et al., “Automated measurement of fetal head circumference "
@@ -57,13 +59,28 @@ PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
+FOUND = "**What we found.**"
+NEXT = re.compile(r"\s*Next: \*\*\w+\*\*\.")
+
+
 @dataclass
 class Chapter:
-    """One executed notebook as HTML: its anchor, its title and the fragments of its cells."""
+    """One executed notebook as HTML: its anchor, its title, a shorter one for lists, the fragments of its cells, and what it found."""
 
     anchor: str
     title: str
+    short: str = ""
     body: list[Markup] = field(default_factory=list)
+    found: str = ""
+
+
+@dataclass
+class Pictures:
+    """How pictures are embedded, and those embedded so far as (anchor, caption), numbered through the page."""
+
+    width_px: int
+    lossy: bool
+    shown: list[tuple[str, str]] = field(default_factory=list)
 
 
 def write_report(
@@ -77,9 +94,9 @@ def write_report(
     """Write `report/index.html` of a run (its folder, or its name in `data/runs`) and return its path.
 
     Reads `notebooks` (default: all executed ones of the run, in order of name), `tables/scores.csv` beside `data/reference/table1.csv`,
-    `tables/cohort.csv` and, where present, `run.json`. `facts` are added to the table of provenance.
-    `hc18`: whether to credit HC18 (default: whether the cohort's table or `run.json` names it). Pictures are made
-    narrower until the page is at most `limit_bytes`.
+    `tables/claims.csv`, `tables/cohort.csv` and, where present, `run.json`. `facts` are added to the table of the run.
+    `hc18`: whether to credit HC18 (default: whether the cohort's table or `run.json` names it). Pictures are compressed, then made
+    narrower, until the page is at most `limit_bytes`.
 
     Raises FileNotFoundError without executed notebooks, ValueError where the page stays too large.
     """
@@ -92,8 +109,9 @@ def write_report(
             f"run {folder.name!r} has no executed notebooks in {folder.name}/notebooks: run the study first (make study)"
         )
     credit = _is_hc18(folder) if hc18 is None else hc18
-    for width in WIDTHS_PX:
-        page = _render(folder, chapters, title or f"{TITLE}: run {folder.name}", facts or {}, credit, width)
+    for width, lossy in PICTURES:
+        pictures = Pictures(width, lossy)
+        page = _render(folder, chapters, title or f"{TITLE}: run {folder.name}", facts or {}, credit, pictures)
         if len(page.encode()) <= limit_bytes:
             return write_text(page, folder / "report" / "index.html")
     size = len(page.encode()) / 1e6
@@ -128,30 +146,54 @@ def _without_path(found: re.Match[str]) -> str:
     return f"{quote}{REMOVED}{quote}"
 
 
-def provenance(folder: Path, facts: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """What made a run: versions, commit, kind of machine, parameters and cohort, as far as recorded; no path, no machine's name."""
-    found: dict[str, Any] = {
-        "run": folder.name,
-        "fhlib": _version("fhlib"),
-        "commit": _commit(),
-        "Python": platform.python_version(),
-        "torch": _version("torch"),
-        "MONAI": _version("monai"),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
-    }
+def provenance(folder: Path, facts: Mapping[str, Any] | None = None) -> dict[str, dict[str, str]]:
+    """What made a run, by heading: the run, the software, the preset's parameters, its seeds, and hashes of what went in and came out.
+
+    As far as recorded; no path and no machine's name. Hashes are the first 16 digits of SHA-256.
+    """
+    run: dict[str, Any] = {"run": folder.name, "commit when the report was written": _commit()}
+    run["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores"
     cohort = folder / "tables" / "cohort.csv"
     if cohort.exists():
         table = pd.read_csv(cohort, dtype=str)
         subjects = f", {table['subject'].nunique()} subjects" if "subject" in table else ""
-        found["cohort"] = f"{len(table)} scans{subjects}; manifest {file_digest(cohort)}"
+        run["cohort"] = f"{len(table)} scans{subjects}"
+    parameters: dict[str, Any] = {}
     record = folder / "run.json"
     if record.exists():
         recorded = json.loads(record.read_text(encoding="utf-8"))
-        found |= {"started with " + name: value for name, value in _flat(recorded).items()}
+        run |= {"started with " + name: value for name, value in _flat(recorded).items()}
         if (PRESETS / f"{recorded.get('preset')}.yaml").exists():
-            found |= _flat(load_preset(recorded["preset"], recorded.get("changes")).model_dump(mode="json"))
-    found |= _flat(dict(facts or {}))
-    return {name: _without_folders(str(value)) for name, value in found.items() if value not in (None, "")}
+            parameters = _flat(load_preset(recorded["preset"], recorded.get("changes")).model_dump(mode="json"))
+    hashed = [*(folder / "tables").glob("*.csv"), *(folder / "models").glob("*/level*/weights.safetensors")]
+    hashes = {path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(hashed)}
+    for path in sorted((folder / "models").glob("*/level*/parameters.json")):
+        fingerprint = json.loads(path.read_text(encoding="utf-8")).get("fingerprint", "")
+        hashes[f"{path.parent.relative_to(folder).as_posix()}: code, parameters and cases of the training"] = (
+            fingerprint
+        )
+    sections = {
+        "Run": run | _flat(dict(facts or {})),
+        "Environment": {"Python": platform.python_version(), **_versions()},
+        "Parameters": {name: value for name, value in parameters.items() if not name.endswith("seed")},
+        "Seeds": {name: value for name, value in parameters.items() if name.endswith("seed")},
+        "Hashes": hashes,
+    }
+    shown = {
+        heading: {name: _without_folders(str(value)) for name, value in found.items() if value not in (None, "")}
+        for heading, found in sections.items()
+    }
+    return {heading: found for heading, found in shown.items() if found}
+
+
+def _versions() -> dict[str, str]:
+    """Installed versions of fhlib and all that it names as needed."""
+    try:
+        needed = [line for line in metadata.requires("fhlib") or [] if "extra ==" not in line]
+    except metadata.PackageNotFoundError:
+        needed = []
+    names = ["fhlib", *sorted(re.split(r"[^\w.-]", line)[0] for line in needed)]
+    return {name: _version(name) for name in names}
 
 
 def _without_folders(value: str) -> str:
@@ -203,14 +245,42 @@ def _summary(folder: Path) -> str:
     for column in beside.columns[beside.columns.str.endswith(", here")]:
         measure = column.removesuffix(", here")
         pairs = zip(beside[column], beside[f"{measure}, paper"], strict=True)
-        shown[measure] = [f"{here}<br><small>{f'paper {paper}' if paper else ''}</small>" for here, paper in pairs]
+        shown[measure] = [
+            "<br>".join(filter(None, (here, f"<small>paper {paper}</small>" if paper else ""))) for here, paper in pairs
+        ]
     return _framed(shown.to_html(index=False, border=0, escape=False, classes="summary"))
 
 
+def _claims(folder: Path) -> tuple[str, str]:
+    """The paper's claims that this run could test, as an HTML table, and the verdicts' counts in words; empty without a ledger."""
+    ledger = folder / "tables" / "claims.csv"
+    if not ledger.exists():
+        return "", ""
+    claims = pd.read_csv(ledger)
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in claims["verdict"].value_counts().items())
+    tested = claims[claims["value_here"].notna() & ~claims["verdict"].str.startswith("not testable")]
+    if tested.empty:
+        return "", f"{len(claims)} claims: {counts}."
+    unit = tested["unit"].fillna("").map(lambda word: f" {word}" if word else "")
+    interval = tested[["ci_low", "ci_high"]].map("{:.4g}".format).agg(" to ".join, axis=1)
+    shown = pd.DataFrame(
+        {
+            "claim": tested["statement"],
+            "where": tested["where"],
+            "printed": tested["printed_value"].map(lambda value: "" if pd.isna(value) else f"{value:.4g}") + unit,
+            "here (95 % CI)": tested["value_here"].map("{:.4g}".format)
+            + unit
+            + interval.where(tested["ci_low"].notna(), "").map(lambda words: f" ({words})" if words else ""),
+            "verdict": tested["verdict"],
+        }
+    )
+    return _framed(shown.to_html(index=False, border=0, classes="claims")), f"{len(claims)} claims: {counts}."
+
+
 def _render(
-    folder: Path, notebooks: list[Path], title: str, facts: Mapping[str, Any], hc18: bool, width_px: int
+    folder: Path, notebooks: list[Path], title: str, facts: Mapping[str, Any], hc18: bool, pictures: Pictures
 ) -> str:
-    chapters = [_chapter(path, width_px) for path in notebooks]
+    chapters = [_chapter(path, pictures) for path in notebooks]
     interactive = any("data-plotly" in fragment for chapter in chapters for fragment in chapter.body)
     plotly_js = ""
     if interactive:
@@ -220,19 +290,24 @@ def _render(
     environment = Environment(
         loader=PackageLoader("fhlib"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    claims, verdicts = _claims(folder)
     return environment.get_template("report.html.j2").render(
         title=title,
         summary=Markup(scrub(_summary(folder))),
+        claims=Markup(scrub(claims)),
+        verdicts=verdicts,
         chapters=chapters,
+        figures=pictures.shown,
         provenance=provenance(folder, facts),
         credit=HC18_CREDIT if hc18 else "",
         plotly_js=Markup(plotly_js),
     )
 
 
-def _chapter(path: Path, width_px: int) -> Chapter:
+def _chapter(path: Path, pictures: Pictures) -> Chapter:
     notebook = nbformat.read(path, as_version=4)
     chapter = Chapter(re.sub(r"[^\w-]", "-", path.stem), path.stem.replace("_", " "))
+    chapter.short = caption = chapter.title
     named = False
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -240,14 +315,32 @@ def _chapter(path: Path, width_px: int) -> Chapter:
             source = cell.source
             if heading and not named:
                 named, source = True, source.replace(heading[0], "", 1)
-                suffix = path.stem.partition("-")[2]
-                number = re.match(r"\d+(?=_)", path.stem)
-                words = scrub(re.sub(r"^\d+[.: ]+", "", heading[1].strip())) + (f": {suffix}" if suffix else "")
-                chapter.title = f"{number[0]}  {words}" if number else words
+                chapter.title, chapter.short = _titles(path.stem, heading[1])
+                caption = chapter.short
+            headings = re.findall(r"^##+\s+(.+)$", source, re.MULTILINE)
+            if headings:
+                caption = f"{chapter.short}: {re.sub(r'[`*]', '', scrub(headings[-1]))}"
             chapter.body.append(_markdown(source))
         elif cell.cell_type == "code":
-            chapter.body += _code(cell, width_px)
+            chapter.body += _code(cell, pictures, caption)
+            said = [
+                text for output in cell.outputs if FOUND in (text := output.get("data", {}).get("text/markdown", ""))
+            ]
+            if said:
+                chapter.found = _markdown(NEXT.sub("", "".join(said).replace(FOUND, "", 1)))
     return chapter
+
+
+def _titles(stem: str, heading: str) -> tuple[str, str]:
+    """A chapter's title and a short one: the number and name of its notebook, the question, and what an executed copy is of."""
+    number = re.match(r"\d+(?=_)", stem)
+    copy_of = stem.partition("-")[2].replace("-level", " level ")
+    words = scrub(re.sub(r"^\d+[.: ]+", "", heading.strip()))
+    before = f"{number[0]}  " if number else ""
+    name, _, question = words.partition(": ")
+    if not copy_of:
+        return f"{before}{words}", f"{before}{name}"
+    return f"{before}{name}, {copy_of}" + (f": {question}" if question else ""), f"{before}{name}, {copy_of}"
 
 
 def _markdown(source: str) -> Markup:
@@ -273,31 +366,35 @@ def _formula(found: re.Match[str]) -> str:
     return f'<img class="{name}" style="vertical-align:-{depth:.1f}pt" src="{uri}" alt="{html.escape(latex)}">'
 
 
-def _code(cell: Any, width_px: int) -> list[Markup]:
+def _code(cell: Any, pictures: Pictures, caption: str) -> list[Markup]:
     """A code cell: source folded away, then what it showed."""
     fragments = []
     tags = cell.metadata.get("tags", [])
     if cell.source.strip() and "remove-input" not in tags:
-        name = "parameters" if {"parameters", "injected-parameters"} & set(tags) else "code"
+        names = {
+            "parameters": "parameters, as they stand in the notebook",
+            "injected-parameters": "parameters of this run",
+        }
+        name = next((names[tag] for tag in tags if tag in names), "code")
         source = Highlight2HTML(pygments_lexer="ipython3")(scrub(cell.source))
         fragments.append(Markup(f"<details><summary>{name}</summary>{source}</details>"))
     for output in cell.outputs:
-        shown = _output(output, width_px)
+        shown = _output(output, pictures, caption)
         if shown:
             fragments.append(Markup(shown))
     return fragments
 
 
-def _output(output: Any, width_px: int) -> str:
+def _output(output: Any, pictures: Pictures, caption: str) -> str:
     if output.output_type == "stream":
         text = scrub(strip_ansi(output.text)).strip("\n")
         return f"<pre>{html.escape(text)}</pre>" if output.name == "stdout" and text else ""
     if output.output_type == "error":
         return f'<pre class="error">{html.escape(scrub(strip_ansi(chr(10).join(output.traceback))))}</pre>'
     data = output.get("data", {})
+    picture = _picture(data, pictures, caption)
     if PLOTLY in data:
-        return _picture(data, width_px) + _interactive(data[PLOTLY])
-    picture = _picture(data, width_px)
+        return picture + _interactive(data[PLOTLY])
     if picture or WIDGET in data:
         return picture
     writers: dict[str, Callable[[str], str]] = {
@@ -308,39 +405,47 @@ def _output(output: Any, width_px: int) -> str:
     return next((write(scrub(data[kind])) for kind, write in writers.items() if kind in data), "")
 
 
-def _picture(data: Mapping[str, Any], width_px: int) -> str:
-    """PNG or JPEG before SVG, which is much larger where it holds images; embedded, at most `width_px` wide."""
+def _picture(data: Mapping[str, Any], pictures: Pictures, caption: str) -> str:
+    """PNG or JPEG before SVG, which is much larger where it holds images; embedded, numbered, with its caption."""
     for kind in ("image/png", "image/jpeg"):
         if kind in data:
-            content = _narrowed(base64.b64decode(data[kind]), width_px)
-            return f'<figure><img src="data:{kind};base64,{base64.b64encode(content).decode()}" alt="figure"></figure>'
+            content, kind = _embedded(base64.b64decode(data[kind]), kind, pictures)
+            return _figure(content, kind, pictures, caption)
     if "image/svg+xml" in data:
-        content = _without_scripts(scrub(data["image/svg+xml"])).encode()
-        return (
-            f'<figure><img src="data:image/svg+xml;base64,{base64.b64encode(content).decode()}" alt="figure"></figure>'
-        )
+        return _figure(_without_scripts(scrub(data["image/svg+xml"])).encode(), "image/svg+xml", pictures, caption)
     return ""
 
 
-def _narrowed(content: bytes, width_px: int) -> bytes:
-    """The picture without metadata, scaled down if it is wider than `width_px`; its bytes where that does not make it smaller."""
+def _figure(content: bytes, kind: str, pictures: Pictures, caption: str) -> str:
+    number = len(pictures.shown) + 1
+    words = html.escape(f"Figure {number}. {caption}")
+    pictures.shown.append((f"figure-{number}", f"{number}. {caption}"))
+    source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return f'<figure id="figure-{number}"><img src="{source}" alt="{words}"><figcaption>{words}</figcaption></figure>'
+
+
+def _embedded(content: bytes, kind: str, pictures: Pictures) -> tuple[bytes, str]:
+    """The picture and its kind, scaled down where it is too wide and compressed where that is asked; as it is where that saves nothing."""
     with Image.open(io.BytesIO(content)) as picture:
-        kind, size = picture.format, picture.size
-        if size[0] <= width_px:
-            return content
-        scaled = picture.resize((width_px, round(size[1] * width_px / size[0])), Image.Resampling.LANCZOS)
+        name, size = str(picture.format), picture.size
+        if size[0] <= pictures.width_px and not pictures.lossy:
+            return content, kind
+        width = min(size[0], pictures.width_px)
+        scaled = picture.resize((width, round(size[1] * width / size[0])), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    scaled.save(stream, kind, optimize=True)
-    return min(stream.getvalue(), content, key=len)
+    if pictures.lossy:
+        scaled.convert("RGB").save(stream, "webp", quality=88, method=4)
+    else:
+        scaled.save(stream, name, optimize=True)
+    smaller = len(stream.getvalue()) < len(content)
+    return (stream.getvalue(), "image/webp" if pictures.lossy else kind) if smaller else (content, kind)
 
 
 def _interactive(content: Mapping[str, Any]) -> str:
     """A plotly figure that is drawn when the reader opens it, so that the page needs no 3D graphics to load or print."""
     kept = {name: content[name] for name in ("data", "layout") if name in content}
     payload = html.escape(json.dumps(_scrubbed(kept)), quote=True)
-    return (
-        f'<details class="interactive"><summary>turn the surface</summary><div data-plotly="{payload}"></div></details>'
-    )
+    return f'<details class="interactive"><summary>In 3D: drag to turn, scroll to zoom</summary><div data-plotly="{payload}"></div></details>'
 
 
 def _scrubbed(content: Any) -> Any:
