@@ -325,29 +325,35 @@ def reproduce(study: Study) -> tuple[pd.DataFrame, dict[str, Repeatability]]:
 
 
 def export_weights(study: Study, variant: str, destination: Path) -> None:
-    """Copy a trained variant to a folder that ships, calibrate it on the validation scans and measure it on the test scans.
+    """Copy a trained variant to a folder that ships, calibrate it on the validation scans and measure it on scans that were held out.
 
-    Writes beside the weights calibration.json, and coverage.csv and flags.csv (`fhlib.calibration`); in 2D, and with too few validation
-    scans, weights only. Raises as `load_segmentor` does.
+    Held out are the test scans, or of a simulated cohort `HELD_OUT` new subjects. Writes beside the weights calibration.json, and
+    coverage.csv and flags.csv (`fhlib.calibration`); in 2D, and with too few validation scans, weights only. Raises as `load_segmentor`
+    does.
     """
     cohort, table = open_cohort(study)
     export_segmentor(study.model_folder(variant), destination)
-    known = table[(table["label"] != "") | (table["has_head"] == "false")]
-    cases = {split: known.loc[known["split"] == split, "case"].tolist() for split in ("val", "test")}
-    if cohort.spatial_dims == 2 or len(cases["val"]) < FEWEST_TO_CALIBRATE:
+    validation = table[table["split"] == "val"]
+    if cohort.spatial_dims == 2 or len(validation) < FEWEST_TO_CALIBRATE:
         return
     segmentor = load_segmentor(destination, study.preset.prediction)
-    scans = {split: _Scans(cohort, names) for split, names in cases.items()}
-    segmentor.calibration = calibrate(segmentor, scans["val"])
+    segmentor.calibration = calibrate(segmentor, _Scans(cohort, validation["case"].tolist()))
     segmentor.calibration.save(destination)
-    write_csv(coverage(segmentor, scans["test"]), destination / "coverage.csv")
-    whole = _Scans(
-        cohort, known.loc[(known["split"] == "test") & (known["has_head"] != "false"), "case"].tolist()[:DAMAGED]
-    )
-    write_csv(flag_rates(segmentor, whole), destination / "flags.csv")
+    if study.cohort_kind == "simulated":
+        spec = study.preset.simulated_cohort
+        changes = {"seed": spec.seed + 1, "train_subjects": 1, "test_subjects": HELD_OUT, "reproducibility_subjects": 0}
+        folder = study.cohort_folder.with_name(f"{study.cohort_name}-held-out")
+        cohort = _outlining(
+            simulate_cohort(folder, spec.model_copy(update=changes), val_fraction=0.0), study.preset.target
+        )
+        table = cohort.table
+    tests = test_cases(table)
+    write_csv(coverage(segmentor, _Scans(cohort, tests["case"].tolist())), destination / "coverage.csv")
+    whole = tests.loc[tests["has_head"] != "false", "case"].tolist()[:DAMAGED]
+    write_csv(flag_rates(segmentor, _Scans(cohort, whole)), destination / "flags.csv")
 
 
-FEWEST_TO_CALIBRATE, DAMAGED = 25, 40
+FEWEST_TO_CALIBRATE, HELD_OUT, DAMAGED = 25, 180, 25
 
 
 class _Scans(Sequence[tuple[Volume, Volume]]):
