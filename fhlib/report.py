@@ -445,7 +445,8 @@ def _interactive(content: Mapping[str, Any]) -> str:
     """A plotly figure that is drawn when the reader opens it, so that the page needs no 3D graphics to load or print."""
     kept = {name: content[name] for name in ("data", "layout") if name in content}
     payload = html.escape(json.dumps(_scrubbed(kept)), quote=True)
-    return f'<details class="interactive"><summary>In 3D: drag to turn, scroll to zoom</summary><div data-plotly="{payload}"></div></details>'
+    summary = "<summary>In 3D: drag to turn, scroll to zoom</summary>"
+    return f'<details class="interactive">{summary}<div data-plotly="{payload}"></div></details>'
 
 
 def _scrubbed(content: Any) -> Any:
