@@ -22,7 +22,7 @@ from skimage import measure
 from fhlib.figures import new_figure
 
 DISTANCE_MAP = "YlOrRd"
-PRINTED_FACES = 20_000
+PRINTED_FACES = 10_000
 
 # JupyterLab and the report draw plotly's JSON; plotly's default adds its whole library (5 MB) to every notebook.
 plotly.io.renderers.default = "plotly_mimetype"

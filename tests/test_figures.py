@@ -1,4 +1,4 @@
-"""Figures show what they were given: scale, slices, contours, numbers in titles; distances on surfaces of known shape."""
+"""Figures show what they were given: scale, slices, contours, numbers in titles; distances on surfaces; a network's blocks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fhlib import agreement_charts, charts, figures, surfaces
+from fhlib import agreement_charts, charts, figures, schematic, surfaces
 from fhlib.audit import printed_ratios
 from fhlib.growth import fit_volume_chart
+from fhlib.networks.build import build_network
 from fhlib.volume import Volume
 
 SPACING = (0.5, 1.0, 2.0)
@@ -128,11 +129,149 @@ def test_surface_map_prints_min_mean_max_and_decimation_keeps_the_shape() -> Non
     figure = surfaces.surface_distance_map({"USegNet": surface, "USegNet-DS": surface})
     low, mean, high = surface.summary()
     assert [axis.get_xlabel() for axis in figure.axes].count(f"min {low:.2f}, mean {mean:.2f}, max {high:.2f} mm") == 2
+    assert sum(bool(axis.collections) for axis in figure.axes if hasattr(axis, "zaxis")) == 4  # two, from two sides
     small = surfaces.decimate(surface, 500)
     assert 100 < len(small.faces) < 900 and small.distance_mm.mean() == pytest.approx(mean, abs=0.2)
     assert np.linalg.norm(small.vertices_mm - (20, 21, 22), axis=1).mean() == pytest.approx(12, abs=0.6)
-    mesh = surfaces.interactive_surface(surface, "case", faces=500).data[0]
-    assert len(mesh.i) == len(small.faces) and max(mesh.z) <= 0
+
+
+def test_turning_surfaces_share_a_scale_and_mark_min_mean_and_max() -> None:
+    near = surfaces.surface_distance(ball(12), ball(13), SPACING)
+    far = surfaces.surface_distance(ball(12), ball(15), SPACING)
+    figure = surfaces.interactive_surfaces({"near": near, "far": far}, limit_mm=2.0, faces=500)
+    assert [mesh.visible for mesh in figure.data] == [True, False]
+    assert {(mesh.cmin, mesh.cmax) for mesh in figure.data} == {(0, 2.0)}
+    buttons = figure.layout.updatemenus[0].buttons
+    assert [(b.label, b.args[0]["visible"]) for b in buttons] == [("near", [True, False]), ("far", [False, True])]
+    words = figure.data[1].colorbar.ticktext  # 3 mm off everywhere, beyond a scale of 2 mm
+    assert any(text.startswith(f"max {far.summary()[2]:.2f}") and "ends" in text for text in words)
+    assert len(figure.data[1].i) == len(surfaces.decimate(far, 500).faces)
+    assert len(figure.to_json()) < 60_000
+
+
+def test_turned_surfaces_are_no_mirror_images() -> None:
+    """Three marks along d, h and w keep their handedness: a right hand stays a right hand."""
+    surface = surfaces.surface_distance(ball(12), ball(15), SPACING)
+    mesh = surfaces.interactive_surfaces({"": surface}, faces=10**6).data[0]
+    drawn = np.column_stack([mesh.x, mesh.y, mesh.z])
+    turn, *_ = np.linalg.lstsq(
+        surface.vertices_mm[:, ::-1], drawn, rcond=None
+    )  # from (w, h, d), which is ITK's (x, y, z)
+    assert np.linalg.det(turn) == pytest.approx(1.0, abs=0.01) and mesh.z.max() <= 0  # depth points down
+
+
+TILT = np.array([0.3, 0.5, 0.812])  # of length 1 to three digits
+
+
+def head_with_a_nose(normal: np.ndarray = TILT) -> np.ndarray:
+    """An ellipsoid, flatter along `normal`, with a ball (a face) on one side of it, symmetric about the plane across `normal`."""
+    first = np.cross(normal, (1.0, 0, 0))
+    first /= np.linalg.norm(first)
+    second = np.cross(normal, first)
+    grid = np.meshgrid(
+        *[(np.arange(n) + 0.5) * step for n, step in zip((80, 42, 22), SPACING, strict=True)], indexing="ij"
+    )
+    points = np.stack(grid, axis=-1) - (20, 21, 22)
+    along, a, b = points @ normal, points @ first, points @ second
+    skull = (along / 11) ** 2 + (a / 14) ** 2 + (b / 12) ** 2 <= 1
+    return skull | (along**2 + (a - 12) ** 2 + (b - 7) ** 2 <= 5**2)
+
+
+def test_the_median_plane_is_the_one_that_mirrors_the_face() -> None:
+    centre, normal, symmetry = figures.median_plane(head_with_a_nose(), SPACING)
+    assert np.degrees(np.arccos(abs(normal @ TILT) / np.linalg.norm(TILT))) < 5
+    assert abs((centre - (20, 21, 22)) @ TILT) < 0.5 and 0.9 < symmetry <= 1
+    with pytest.raises(ValueError, match="not empty"):
+        figures.median_plane(np.zeros((4, 6, 8)), SPACING)
+
+
+def test_fig6_shows_sagittal_planes_named_right_and_left_where_that_is_known(scan: Volume) -> None:
+    head = head_with_a_nose()
+    names = [axis.get_title() for axis in figures.sagittal_comparison(scan, {"expert": head, "A": head}).axes]
+    # the head is 22 mm wide: a quarter of it is 5.5 mm from the middle
+    assert [name.split(",")[0] for name in names] == ["one side", "middle", "other side"]
+    assert all(4 <= int(name.split()[-2]) <= 7 for name in (names[0], names[2]))
+    known = figures.sagittal_comparison(scan, {"expert": head}, right=TILT)
+    assert [axis.get_title().split(",")[0] for axis in known.axes] == ["right", "middle", "left"]
+    assert "mirror symmetry of expert" in texts(known)
+    assert len(figures.sagittal_comparison(Volume(scan.array[:, 20], (0.5, 2.0)), {"expert": head[:, 20]}).axes) == 1
+
+
+def test_a_sagittal_plane_across_the_last_axis_is_that_slice(scan: Volume) -> None:
+    """A head that is symmetric about w = 22 mm, in a volume whose grey levels count the voxels along d."""
+    head = head_with_a_nose(np.array([0, 0, 1.0]))
+    counting = Volume(np.repeat(np.arange(80, dtype=np.float32)[:, None, None], 42, 1).repeat(22, 2), SPACING)
+    middle = figures.sagittal_comparison(counting, {"expert": head}).axes[1].images[0]
+    shown = np.asarray(middle.get_array())
+    rows = shown[:, shown.shape[1] // 2]
+    rows = rows[(rows > 2) & (rows < 77)]
+    np.testing.assert_allclose(
+        np.diff(rows), 1.0, atol=0.02
+    )  # grey grows by one each voxel of d, 0.5 mm, the plane's step
+
+
+def blocks(name: str, **options: int) -> dict[str, schematic.Node]:
+    net = build_network(name, **options)
+    return {
+        f"{node.name}{number if node.kind in ('function', 'MaxPool3d') else ''}": node
+        for number, node in enumerate(schematic.trace(net, (1, 16, 24, 40), (schematic.AttentionModule,)))
+    }
+
+
+def test_the_schematics_record_is_the_papers_network_at_width_32() -> None:
+    found = blocks("USegNet-DS-HAS")
+    encoder = [(node.shape[0], node.kernels[0][0]) for name, node in found.items() if name.startswith("encoder")]
+    assert encoder == [(32, 3), (32, 3), (64, 3), (64, 3), (64, 5), (64, 5), (64, 5), (64, 5)]
+    ups = [found[f"decoder.{stage}.up"] for stage in range(3)]
+    assert [(up.shape, up.kernels[0][0]) for up in ups] == [
+        ((64, 4, 6, 10), 5),
+        ((64, 8, 12, 20), 5),
+        ((32, 16, 24, 40), 3),
+    ]
+    skips = [found[f"decoder.{stage}.skip_attention"].kernels[-1][0] for stage in range(3)]
+    paths = [found[f"decoder.{stage}.path_attention"].kernels[-1][0] for stage in range(3)]
+    assert skips == [5, 3, 3] and paths == [5, 5, 3]
+    assert [node.shape[0] for name, node in found.items() if name.startswith("cat")] == [128, 128, 96]
+    assert [found[f"decoder.{stage}.side"].shape for stage in (0, 1)] == [(2, 4, 6, 10), (2, 8, 12, 20)]
+    assert found["head"].shape == (2, 16, 24, 40)
+    assert sum(node.parameters for node in found.values()) == 6_142_918
+
+
+def test_the_schematic_changes_with_the_variant() -> None:
+    def drawn(name: str) -> str:
+        figure = schematic.network_schematic(build_network(name), (15, 24, 33), title=name)
+        return "\n".join([text.get_text() for text in figure.axes[0].texts] + [texts(figure)])
+
+    plain, hybrid, no_skips = (drawn(name) for name in ("USegNet-DS", "USegNet-DS-HAS", "3D-DeconvNet"))
+    assert [hybrid.count(f"{kind}AM-{number}") for kind in "SU" for number in (1, 2, 3)] == [1] * 6
+    assert "AM-" not in plain and "attention" not in plain and plain.count("side branch\n2 ch.") == 2
+    assert plain.count("concat\n") == 3 and "concat\n" not in no_skips and "side branch\n" not in no_skips
+    assert "3,891,462 parameters" in plain and "6,142,918 parameters" in hybrid
+    assert "16×24×40" in plain and "2×3×5" in plain  # padded to multiples of 8; the bottom at 1/8
+    assert "UAM-1" in drawn("UAM-1") and "UAM-2" not in drawn("UAM-1")
+    flat = schematic.network_schematic(build_network("USegNet", 8, 2), (24, 33))
+    assert "24×40" in {line for text in flat.axes[0].texts for line in text.get_text().splitlines()}
+    with pytest.raises(ValueError, match="Competitor"):
+        schematic.network_schematic(build_network("Attention-U-Net", 4), (32, 32, 32))
+
+
+def test_who_reads_what_in_an_attention_module_is_equations_3_and_4() -> None:
+    net = build_network("USegNet-DS-HAS", 8)
+    nodes = schematic.trace(net.decoder[2].skip_attention, (8, 16, 24, 40))
+    names = [node.name for node in nodes]
+    assert names == ["input", "shrink", "weigh.0", "weigh.1", "softmax", "mul", "cat", "out"]
+    reads = {node.name: [names[parent] for parent in node.parents] for node in nodes}
+    assert (
+        reads["softmax"] == ["weigh.1"] and reads["mul"] == ["shrink", "softmax"] and reads["cat"] == ["shrink", "mul"]
+    )
+    figure = schematic.attention_schematic(net, (16, 24, 40), "UAM-1")
+    shown = [text.get_text() for text in figure.axes[0].texts]
+    assert [letter for letter in shown if letter in {*"FPWAT"}] == list("FPWAT")
+    assert "conv\n5×5×5\n8 ch." in shown and "UAM-1 at 4×6×10" in texts(figure)
+    with pytest.raises(ValueError, match="no attention module SAM-4, it has: SAM-1"):
+        schematic.attention_schematic(net, (16, 24, 40), "SAM-4")
+    with pytest.raises(ValueError, match="it has: none"):
+        schematic.attention_schematic(build_network("USegNet", 8), (16, 24, 40))
 
 
 def test_bland_altman_numbers_by_hand() -> None:

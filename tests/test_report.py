@@ -132,20 +132,100 @@ def test_chapters_in_order_with_titles_of_the_notebooks(tmp_path: Path) -> None:
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert re.findall(r"<h2 id=\"[\w-]+\">(.*?)</h2>", page) == [
         "01  The cohort",
-        "03  Train one variant: USegNet-DS-level1",
+        "03  Train one variant, USegNet-DS level 1",
         "Provenance",
     ]
 
 
-def test_pictures_shrink_until_the_page_fits(tmp_path: Path) -> None:
+def embedded(page: Path) -> Image.Image:
+    source = re.search(r"<img src=\"data:image/\w+;base64,([^\"]+)", page.read_text(encoding="utf-8"))
+    assert source
+    return Image.open(io.BytesIO(base64.b64decode(source[1])))
+
+
+def test_pictures_are_compressed_then_narrowed_until_the_page_fits(tmp_path: Path) -> None:
     notebook(tmp_path, "01_cohort", shown(image__png=png(1800, 300, noise=True)))
-    full = write_report(tmp_path).stat().st_size
-    small = write_report(tmp_path, limit_bytes=500_000)
-    assert full > 1_000_000 and small.stat().st_size < 500_000
-    source = re.search(r"<figure><img src=\"data:image/png;base64,([^\"]+)", small.read_text(encoding="utf-8"))
-    assert source and Image.open(io.BytesIO(base64.b64decode(source[1]))).size in {(640, 107), (900, 150)}
+    full = write_report(tmp_path)
+    size = full.stat().st_size
+    assert size > 1_000_000 and embedded(full).format == "PNG" and embedded(full).size == (1600, 267)
+    compressed = embedded(write_report(tmp_path, limit_bytes=size // 2))
+    assert compressed.format == "WEBP" and compressed.size == (1600, 267)
+    small = embedded(write_report(tmp_path, limit_bytes=130_000))
+    assert small.format == "WEBP" and small.size in {(640, 107), (900, 150)}
     with pytest.raises(ValueError, match="show fewer figures"):
-        write_report(tmp_path, limit_bytes=10_000)
+        write_report(tmp_path, limit_bytes=5_000)
+
+
+def test_figures_are_numbered_through_the_page_and_listed(tmp_path: Path) -> None:
+    notebook(tmp_path, "01_cohort", shown(image__png=png()), prose="# The cohort: which?\n\n## A *gallery* of scans")
+    notebook(
+        tmp_path, "05_accuracy", shown(image__png=png()), shown(image__png=png(50)), prose="# Accuracy: how close?"
+    )
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    captions = ["Figure 1. 01  The cohort: A gallery of scans", "Figure 2. 05  Accuracy", "Figure 3. 05  Accuracy"]
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", page) == captions == re.findall(r'alt="(Figure .*?)"', page)
+    targets = set(re.findall(r'href="#([\w-]+)"', page))
+    assert (
+        {"figure-1", "figure-2", "figure-3", "figures", "01_cohort"}
+        <= targets
+        <= set(re.findall(r'id="([\w-]+)"', page))
+    )
+
+
+def test_what_each_chapter_found_stands_first(tmp_path: Path) -> None:
+    found = shown(text__markdown="**What we found.** It is **7 mL**. Next: **06_agreement**.")
+    notebook(tmp_path, "05_accuracy", found, prose="# Accuracy: how close?")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    summary = page[page.index('<dl class="found">') : page.index("</dl>")]
+    assert "It is <strong>7 mL</strong>." in summary and "Next" not in summary and 'href="#05_accuracy"' in summary
+
+
+def test_claims_that_could_be_tested_are_shown_and_all_are_counted(tmp_path: Path) -> None:
+    claims = {
+        "statement": ["DSC is 96 %", "Two are better", "It is fast"],
+        "where": ["Table 1", "abstract", "section 3"],
+        "printed_value": [96.05, 2.0, 1.0],
+        "unit": ["%", np.nan, "s"],
+        "value_here": [90.098, 3.0, np.nan],
+        "ci_low": [88.757, np.nan, np.nan],
+        "ci_high": [91.211, np.nan, np.nan],
+        "verdict": ["not reproduced", "reproduced", "not testable here"],
+    }
+    (tmp_path / "tables").mkdir()
+    pd.DataFrame(claims).to_csv(tmp_path / "tables" / "claims.csv", index=False)
+    notebook(tmp_path, "09_claims")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "<td>90.1 % (88.76 to 91.21)</td>" in page and "<td>96.05 %</td>" in page and "<td>3</td>" in page
+    assert "3 claims: 1 not reproduced, 1 reproduced, 1 not testable here." in page and "It is fast" not in page
+
+
+def test_provenance_names_versions_seeds_and_hashes(tmp_path: Path) -> None:
+    run = tmp_path / "trial"
+    level = run / "models" / "USegNet-DS" / "level1"
+    level.mkdir(parents=True)
+    (level / "weights.safetensors").write_bytes(b"abc")
+    (level / "parameters.json").write_text(json.dumps({"fingerprint": "0123456789abcdef"}))
+    (run / "run.json").write_text(json.dumps({"preset": "quick", "cohort": "", "changes": {"training.seed": 7}}))
+    found = report.provenance(run, {"note": "kept"})
+    assert list(found) == ["Run", "Environment", "Parameters", "Seeds", "Hashes"]
+    assert found["Run"]["note"] == "kept" and found["Run"]["started with preset"] == "quick"
+    assert found["Environment"]["torch"].startswith("2.13.0") and {"fhlib", "monai", "plotly"} <= set(
+        found["Environment"]
+    )
+    assert found["Seeds"]["training.seed"] == "7" and not any("seed" in name for name in found["Parameters"])
+    assert found["Parameters"]["training.width"] == "16"
+    # SHA-256 of "abc" begins ba7816bf 8f01cfea (FIPS 180-2)
+    assert found["Hashes"]["models/USegNet-DS/level1/weights.safetensors"] == "ba7816bf8f01cfea"
+    assert "0123456789abcdef" in found["Hashes"].values()
+
+
+def test_plotly_is_embedded_once_however_many_surfaces(tmp_path: Path) -> None:
+    mesh = shown(**{"application/vnd.plotly.v1+json": {"data": [{"type": "mesh3d"}], "layout": {}}})
+    notebook(tmp_path, "05_accuracy", mesh, mesh)
+    page = write_report(tmp_path)
+    assert page.read_text(encoding="utf-8").count('id="plotly"') == 1 and page.stat().st_size < 2_500_000
+    notebook(tmp_path, "05_accuracy")
+    assert 'id="plotly"' not in write_report(tmp_path).read_text(encoding="utf-8")
 
 
 def test_summary_beside_the_paper_and_provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +253,7 @@ def test_summary_beside_the_paper_and_provenance(tmp_path: Path, monkeypatch: py
     notebook(run, "05_accuracy")
     page = write_report("trial").read_text(encoding="utf-8")
     assert "45.00 ± 63.64" in page and "94.95" in page  # (90 + 0) / 2 over the two test cases
-    assert "2 scans, 2 subjects; manifest " in page and "CC BY 4.0" in page and "10.5281/zenodo.1322001" in page
+    assert "2 scans, 2 subjects" in page and "CC BY 4.0" in page and "10.5281/zenodo.1322001" in page
     assert "CC BY 4.0" not in write_report("trial", hc18=False).read_text(encoding="utf-8")
 
 
