@@ -92,25 +92,29 @@ def summary_map(
 
 
 def boundary_channel(attention: NDArray[Any], reference: NDArray[np.bool_]) -> int:
-    """Channel whose mean weight on the boundary of `reference` (image grid) exceeds its mean elsewhere the most.
+    """Channel whose mean weight on the boundary of `reference` (image grid) exceeds that inside and that outside the most.
 
-    The boundary is one voxel on either side of the outline. A difference, not a ratio: the channel that wins must carry weight. 0 where
-    the reference has no boundary.
+    The boundary is one voxel on either side of the outline; of the two other means the larger counts, so that a channel which fills
+    the head does not win. A difference, not a ratio: the channel that wins must carry weight. 0 where the reference has no boundary.
     """
-    band = ndimage.binary_dilation(reference) & ~ndimage.binary_erosion(reference)
-    factors = repeats(attention.shape[1:], reference.shape)
-    padded = np.pad(band, [(0, f * n - m) for f, n, m in zip(factors, attention.shape[1:], band.shape, strict=True)])
-    blocks = padded.reshape([size for n, f in zip(attention.shape[1:], factors, strict=True) for size in (n, f)])
-    touched: NDArray[np.bool_] = np.asarray(blocks.any(axis=tuple(range(1, blocks.ndim, 2))))
-    if touched.all() or not touched.any():
+    boundary = ndimage.binary_dilation(reference) & ~ndimage.binary_erosion(reference)
+    on, inside = (_any_in_block(mask, attention.shape[1:]) for mask in (boundary, reference))
+    others = [place for place in (inside & ~on, ~inside & ~on) if place.any()]
+    if not on.any() or not others:
         return 0
-    return int(np.argmax([_surplus(np.asarray(channel, np.float32), touched) for channel in attention]))
+    return int(np.argmax([_surplus(np.asarray(channel, np.float32), on, others) for channel in attention]))
 
 
-def _surplus(channel: NDArray[np.float32], touched: NDArray[np.bool_]) -> float:
-    on, everywhere = float(channel[touched].sum(dtype=float)), float(channel.sum(dtype=float))
-    on_count = int(touched.sum())
-    return on / on_count - (everywhere - on) / (touched.size - on_count)
+def _any_in_block(mask: NDArray[np.bool_], shape: Sequence[int]) -> NDArray[np.bool_]:
+    """Voxels of a map of `shape` that hold any voxel of a mask on the image's grid."""
+    factors = repeats(shape, mask.shape)
+    padded = np.pad(mask, [(0, f * n - m) for f, n, m in zip(factors, shape, mask.shape, strict=True)])
+    blocks = padded.reshape([size for n, f in zip(shape, factors, strict=True) for size in (n, f)])
+    return np.asarray(blocks.any(axis=tuple(range(1, blocks.ndim, 2))))
+
+
+def _surplus(channel: NDArray[np.float32], on: NDArray[np.bool_], others: Sequence[NDArray[np.bool_]]) -> float:
+    return float(channel[on].mean()) - max(float(channel[place].mean()) for place in others)
 
 
 def colour_limits(values: NDArray[Any], signed: bool = False) -> tuple[float, float]:

@@ -110,9 +110,9 @@ def test_a_map_is_repeated_to_the_image_and_its_padding_cut_off() -> None:
 def test_boundary_channel_carries_weight_at_the_boundary() -> None:
     mask = head((32, 24, 40))
     edge = np.gradient(mask[::2, ::2, ::2].astype(float), axis=0) ** 2
-    attention = np.stack(
-        [np.full(edge.shape, 0.2), 0.2 + edge, 1e-6 + 1e-3 * edge]
-    )  # the last: all at the edge, but next to nothing
+    filled = mask[::2, ::2, ::2].astype(float)
+    next_to_nothing = 1e-6 + 1e-3 * edge
+    attention = np.stack([np.full(edge.shape, 0.2), 0.2 + edge, next_to_nothing, filled])
     assert boundary_channel(attention, mask) == 1
     assert boundary_channel(attention, np.zeros_like(mask)) == 0
 

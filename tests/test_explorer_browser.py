@@ -1,0 +1,135 @@
+"""Notebook 08 and its explorer in JupyterLab, driven by a real browser. The screenshot is kept in tests/artifacts/explorer.png."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import copy_clone
+from playwright.sync_api import Browser, Locator, Page
+from test_browser import ARTIFACTS, browser, lab, run_all
+
+__all__ = ["browser", "lab"]  # fixtures
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+# Small enough to be made here, fine enough to be looked at
+SMALL_RUN = """
+from fhlib import steps
+from fhlib.study import open_study
+changes = {"simulated_cohort.spacing_mm": 2.5, "preparation.spacing_mm": 3.5, "simulated_cohort.headless_share": 0.0,
+           "simulated_cohort.reproducibility_subjects": 1, "training.steps": 40, "training.validate_every": 20}
+study = open_study("smoke", "smoke", changes=changes)
+steps.make_cohort(study)
+steps.prepare(study)
+for variant, level in (("USegNet-DS", 1), ("USegNet-DS-HAS", 1), ("USegNet-DS-HAS-Ctx", 2)):
+    steps.train(study, variant, level)
+    steps.predict(study, variant)
+steps.score(study)
+"""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copied clone with a run `smoke` of three variants up to its scores, and notebook 08 set to it."""
+    clone = copy_clone(tmp_path_factory.mktemp("clone"))
+    path = clone / "notebooks" / "08_attention.ipynb"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r'(run|preset) = \\"quick\\"', r'\1 = \\"smoke\\"', text), encoding="utf-8")
+    environment = {"PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone), "OMP_NUM_THREADS": "1"}
+    made = subprocess.run(
+        [sys.executable, "-c", SMALL_RUN], env={**os.environ, **environment}, capture_output=True, encoding="utf-8"
+    )
+    assert made.returncode == 0, made.stderr[-3000:]
+    return clone
+
+
+def picture(page: Page) -> str:
+    """Digest of the bytes that the explorer's picture shows."""
+    return page.evaluate("""async () => {
+        const image = document.querySelector("img.widget-image");
+        const bytes = await (await fetch(image.src)).arrayBuffer();
+        const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+        return [...digest].map(byte => byte.toString(16)).join("");
+    }""")
+
+
+def settled(page: Page, before: str = "", seconds: float = 60) -> str:
+    """Wait until the picture is another one than `before`, and then has not changed for a second; returns its digest."""
+    deadline = time.monotonic() + seconds
+    last, since = picture(page), time.monotonic()
+    while last == before or time.monotonic() - since < 1:
+        assert time.monotonic() < deadline, f"the explorer's picture did not change within {seconds} s"
+        page.wait_for_timeout(50)
+        if (now := picture(page)) != last:
+            last, since = now, time.monotonic()
+    return last
+
+
+def control(page: Page, label: str) -> Locator:
+    """The drop-down list or slider with that label."""
+    return page.locator(".jupyter-widgets.widget-inline-hbox", has=page.get_by_text(label, exact=True)).first
+
+
+def test_notebook_08_runs_and_its_explorer_answers(browser: Browser, lab: str, clone: Path) -> None:
+    page = browser.new_page(viewport={"width": 1400, "height": 1250})
+    run_all(page, lab, "08_attention")
+    page.get_by_text("What we found.").wait_for(timeout=400_000)
+    assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    tables = clone / "data" / "runs" / "smoke" / "tables"
+    assert (tables / "attention_shares.csv").exists() and (tables / "attention_summary.csv").exists()
+
+    image = page.locator("img.widget-image")
+    image.scroll_into_view_if_needed()
+    seen = [settled(page)]
+    for label, choice in (("beside", "nothing"), ("module", "SAM-2"), ("channels", "entropy")):
+        control(page, label).locator("select").select_option(label=choice)
+        seen.append(settled(page, seen[-1]))
+    control(page, "slice d").locator(".noUi-handle").press("ArrowRight")
+    seen.append(settled(page, seen[-1]))
+    box = image.bounding_box()
+    assert box is not None and box["width"] > 600
+    page.mouse.click(box["x"] + 0.45 * box["width"], box["y"] + 0.6 * box["height"])
+    seen.append(settled(page, seen[-1]))
+    page.mouse.wheel(0, 100)
+    seen.append(settled(page, seen[-1]))
+    page.get_by_role("button", name="probability").click()
+    seen.append(settled(page, seen[-1]))
+    control(page, "scan").locator("select").select_option(index=1)
+    seen.append(settled(page, seen[-1]))
+    assert len(set(seen)) == len(seen)
+
+    control(page, "beside").locator("select").select_option(label="USegNet-DS")
+    settled(page, seen[-1])
+    control(page, "scan").scroll_into_view_if_needed()
+    page.screenshot(path=ARTIFACTS / "explorer.png")
+
+    without_kernel = saved_without_kernel(page, lab, clone / "notebooks" / "08_attention.ipynb")
+    assert len(without_kernel) == 1 and len(without_kernel[0]["image/png"]) > 10_000
+    page.goto(f"{lab}/lab/tree/08_attention.ipynb?reset")
+    page.get_by_text("What we found.").wait_for(timeout=120_000)
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('.jp-OutputArea-output img')].map(image => image.naturalWidth)"
+    )
+    page.screenshot(path=ARTIFACTS / "explorer_without_kernel.png")
+    assert len(sizes) >= 8 and min(sizes) > 300
+    page.close()
+
+
+def saved_without_kernel(page: Page, lab: str, path: Path) -> list[dict[str, str]]:
+    """Save the notebook and end its kernel; returns the data of its widget outputs."""
+    page.keyboard.press("Control+s")
+    deadline = time.monotonic() + 60
+    while not nbformat.read(path, as_version=4).cells[-1].get("outputs") and time.monotonic() < deadline:
+        page.wait_for_timeout(500)
+    for session in page.request.get(f"{lab}/api/sessions").json():
+        token = next(cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "_xsrf")
+        ended = page.request.delete(f"{lab}/api/sessions/{session['id']}", headers={"X-XSRFToken": token})
+        assert ended.ok, ended.status
+    outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+    return [output["data"] for output in outputs if WIDGET in output.get("data", {})]
