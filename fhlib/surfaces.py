@@ -205,12 +205,12 @@ def interactive_surfaces(
             go.Mesh3d(
                 x=w, y=-h, z=-d, i=i, j=j, k=k, intensity=small.distance_mm.round(2), colorscale=DISTANCE_MAP, cmin=0, cmax=limit,
                 name=name, visible=number == 0, colorbar=_marked_bar(surface.summary(), limit),
-                lighting={"ambient": 0.65, "diffuse": 0.5, "specular": 0.05}, hovertemplate="%{intensity:.2f} mm<extra></extra>",
+                lighting={"ambient": 0.75, "diffuse": 0.4, "specular": 0.05}, hovertemplate="%{intensity:.2f} mm<extra></extra>",
             )
         )  # fmt: skip
         shown = [other == number for other in range(len(surfaces))]
         buttons.append({"label": name, "method": "restyle", "args": [{"visible": shown}]})
-    hidden, camera = {"visible": False}, {"eye": {"x": 0.9, "y": -1.0, "z": 0.3}}
+    hidden, camera = {"visible": False}, {"eye": {"x": 1.15, "y": -1.3, "z": 0.4}}
     layout = {
         "scene": {"xaxis": hidden, "yaxis": hidden, "zaxis": hidden, "aspectmode": "data", "camera": camera},
         "height": 480,
@@ -228,12 +228,12 @@ def _marked_bar(summary: tuple[float, float, float], limit: float) -> dict[str, 
     low, mean, high = summary
     marks = {min(mean, limit): f"mean {mean:.2f}", min(low, limit): f"min {low:.2f}"}
     if high > limit:
-        marks[limit] = f"max {high:.2f}<br>(scale ends<br>at {limit:.3g})"
+        marks[limit] = f"max {high:.2f}<br>(bar ends at {limit:.3g})"
     else:
         marks[high] = f"max {high:.2f}"
         if limit - high > 0.08 * limit:
             marks[limit] = f"{limit:.3g}"
-    title = {"text": "distance [mm]<br> ", "side": "top"}
+    title = {"text": "distance [mm]<br> <br> ", "side": "top"}
     return {"title": title, "thickness": 16, "len": 0.8, "tickvals": list(marks), "ticktext": list(marks.values())}
 
 

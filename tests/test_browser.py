@@ -1,4 +1,4 @@
-"""The report and the explorer as a reader meets them: in a real browser. Screenshots are kept in tests/artifacts/."""
+"""The report and the notebooks as a reader meets them: in a real browser. Screenshots are kept in tests/artifacts/."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from conftest import copy_clone
 from nbformat import v4
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -24,7 +26,6 @@ from fhlib import figures, surfaces
 from fhlib.report import write_report
 from fhlib.volume import Volume
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 ARTIFACTS = Path(__file__).parent / "artifacts"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = [
@@ -35,20 +36,6 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
-EXPLORER = """
-import numpy as np
-from types import SimpleNamespace
-from fhlib.explorer import AttentionExplorer
-from fhlib.volume import Volume
-rng = np.random.default_rng(0)
-d, h, w = np.meshgrid(*[np.linspace(-1, 1, n) for n in (48, 40, 56)], indexing="ij")
-head = d**2 + h**2 + w**2 < 0.4
-image = Volume((rng.rayleigh(30, head.shape) * (1 + head)).clip(0, 255).astype("uint8"), (0.95, 1.2, 0.8))
-attention = {f"{kind}-{k}": rng.dirichlet(np.ones(4), [n // f for n in head.shape]).transpose(3, 0, 1, 2)
-             for kind in ("SAM", "UAM") for k, f in ((1, 4), (2, 2), (3, 1))}
-features = SimpleNamespace(image=image, probability=image.with_array(head.astype("float32")), attention=attention)
-explorer = AttentionExplorer(features, reference=head, names=("USegNet-DS-HAS",))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +70,11 @@ def report_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (np.random.default_rng(0).rayleigh(30, head.shape) * (1 + head)).clip(0, 255).astype(np.uint8), (0.95, 1.2, 0.8)
     )
     surface = surfaces.surface_distance(np.roll(head, 2, 0), head, scan.spacing_mm)
-    plot = json.loads(surfaces.interactive_surface(surface, faces=800).to_json())
+    both = {
+        "USegNet-DS": surface,
+        "USegNet-DS-HAS": surfaces.surface_distance(np.roll(head, 1, 1), head, scan.spacing_mm),
+    }
+    plot = json.loads(surfaces.interactive_surfaces(both, faces=800).to_json())
     turning = v4.new_output("display_data", {"application/vnd.plotly.v1+json": plot})
     chapters = {
         "01_cohort": ("# The cohort\n\nAttention: $a_k$.", [figure_output(figures.planes(scan, {"expert": head}))]),
@@ -115,8 +106,13 @@ def test_report_opens_offline_without_request_or_error(browser: Browser, report_
     page.locator("nav a", has_text="How accurate").click()
     assert page.locator("h2", has_text="How accurate").is_visible()
     page.locator("details.interactive summary").click()
-    page.locator("details.interactive .plotly").first.wait_for(timeout=20_000)
+    page.locator("details.interactive .plotly").first.wait_for(timeout=120_000)
+    marks = page.locator("details.interactive .colorbar").first.text_content() or ""
+    assert all(word in marks for word in ("min", "mean", "max"))
+    page.locator("details.interactive .updatemenu-button", has_text="HAS").click()
+    page.wait_for_function("document.querySelector('details.interactive .js-plotly-plot').data[1].visible === true")
     page.screenshot(path=ARTIFACTS / "report_surface.png")
+    assert page.evaluate("[...document.querySelectorAll('nav a')].every(a => document.getElementById(a.hash.slice(1)))")
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible()
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
@@ -126,17 +122,24 @@ def test_report_opens_offline_without_request_or_error(browser: Browser, report_
     context.close()
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[str]:
-    """Address of a JupyterLab of its own, in a temporary folder with one notebook, ended with the test."""
-    (tmp_path / "root").mkdir()
-    cells = [
-        v4.new_markdown_cell("# Explorer"),
-        v4.new_code_cell(EXPLORER.strip()),
-        v4.new_code_cell("explorer.show()"),
-    ]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "root" / "explorer.ipynb")
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copied clone whose notebooks are set to the preset `smoke`, with one variant."""
+    clone = copy_clone(tmp_path_factory.mktemp("clone"))
+    for path in (clone / "notebooks").glob("[0-9]*.ipynb"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r'(run|preset) = \\"quick\\"', r'\1 = \\"smoke\\"', text), encoding="utf-8")
+    run = clone / "data" / "runs" / "smoke"
+    run.mkdir(parents=True)
+    one_variant = {"preset": "smoke", "cohort": "", "changes": {"variants": ["USegNet-DS-HAS"]}}
+    (run / "run.json").write_text(json.dumps(one_variant), encoding="utf-8")
+    return clone
+
+
+@pytest.fixture(scope="module")
+def lab(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a JupyterLab of its own on that clone, ended with the tests."""
+    tmp_path = tmp_path_factory.mktemp("lab")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -144,13 +147,15 @@ def lab(tmp_path: Path) -> Iterator[str]:
     environment = {
         **os.environ,
         **folders,
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": str(clone),
+        "FHLIB_ROOT": str(clone),
+        "OMP_NUM_THREADS": "1",
         "IPYTHONDIR": str(tmp_path / "ipython"),
         "HOME": str(tmp_path),
     }
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
                "--ServerApp.token=", "--ServerApp.password=", "--ServerApp.ip=127.0.0.1",
-               f"--ServerApp.root_dir={tmp_path / 'root'}"]  # fmt: skip
+               f"--ServerApp.root_dir={clone / 'notebooks'}"]  # fmt: skip
     with open(tmp_path / "lab.log", "w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path)
     try:
@@ -171,46 +176,47 @@ def lab(tmp_path: Path) -> Iterator[str]:
             server.kill()
 
 
-def picture(page: Page) -> str:
-    """Digest of the bytes that the explorer's picture shows."""
-    return page.evaluate("""async () => {
-        const image = document.querySelector("img.widget-image");
-        const bytes = await (await fetch(image.src)).arrayBuffer();
-        const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-        return [...digest].map(byte => byte.toString(16)).join("");
-    }""")
-
-
-def changed(page: Page, before: str) -> str:
-    """Wait until the picture is another one; returns its digest."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        now = picture(page)
-        if now != before:
-            return now
-        page.wait_for_timeout(50)
-    raise AssertionError("the explorer's picture did not change within 10 s")
-
-
-def test_explorer_answers_in_jupyterlab(browser: Browser, lab: str) -> None:
-    page = browser.new_page(viewport={"width": 1400, "height": 1050})
-    page.goto(f"{lab}/lab/tree/explorer.ipynb?reset")
-    page.get_by_text("| Idle").wait_for(timeout=40_000)
+def run_all(page: Page, address: str, name: str) -> None:
+    """Open a notebook in JupyterLab and have it run all its cells."""
+    page.goto(f"{address}/lab/tree/{name}.ipynb?reset", timeout=120_000)
+    page.get_by_text("| Idle").wait_for(timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.locator("img.widget-image").wait_for(timeout=40_000)
-    first = picture(page)
 
-    page.locator(".widget-dropdown select").first.select_option(label="UAM-3")
-    module = changed(page, first)
-    handle = page.locator(".widget-slider", has_text="slice d").locator(".noUi-handle")
-    handle.press("ArrowRight")
-    moved = changed(page, module)
-    page.get_by_role("button", name="probability").click()
-    probability = changed(page, moved)
 
-    assert len({first, module, moved, probability}) == 4
-    assert page.evaluate("document.querySelector('img.widget-image').naturalWidth") > 600
-    page.locator("img.widget-image").scroll_into_view_if_needed()
-    page.screenshot(path=ARTIFACTS / "explorer.png")
+def saved(page: Page, path: Path, seconds: float) -> nbformat.NotebookNode:
+    """The notebook as JupyterLab saves it once every cell has run or one has failed."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(500)
+        notebook = nbformat.read(path, as_version=4)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        failed = any(output.output_type == "error" for cell in code for output in cell.outputs)
+        if failed or all(cell.execution_count for cell in code):
+            return notebook
+    raise AssertionError(f"{path.name} did not run to its end within {seconds} s")
+
+
+SHUT_DOWN = """async () => {
+    const token = document.cookie.match(/_xsrf=([^;]+)/)[1];
+    for (const {id} of await (await fetch("/api/sessions")).json())
+        await fetch(`/api/sessions/${id}`, {method: "DELETE", headers: {"X-XSRFToken": token}});
+}"""
+STUDY = ("00_start_here", "01_cohort", "02_prepare", "03_train", "04_predict", "05_accuracy", "06_agreement")
+STUDY += ("07_reproducibility", "08_attention", "09_claims", "10_segment")
+
+
+@pytest.mark.parametrize("name", STUDY)
+def test_notebook_runs_in_jupyterlab_from_top_to_bottom(browser: Browser, lab: str, clone: Path, name: str) -> None:
+    """In order: each reads what those before it wrote."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1050})
+    run_all(page, lab, name)
+    notebook = saved(page, clone / "notebooks" / f"{name}.ipynb", 90)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    errors = ["\n".join(output.traceback) for cell in code for output in cell.outputs if output.output_type == "error"]
+    page.screenshot(path=ARTIFACTS / f"lab_{name}.png")
+    page.evaluate(SHUT_DOWN)
     page.close()
+    assert errors == []
+    assert "What we found." in code[-1].outputs[-1].data["text/markdown"]
