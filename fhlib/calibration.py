@@ -21,8 +21,9 @@ from fhlib.volume import Volume, crop_to_box
 COVERAGE = 0.95
 SPARED = 0.95
 """Share of scans with a head that the threshold of each look lets pass."""
-FLOORS = (0.01, 0.02, 0.04, 0.08)
-INTENSITY_MARGIN = 1.2
+FLOORS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+INTENSITY_MARGIN = 0.25
+"""Beyond the range of the calibration scans, as a share of it."""
 
 
 def calibrate(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]], flips: int = 4) -> Calibration:
@@ -42,7 +43,7 @@ def calibrate(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]], flip
     quantiles = {floor: float(np.sort((error - bias).abs() / (spread + floor))[rank]) for floor in FLOORS}
     floor = min(FLOORS, key=lambda value: quantiles[value] * float((spread + value).mean()))
     looks = np.array(rows["intensities"].tolist())
-    away = np.abs(looks - looks.mean(0)) / np.maximum(looks.std(0, ddof=1), 1e-6)
+    margin = INTENSITY_MARGIN * np.ptp(looks, axis=0)
     return Calibration(
         cases=len(heads),
         headless=len(rows) - len(heads),
@@ -52,9 +53,8 @@ def calibrate(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]], flip
         log_bias=bias,
         floor=floor,
         quantile=quantiles[floor],
-        intensity_mean=tuple(looks.mean(0).tolist()),
-        intensity_scale=tuple(looks.std(0, ddof=1).tolist()),
-        intensity_limit=INTENSITY_MARGIN * float(away.max()),
+        intensity_low=tuple((looks.min(0) - margin).tolist()),
+        intensity_high=tuple((looks.max(0) + margin).tolist()),
     )
 
 

@@ -27,12 +27,14 @@ from fhlib.networks.build import build_level
 from fhlib.prepare import at_original_resolution, to_network_grid
 from fhlib.presets import Prediction, Preparation, Training
 from fhlib.quality import (
+    CALIBRATION,
     Calibration,
     Evidence,
     agreement_of,
     intensity_features,
     largest_component,
     quality_flags,
+    too_small,
 )
 from fhlib.reach import code_digest
 from fhlib.variants import VARIANTS
@@ -128,8 +130,9 @@ class Segmentor:
 
         The probability is resampled to the volume's grid and thresholded there (not the coarse mask, which would be rougher). With `flips`
         of 2 or more it is the mean over so many flipped copies, whose masks also tell how far the result can be trusted (default: as
-        calibrated, else 1: the scan as it is). `ga_weeks` lets a size that is implausible for the age be flagged. Raises
-        ValueError where the volume's dimensions are not the segmentor's, or its intensities are not finite.
+        calibrated, else 1: the scan as it is). With a calibration a mask too small for a head is emptied. `ga_weeks` lets a size that is
+        implausible for the age be flagged. Raises ValueError where the volume's dimensions are not the segmentor's, or its intensities
+        are not finite.
         """
         if volume.ndim != self.parameters.spatial_dims:
             raise ValueError(
@@ -141,6 +144,8 @@ class Segmentor:
         probability = found if self.slices else resample(found, like=volume)
         foreground = probability.array >= self.prediction.threshold
         mask = self._clean(foreground)
+        if self.calibration is not None and too_small(volume, mask):
+            mask = np.zeros_like(mask)
         masks = [self._clean(copy >= self.prediction.threshold) for copy in copies]
         evidence = Evidence(
             confidence=float(probability.array[mask].mean()) if mask.any() else math.nan,
@@ -162,7 +167,7 @@ class Segmentor:
         flips = distinct_flips(image.ndim)
         if not 1 <= count <= len(flips):
             raise ValueError(f"flips is {count}: there are 1 to {len(flips)} in {image.ndim}D")
-        return [np.flip(self.probability(np.flip(image, axes)), axes) for axes in flips[:count]]
+        return [np.flip(self.probability(np.ascontiguousarray(np.flip(image, axes))), axes) for axes in flips[:count]]
 
     def _clean(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return largest_component(mask) if self.prediction.largest_component else mask
@@ -282,6 +287,7 @@ def export_segmentor(folder: Path | str, destination: Path | str) -> None:
     Raises as `load_segmentor` does, before anything is written.
     """
     load_segmentor(folder)
+    (Path(destination) / CALIBRATION).unlink(missing_ok=True)  # of other weights
     for path in Path(folder).glob("level*/weights.safetensors"):
         target = Path(destination) / path.parent.name / path.name
         half = {name: tensor.half() for name, tensor in load_file(path).items()}

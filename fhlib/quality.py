@@ -46,8 +46,8 @@ class Calibration:
 
     `flips`: how many flipped copies are segmented. `least_agreement` (mean DSC of their masks, two by two) and `least_confidence` (mean
     probability inside the mask): below one of them is no head, or a doubtful one. The interval of a volume V is
-    V exp(`log_bias` +- `quantile` (s + `floor`)), s the SD of the copies' log volumes. `intensity_mean`, `intensity_scale` (SD) and
-    `intensity_limit` (of the largest deviation, in SDs) are of `intensity_features`.
+    V exp(`log_bias` +- `quantile` (s + `floor`)), s the SD of the copies' log volumes. `intensity_low` and `intensity_high` bound what is
+    familiar of each of `intensity_features`.
     """
 
     cases: int
@@ -58,9 +58,8 @@ class Calibration:
     log_bias: float
     floor: float
     quantile: float
-    intensity_mean: tuple[float, ...]
-    intensity_scale: tuple[float, ...]
-    intensity_limit: float
+    intensity_low: tuple[float, ...]
+    intensity_high: tuple[float, ...]
 
     def save(self, folder: Path) -> None:
         """Write beside the weights."""
@@ -73,7 +72,7 @@ class Calibration:
         if not path.exists():
             return None
         content = read_json(path)
-        lists = {name: tuple(content[name]) for name in ("intensity_mean", "intensity_scale")}
+        lists = {name: tuple(content[name]) for name in ("intensity_low", "intensity_high")}
         return cls(**{**content, **lists})
 
     def interval(self, volume: float, copies: Sequence[float]) -> tuple[float, float]:
@@ -148,11 +147,10 @@ def quality_flags(
     size, low, high = int(mask.sum()), *PLAUSIBLE_SPACING_MM
     spacing_fine = all(low <= s <= high for s in volume.spacing_mm)
     volume_ml = size * volume.voxel_volume_ml if volume.ndim == 3 else math.nan
-    too_small = size < SMALLEST_HEAD_SHARE * mask.size or (spacing_fine and volume_ml < SMALLEST_HEAD_ML)
     doubtful = calibration is not None and (
         evidence.agreement < calibration.least_agreement or evidence.confidence < calibration.least_confidence
     )
-    if too_small or doubtful:
+    if too_small(volume, mask) or doubtful:
         flags.append("no head")
     elif spacing_fine and (volume_ml > LARGEST_HEAD_ML or _unlike_age(volume_ml, ga_weeks, outline)):
         flags.append("implausible size")
@@ -165,15 +163,21 @@ def quality_flags(
     if size and evidence.confidence < 0.8:
         flags.append("low confidence")
     if calibration is not None:
-        scale = np.maximum(calibration.intensity_scale, 1e-6)
-        away = np.abs(np.subtract(evidence.intensities, calibration.intensity_mean)) / scale
-        if away.max() > calibration.intensity_limit:
+        bounds = zip(calibration.intensity_low, evidence.intensities, calibration.intensity_high, strict=True)
+        if not all(least <= value <= most for least, value, most in bounds):
             flags.append("unfamiliar intensities")
     if not spacing_fine:
         flags.append("implausible spacing")
     elif set(volume.spacing_mm) == {1.0} and not any(volume.origin):
         flags.append("spacing missing?")
     return tuple(flags)
+
+
+def too_small(volume: Volume, mask: Mask) -> bool:
+    """Whether a mask is smaller than a head can be: under 0.4 % of the image, or, where its voxels are plausible, under 4 mL."""
+    size, (low, high) = int(mask.sum()), PLAUSIBLE_SPACING_MM
+    spacing_fine = volume.ndim == 3 and all(low <= s <= high for s in volume.spacing_mm)
+    return size < SMALLEST_HEAD_SHARE * mask.size or (spacing_fine and size * volume.voxel_volume_ml < SMALLEST_HEAD_ML)
 
 
 def largest_component(mask: Mask) -> Mask:

@@ -22,7 +22,7 @@ from fhlib.volume import Volume
 
 FEATURES = (0.1, 0.4, 0.2, 0.0, 0.5)
 SURE = Evidence(0.95, 0.97, (50.0, 51.0), FEATURES)
-KNOWN = Calibration(30, 6, 4, 0.8, 0.7, 0.05, 0.02, 2.0, FEATURES, (0.05, 0.1, 0.05, 0.5, 0.1), 3.0)
+KNOWN = Calibration(30, 6, 4, 0.8, 0.7, 0.05, 0.02, 2.0, (0.0, 0.1, 0.1, -1.0, 0.2), (0.3, 0.7, 0.3, 1.0, 0.8))
 
 
 def head_in_box():
@@ -80,7 +80,7 @@ def test_a_calibration_tells_doubtful_results_and_strange_images():
     assert flags(head, calibration=KNOWN) == ()
     assert flags(head, evidence=replace(SURE, agreement=0.75), calibration=KNOWN) == ("no head",)
     assert flags(head, evidence=replace(SURE, confidence=0.65), calibration=KNOWN) == ("no head", "low confidence")
-    bright = replace(SURE, intensities=(0.1, 0.71, 0.2, 0.0, 0.5))  # 3.1 SD of the mean level
+    bright = replace(SURE, intensities=(0.1, 0.71, 0.2, 0.0, 0.5))
     assert flags(head, evidence=bright, calibration=KNOWN) == ("unfamiliar intensities",)
     missing = quality_flags(Volume(np.ones(head.shape), (1.0, 1.0, 1.0)), head, head, SURE)
     assert "spacing missing?" in missing

@@ -28,9 +28,10 @@ from fhlib.inference import (
 from fhlib.networks.build import build_network
 from fhlib.prepare import label_to_network_grid, prepare_cohort, to_network_grid
 from fhlib.presets import Prediction, Preparation, Training, Tuning
+from fhlib.quality import largest_component
 from fhlib.runmap import levels_of
 from fhlib.training import TrainingDiverged, copy_levels, fingerprint_of, fit, tune
-from fhlib.volume import Volume, write_volume
+from fhlib.volume import Volume, resample, write_volume
 
 PREPARATION = Preparation(spacing_mm=4.0)
 OBLIQUE = (0.8, 0.6, 0.0, -0.6, 0.8, 0.0, 0.0, 0.0, -1.0)
@@ -252,6 +253,20 @@ def test_training_learns_and_predicts_in_native_geometry(cohort, cases, tmp_path
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.85
     with pytest.raises(ValueError, match="trained on 3D"):
         segmentor.segment(Volume(np.zeros((9, 9)), (1, 1)))
+    # flipped copies: their mean, by hand, and what they say of each other
+    several = segmentor.segment(image, flips=3)
+    grid = segmentor.read(image).array
+    first, second, third = (
+        np.flip(segmentor.probability(np.flip(grid, axes).copy()), axes) for axes in ((), (0,), (1,))
+    )
+    assert several.evidence.copies_ml == tuple(
+        pytest.approx(0.064 * int(largest_component(copy >= 0.5).sum())) for copy in (first, second, third)
+    )
+    mean = resample(segmentor.read(image).with_array((first + second + third) / 3), like=image)
+    assert np.allclose(several.probability.array, mean.array, atol=1e-5)
+    assert 0.8 < several.evidence.agreement <= 1 and result.evidence.agreement != result.evidence.agreement
+    with pytest.raises(ValueError, match="flips is 9: there are 1 to 8"):
+        segmentor.segment(image, flips=9)
 
 
 @pytest.fixture(scope="module")
