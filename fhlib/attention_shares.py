@@ -46,6 +46,8 @@ VISIBLE_CONTRAST = 0.05
 CHANNEL_CASES = 4
 RESAMPLES = 2000
 SHOWN_RATIOS = (0.05, 20.0)
+FINE_TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2)
+COARSE_TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 COLUMNS = ("model", "module", "measure", "channel", "case", "subject", "region",
            "share", "chance", "shift_low", "shift_high", "p_high")  # fmt: skip
 
@@ -193,16 +195,19 @@ def summarise_shares(table: pd.DataFrame) -> pd.DataFrame:
 def beside_paper(summary: pd.DataFrame, measure: str = MEASURES[0]) -> pd.DataFrame:
     """The paper's sentences beside what a measure shows: a row for each model and sentence.
 
-    A module agrees where the 95 % interval of its ratio lies above 1 (boundary, shadowed boundary), below 1 (outside).
+    A module agrees where the 95 % interval of its ratio lies above 1 (boundary, shadowed boundary), below 1 (outside). Those that do
+    so beyond the shifted masks in at least half of the cases are named after them.
     """
     rows = []
     for model, group in summary[summary["measure"] == measure].groupby("model", sort=False):
         for region, sentence in PAPER_SENTENCES.items():
             at, outside = (group[group["region"] == name] for name in (region, "outside"))
-            higher, lower = at.loc[at["ratio_low"] > 1, "module"], outside.loc[outside["ratio_high"] < 1, "module"]
-            obtained = f"{region}: ratio {_span(at['ratio'])}, above chance in {len(higher)} of {len(at)} modules{_named(higher)}"
+            higher, lower = at[at["ratio_low"] > 1], outside[outside["ratio_high"] < 1]
+            above = f"above chance in {len(higher)} of {len(at)} modules{_named(higher, 'above')}"
+            below = f"below chance in {len(lower)} of {len(outside)}{_named(lower, 'below')}"
+            obtained = f"{region}: ratio {_span(at['ratio'])}, {above}"
             if region == "boundary":
-                obtained += f"; outside: ratio {_span(outside['ratio'])}, below chance in {len(lower)} of {len(outside)}{_named(lower)}"
+                obtained += f"; outside: ratio {_span(outside['ratio'])}, {below}"
             rows.append({"model": model, "the paper": sentence, "here": obtained})
     return pd.DataFrame(rows)
 
@@ -211,12 +216,19 @@ def _span(values: pd.Series) -> str:
     return f"{values.min():.2f} to {values.max():.2f}" if len(values) else "none"
 
 
-def _named(modules: pd.Series) -> str:
-    return f" ({', '.join(modules)})" if len(modules) else ""
+def _named(rows: pd.DataFrame, side: str) -> str:
+    """Modules that agree; after a semicolon those that do so beyond the shifted masks in at least half of the cases."""
+    if not len(rows):
+        return ""
+    beyond = rows.loc[rows[side] >= 0.5, "module"]
+    return f" ({', '.join(rows['module'])}; beyond shifted masks: {', '.join(beyond) or 'none'})"
 
 
 def shares_figure(summary: pd.DataFrame) -> Figure:
-    """Ratio of share to chance and its 95 % interval over the cases, logarithmic, cut to 0.05-20; rows are models, columns measures."""
+    """Ratio of share to chance and its 95 % interval over the cases, logarithmic, cut to 0.05-20; rows are models, columns measures.
+
+    A module without a mark has no weight in the channel that was chosen.
+    """
     models = list(dict.fromkeys(summary["model"]))
     figure, axes = new_figure(len(models), len(MEASURES), (11.0, 2.7 * len(models) + 0.6), sharex=True)
     modules = sorted(summary["module"].unique())
@@ -242,9 +254,9 @@ def _draw_ratios(axis: Any, found: pd.DataFrame, modules: Sequence[str]) -> None
         axis.errorbar(x, ratio, np.array(reach, float).clip(0), fmt=markers[number], color=PALETTE[number], markersize=4.5,
                       linewidth=1.2, label=region)  # fmt: skip
     axis.set_yscale("log")
-    ticks = [
-        t for t in (0.05, 0.1, 0.2, 0.5, 0.8, 1, 1.25, 2, 5, 10, 20) if axis.get_ylim()[0] <= t <= axis.get_ylim()[1]
-    ]
-    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    low, high = min(axis.get_ylim()[0], 0.9), max(axis.get_ylim()[1], 1.1)
+    shown = [tick for tick in (FINE_TICKS if high / low < 4 else COARSE_TICKS) if low <= tick <= high]
+    axis.set_ylim(low, high)
+    axis.set_yticks(shown, [f"{tick:g}" for tick in shown])
     axis.minorticks_off()
     axis.set_xticks(range(len(modules)), list(modules), fontsize=8)

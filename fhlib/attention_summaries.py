@@ -120,14 +120,15 @@ def _surplus(channel: NDArray[np.float32], on: NDArray[np.bool_], others: Sequen
 def colour_limits(values: NDArray[Any], signed: bool = False) -> tuple[float, float]:
     """1st and 99.5th percentile of a subsample; symmetric about 0 for signed values.
 
-    A map that is constant has its value at the top of a narrow scale, so that it is drawn in one colour.
+    A map that is constant has a scale from 0 to its value, so that it is drawn in one colour: the highest, or of 0 the lowest.
     """
     sample = np.asarray(values[tuple(slice(None, None, max(1, size // 48)) for size in values.shape)], np.float32)
     if signed:
         top = max(float(np.percentile(np.abs(sample), 99.5)), 1e-6)
         return -top, top
     low, high = map(float, np.percentile(sample, (1, 99.5)))
-    return min(low, high - 1e-3 * max(abs(high), 1e-6)), high
+    constant = high - low < 1e-3 * max(abs(high), 1e-6)
+    return (min(0.0, low), max(high, 1e-6)) if constant else (low, high)
 
 
 def attention_maps(

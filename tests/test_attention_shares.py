@@ -137,8 +137,8 @@ def test_table_summary_and_verdict_over_cases() -> None:
     assert summary.loc["SAM-1", :, "boundary"]["ratio"].to_numpy() == pytest.approx(np.ones(3), abs=1e-3)
 
     verdicts = beside_paper(summary.reset_index(), "boundary channel")
-    assert "above chance in 1 of 2 modules (UAM-3)" in verdicts["here"][0]
-    assert "below chance in 1 of 2 (UAM-3)" in verdicts["here"][0]
+    assert "above chance in 1 of 2 modules (UAM-3; beyond shifted masks: UAM-3)" in verdicts["here"][0]
+    assert "below chance in 1 of 2 (UAM-3; beyond shifted masks: UAM-3)" in verdicts["here"][0]
     assert "with higher a" in verdicts["the paper"][0] and "severely occluded" in verdicts["the paper"][1]
     assert len(shares_figure(summary.reset_index()).axes) == 3
 

@@ -118,8 +118,8 @@ def test_boundary_channel_carries_weight_at_the_boundary() -> None:
 
 
 def test_colour_limits_of_constant_and_signed_maps() -> None:
-    low, high = colour_limits(np.full((4, 6, 5), 0.0004))
-    assert 0 < low < high == pytest.approx(0.0004)
+    assert colour_limits(np.full((4, 6, 5), 0.0004)) == pytest.approx((0, 0.0004))
+    assert colour_limits(np.zeros((4, 6, 5))) == (0, 1e-6)
     assert colour_limits(np.linspace(-2, 1, 1000).reshape(10, 4, 25), signed=True) == pytest.approx(
         (-1.99, 1.99), rel=0.01
     )

@@ -22,8 +22,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 SMALL_RUN = """
 from fhlib import steps
 from fhlib.study import open_study
-changes = {"simulated_cohort.spacing_mm": 2.5, "preparation.spacing_mm": 3.5, "simulated_cohort.headless_share": 0.0,
-           "simulated_cohort.reproducibility_subjects": 1, "training.steps": 40, "training.validate_every": 20}
+changes = {"simulated_cohort.spacing_mm": 3.0, "simulated_cohort.headless_share": 0.0, "preparation.spacing_mm": 4.5, "tuning": None}
 study = open_study("smoke", "smoke", changes=changes)
 steps.make_cohort(study)
 steps.prepare(study)
@@ -79,7 +78,8 @@ def control(page: Page, label: str) -> Locator:
 def test_notebook_08_runs_and_its_explorer_answers(browser: Browser, lab: str, clone: Path) -> None:
     page = browser.new_page(viewport={"width": 1400, "height": 1250})
     run_all(page, lab, "08_attention")
-    page.get_by_text("What we found.").wait_for(timeout=400_000)
+    conclusion = page.locator(".jp-OutputArea-output", has_text="What we found.")
+    conclusion.wait_for(timeout=400_000)
     assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']").count() == 0
     tables = clone / "data" / "runs" / "smoke" / "tables"
     assert (tables / "attention_shares.csv").exists() and (tables / "attention_summary.csv").exists()
@@ -112,7 +112,7 @@ def test_notebook_08_runs_and_its_explorer_answers(browser: Browser, lab: str, c
     without_kernel = saved_without_kernel(page, lab, clone / "notebooks" / "08_attention.ipynb")
     assert len(without_kernel) == 1 and len(without_kernel[0]["image/png"]) > 10_000
     page.goto(f"{lab}/lab/tree/08_attention.ipynb?reset")
-    page.get_by_text("What we found.").wait_for(timeout=120_000)
+    conclusion.wait_for(timeout=120_000)
     sizes = page.evaluate(
         "[...document.querySelectorAll('.jp-OutputArea-output img')].map(image => image.naturalWidth)"
     )
