@@ -108,7 +108,7 @@ class AttentionExplorer:
         self.module = widgets.Dropdown(options=modules, value=modules[-1] if modules else None, **_labelled("module"))
         self.summary = widgets.Dropdown(options=self._summaries(), **_labelled("channels"))
         self.strongest = widgets.BoundedIntText(3, min=1, max=max(1, self._channels()), **_labelled("k of top-k"))
-        self.opacity = widgets.FloatSlider(0.6, min=0, max=1, step=0.05, **_labelled("opacity"))
+        self.opacity = widgets.FloatSlider(0.5, min=0, max=1, step=0.05, **_labelled("opacity"))
         self.colours = widgets.Dropdown(options=COLOUR_MAPS, **_labelled("colours"))
         self.fading = widgets.Checkbox(True, description="low values transparent", indent=False)
         self.window = widgets.FloatRangeSlider(
@@ -135,7 +135,11 @@ class AttentionExplorer:
             [self.overlay],
             [self.module, self.summary, self.strongest],
             [self.opacity, self.colours, self.fading],
-            [self.window, widgets.Label("contours:"), *self.outlines.values()],
+            [
+                self.window,
+                widgets.Label("contours:", layout=widgets.Layout(margin="2px 10px 2px 40px")),
+                *self.outlines.values(),
+            ],
             self.sliders,
         ]
         boxes = [widgets.HBox(row, layout=widgets.Layout(flex_flow="row wrap")) for row in rows if row]
