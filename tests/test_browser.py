@@ -128,7 +128,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clone = copy_clone(tmp_path_factory.mktemp("clone"))
     for path in (clone / "notebooks").glob("[0-9]*.ipynb"):
         text = path.read_text(encoding="utf-8")
-        path.write_text(re.sub(r'(run|preset) = \\"quick\\"', r'\1 = \\"smoke\\"', text), encoding="utf-8")
+        text = re.sub(r'(run|preset) = \\"quick\\"', r'\1 = \\"smoke\\"', text)
+        path.write_text(re.sub(r'variant = \\"[\w-]+\\"', r'variant = \\"USegNet-DS-HAS\\"', text), encoding="utf-8")
     run = clone / "data" / "runs" / "smoke"
     run.mkdir(parents=True)
     one_variant = {"preset": "smoke", "cohort": "", "changes": {"variants": ["USegNet-DS-HAS"]}}
@@ -159,7 +160,7 @@ def lab(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with open(tmp_path / "lab.log", "w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path)
     try:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 120
         while server.poll() is None and time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -189,8 +190,11 @@ def saved(page: Page, path: Path, seconds: float) -> nbformat.NotebookNode:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         page.keyboard.press("Control+s")
-        page.wait_for_timeout(500)
-        notebook = nbformat.read(path, as_version=4)
+        page.wait_for_timeout(1000)
+        text = path.read_text(encoding="utf-8")
+        if not text.rstrip().endswith("}"):  # being written
+            continue
+        notebook = nbformat.reads(text, as_version=4)
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         failed = any(output.output_type == "error" for cell in code for output in cell.outputs)
         if failed or all(cell.execution_count for cell in code):
