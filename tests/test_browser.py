@@ -216,7 +216,7 @@ def test_notebook_runs_in_jupyterlab_from_top_to_bottom(browser: Browser, lab: s
     """In order: each reads what those before it wrote."""
     page = browser.new_page(viewport={"width": 1400, "height": 1050})
     run_all(page, lab, name)
-    notebook = saved(page, clone / "notebooks" / f"{name}.ipynb", 90)
+    notebook = saved(page, clone / "notebooks" / f"{name}.ipynb", 300)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     errors = ["\n".join(output.traceback) for cell in code for output in cell.outputs if output.output_type == "error"]
     page.screenshot(path=ARTIFACTS / f"lab_{name}.png")
