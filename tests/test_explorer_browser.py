@@ -58,7 +58,7 @@ def picture(page: Page) -> str:
     }""")
 
 
-def settled(page: Page, before: str = "", seconds: float = 60) -> str:
+def settled(page: Page, before: str = "", seconds: float = 180) -> str:
     """Wait until the picture is another one than `before`, and then has not changed for a second; returns its digest."""
     deadline = time.monotonic() + seconds
     last, since = picture(page), time.monotonic()
