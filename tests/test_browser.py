@@ -207,8 +207,9 @@ SHUT_DOWN = """async () => {
     for (const {id} of await (await fetch("/api/sessions")).json())
         await fetch(`/api/sessions/${id}`, {method: "DELETE", headers: {"X-XSRFToken": token}});
 }"""
+# 08_attention runs in test_explorer_browser.py
 STUDY = ("00_start_here", "01_cohort", "02_prepare", "03_train", "04_predict", "05_accuracy", "06_agreement")
-STUDY += ("07_reproducibility", "08_attention", "09_claims", "10_segment")
+STUDY += ("07_reproducibility", "09_claims", "10_segment")
 
 
 @pytest.mark.parametrize("name", STUDY)
