@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from fhlib.files import progress
-from fhlib.inference import Segmentor
-from fhlib.quality import Calibration
+from fhlib.inference import Segmentation, Segmentor
+from fhlib.metrics import dice
+from fhlib.quality import Calibration, log_spread
 from fhlib.volume import Volume, crop_to_box
 
 COVERAGE = 0.95
@@ -65,22 +66,11 @@ def coverage(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]]) -> pd
     rows = []
     for image, label in progress(scans, "measure coverage"):
         result = segmentor.segment(image)
-        truth, mask = label.array > 0, result.mask.array > 0
-        true_ml, total = int(truth.sum()) * label.voxel_volume_ml, int(truth.sum()) + int(mask.sum())
-        low, high = result.interval_ml
-        known = math.isfinite(low) and true_ml > 0
-        rows.append(
-            {
-                "has_head": bool(truth.any()),
-                "dsc": 2 * int((truth & mask).sum()) / total if total else 1.0,
-                "true_ml": true_ml,
-                "volume_ml": result.volume_ml,
-                "low_ml": low,
-                "high_ml": high,
-                "covered": float(low <= true_ml <= high) if known else math.nan,
-                "flags": "; ".join(result.flags),
-            }
-        )
+        beside = _beside_truth(result, label)
+        (low, high), true_ml = result.interval_ml, beside["true_ml"]
+        covered = float(low <= true_ml <= high) if math.isfinite(low) and true_ml > 0 else math.nan
+        interval = {"low_ml": low, "high_ml": high, "covered": covered}
+        rows.append({"has_head": true_ml > 0, **beside, **interval, "flags": "; ".join(result.flags)})
     return pd.DataFrame(rows)
 
 
@@ -131,15 +121,17 @@ def flag_rates(
 
 def _look(segmentor: Segmentor, image: Volume, label: Volume, flips: int) -> dict[str, Any]:
     result = segmentor.segment(image, flips=flips)
-    truth, mask = label.array > 0, result.mask.array > 0
-    total = int(truth.sum()) + int(mask.sum())
-    copies = np.array(result.evidence.copies_ml)
+    evidence = result.evidence
     return {
-        "dsc": 2 * int((truth & mask).sum()) / total if total else 1.0,
-        "true_ml": int(truth.sum()) * label.voxel_volume_ml,
-        "volume_ml": result.volume_ml,
-        "spread": float(np.log(copies).std(ddof=1)) if len(copies) > 1 and copies.min() > 0 else math.inf,
-        "agreement": result.evidence.agreement,
-        "confidence": result.evidence.confidence,
-        "intensities": result.evidence.intensities,
+        **_beside_truth(result, label),
+        "spread": log_spread(evidence.copies_ml),
+        "agreement": evidence.agreement,
+        "confidence": evidence.confidence,
+        "intensities": evidence.intensities,
     }
+
+
+def _beside_truth(result: Segmentation, label: Volume) -> dict[str, float]:
+    truth = label.array > 0
+    true_ml = int(truth.sum()) * label.voxel_volume_ml
+    return {"dsc": dice(result.mask.array > 0, truth), "true_ml": true_ml, "volume_ml": result.volume_ml}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import time
 
 import pandas as pd
 import torch
 
-from fhlib.device import Execution
+from fhlib.device import Execution, fastest
 from fhlib.losses import composite_loss
 from fhlib.networks.build import build_network
 from fhlib.presets import Preset
@@ -100,9 +99,4 @@ def _step_seconds(variant: str, width: int, shape: tuple[int, ...]) -> float:
     net = execution.place(build_network(variant, width), accelerator.device)
     x = execution.place(torch.rand(1, 1, *shape), accelerator.device)
     label = (x[:, 0] > 0.5).long()
-    times = []
-    for _ in range(2):
-        start = time.perf_counter()
-        composite_loss(net(x), label)[0].backward()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return fastest(lambda: composite_loss(net(x), label)[0].backward(), 2)

@@ -36,13 +36,6 @@ class Features:
     attention: Maps
     shrunk: Maps = field(default_factory=dict)
 
-    def strongest_weights(self) -> dict[str, NDArray[np.float32]]:
-        """Largest of the channels' weights at each voxel of the image, for every module."""
-        return {
-            name: on_image_grid(np.asarray(weights.max(axis=0), np.float32), self.image.shape)
-            for name, weights in sorted(self.attention.items())
-        }
-
     @property
     def size_bytes(self) -> int:
         """Bytes of all maps, in memory or memory-mapped."""

@@ -191,41 +191,6 @@ def augmentation_grid(samples: Iterable[tuple[Any, Any]], spacing_mm: Sequence[f
     return plane_grid([(title, *column, None) for title, column in zip(titles, columns, strict=True)], ["label"], None)
 
 
-def contour_comparison(
-    volume: Any,
-    contours: Mapping[str, Any],
-    cut: int = 2,
-    slices: Sequence[int] | None = None,
-    title: str | None = None,
-) -> Figure:
-    """Fig. 6: parallel slices (by default at 1/4, 1/2 and 3/4 of the first mask's extent along `cut`) with the contours of all masks.
-
-    An image gives one panel.
-    """
-    array, masks = _array(volume), {name: _mask(mask) for name, mask in contours.items()}
-    first = next(iter(masks.values()))
-    if array.ndim == 2:
-        return planes(volume, masks, title=title)
-    if slices is None:
-        inside = np.flatnonzero(first.any(axis=tuple(axis for axis in range(3) if axis != cut)))
-        low, high = (inside[0], inside[-1]) if inside.size else (0, array.shape[cut] - 1)
-        slices = [round(float(low + part * (high - low))) for part in (0.25, 0.5, 0.75)]
-    high_mm, wide_mm = _panel_mm(volume, cut)
-    width = min(3.2, 9.6 / len(slices))
-    figure, axes = new_figure(1, len(slices), (width * len(slices), width * high_mm / wide_mm + 0.7))
-    for axis, index in zip(axes[0], slices, strict=True):
-        point = tuple(index if number == cut else 0 for number in range(3))
-        draw_slice(axis, volume, cut, point)
-        for number, mask in enumerate(masks.values()):
-            draw_contour(axis, volume, cut_array(mask, cut, point), cut, number)
-        axis.set_title(_slice_name(volume, cut, point), fontsize=8)
-    scale_bar(axes[0, 0], volume)
-    contour_legend(figure, list(masks))
-    if title:
-        figure.suptitle(title, fontsize=10)
-    return figure
-
-
 def sagittal_comparison(
     volume: Any, contours: Mapping[str, Any], right: Sequence[float] | None = None, title: str | None = None
 ) -> Figure:

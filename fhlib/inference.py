@@ -155,10 +155,8 @@ class Segmentor:
         )
         outline, volume_ml = self.parameters.outline, int(mask.sum()) * volume.voxel_volume_ml
         flags = quality_flags(volume, foreground, mask, evidence, self.calibration, ga_weeks, outline)
-        known = self.calibration is not None and volume.ndim == 3
-        interval = (
-            self.calibration.interval(volume_ml, evidence.copies_ml) if known and self.calibration else (math.nan,) * 2
-        )
+        calibration = self.calibration
+        interval = calibration.interval(volume_ml, evidence.copies_ml) if calibration else (math.nan, math.nan)
         result = volume.with_array(mask.astype(np.uint8))
         return Segmentation(result, probability, volume_ml, flags, interval, evidence, outline)
 

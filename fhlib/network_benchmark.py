@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fhlib.benchmark import peak_memory_gb
-from fhlib.device import Execution, inference
+from fhlib.device import Execution, fastest, inference
 from fhlib.inference import Segmentor, SegmentorParameters
 from fhlib.losses import composite_loss
+from fhlib.metrics import dice
 from fhlib.networks.build import build_network
 from fhlib.phantom.scan import simulate_scan
 from fhlib.presets import PAPER_NETWORK_SPACING_MM, Preparation, Training
@@ -63,7 +64,7 @@ def efficiency(shape: Sequence[int], execution: Execution, width: int = 32, repe
     step, look = _training_step("USegNet-DS-HAS", shape, execution, width), _forward(shape, execution, width)
     rows = []
     for what, gflop, work in (("forward", forward, look), ("training step", TRAINING_OVER_FORWARD * forward, step)):
-        seconds = _fastest(work, repeats)
+        seconds = fastest(work, repeats)
         rows.append(
             {
                 "what": what,
@@ -134,11 +135,7 @@ def compare_precisions(segmentor: Segmentor, image: np.ndarray[Any, Any]) -> dic
         again = Segmentor(segmentor.levels, segmentor.parameters, segmentor.prediction, execution)
         found.append(again.probability(image))
     first, second = (probability >= segmentor.prediction.threshold for probability in found)
-    total = int(first.sum()) + int(second.sum())
-    return {
-        "largest_difference": float(np.abs(found[0] - found[1]).max()),
-        "dsc": 2 * int((first & second).sum()) / total if total else 1.0,
-    }
+    return {"largest_difference": float(np.abs(found[0] - found[1]).max()), "dsc": dice(first, second)}
 
 
 def _peak_gflops(shape: Sequence[int], execution: Execution, width: int, repeats: int) -> float:
@@ -147,7 +144,7 @@ def _peak_gflops(shape: Sequence[int], execution: Execution, width: int, repeats
     for size in MATMUL_SIZES:
         a = torch.rand(size, size, device=accelerator.device)
         with accelerator.autocast(), torch.inference_mode():
-            rates.append(2 * size**3 / _fastest(partial(_multiply, a), repeats))
+            rates.append(2 * size**3 / fastest(partial(_multiply, a), repeats))
     layer = _largest_convolution(shape, width)
     x = torch.rand(1, layer.in_channels, *(-(-n // 8) * 4 for n in shape), device=accelerator.device)  # at half size
     net = nn.Sequential(layer)
@@ -155,7 +152,7 @@ def _peak_gflops(shape: Sequence[int], execution: Execution, width: int, repeats
     net, x = execution.place(net, accelerator.device), execution.place(x, accelerator.device)
     work = 2 * layer.weight.numel() * x[0, 0].numel()
     with accelerator.autocast(), torch.inference_mode():
-        rates.append(work / _fastest(lambda: _wait(net(x)), repeats))
+        rates.append(work / fastest(lambda: _wait(net(x)), repeats))
     return max(rates) / 1e9
 
 
@@ -204,13 +201,13 @@ def _training_step(
 def _forward_cost(
     variant: str, shape: tuple[int, ...], execution: Execution, width: int, repeats: int
 ) -> tuple[float, float]:
-    return _fastest(_forward(shape, execution, width, variant), repeats), peak_memory_gb()
+    return fastest(_forward(shape, execution, width, variant), repeats), peak_memory_gb()
 
 
 def _training_cost(
     shape: tuple[int, ...], execution: Execution, width: int, checkpointing: bool
 ) -> tuple[float, float]:
-    return _fastest(_training_step("USegNet-DS-HAS", shape, execution, width, checkpointing), 1), peak_memory_gb()
+    return fastest(_training_step("USegNet-DS-HAS", shape, execution, width, checkpointing), 1), peak_memory_gb()
 
 
 def _segmentation_cost(variant: str, path: Path, execution: Execution, width: int, scale: float) -> dict[str, Any]:
@@ -242,15 +239,6 @@ def _segmentation_cost(variant: str, path: Path, execution: Execution, width: in
         "network_share": spent["network"] / total,
         "memory_gb": peak_memory_gb(),
     }
-
-
-def _fastest(work: Callable[[], Any], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def _multiply(a: Tensor) -> None:

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from fhlib.files import read_json, write_json
 from fhlib.growth import reference, valid_weeks
+from fhlib.metrics import dice
 from fhlib.volume import Volume
 
 Mask = NDArray[np.bool_]
@@ -77,9 +78,9 @@ class Calibration:
 
     def interval(self, volume: float, copies: Sequence[float]) -> tuple[float, float]:
         """95 % interval of a volume, in its unit, from the volumes of the flipped copies; NaN where a copy has none."""
-        if not volume > 0 or len(copies) < 2 or min(copies) <= 0:
+        reach = self.quantile * (log_spread(copies) + self.floor)
+        if not volume > 0 or not math.isfinite(reach):
             return math.nan, math.nan
-        reach = self.quantile * (float(np.std(np.log(copies), ddof=1)) + self.floor)
         return volume * math.exp(self.log_bias - reach), volume * math.exp(self.log_bias + reach)
 
 
@@ -95,12 +96,14 @@ class Evidence:
     intensities: tuple[float, ...]
 
 
+def log_spread(copies: Sequence[float]) -> float:
+    """SD of the log volumes of the flipped copies; infinite for fewer than two, or where a copy has none."""
+    return float(np.std(np.log(copies), ddof=1)) if len(copies) > 1 and min(copies) > 0 else math.inf
+
+
 def agreement_of(masks: Sequence[Mask]) -> float:
     """Mean DSC of the masks two by two; two empty ones agree. NaN for fewer than two."""
-    scores = []
-    for first, second in combinations(masks, 2):
-        total = int(first.sum()) + int(second.sum())
-        scores.append(2 * int((first & second).sum()) / total if total else 1.0)
+    scores = [dice(first, second) for first, second in combinations(masks, 2)]
     return float(np.mean(scores)) if scores else math.nan
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -130,7 +131,10 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
         chosen = tuned[["learning_rate", "warm_up"]].iloc[0].to_dict()
         parameters = replace(parameters, training=training.model_copy(update=chosen))
     fingerprint = fingerprint_of(variant, level, cases, parameters.training, execution, previous)
-    history = fit(cases, replace(parameters, fingerprint=fingerprint), folder, previous, watch)
+    shared = folder / "tuning" / "contexts" if study.preset.tuning else None
+    history = fit(cases, replace(parameters, fingerprint=fingerprint), folder, previous, watch, shared)
+    if shared:
+        shutil.rmtree(shared, ignore_errors=True)
     if previous is not None and PartialState().is_main_process:
         copy_levels(previous, folder.parent)
     return history

@@ -32,6 +32,7 @@ from fhlib.inference import (
     slice_axis,
 )
 from fhlib.losses import composite_loss
+from fhlib.metrics import dice
 from fhlib.networks.build import build_level, initialise
 from fhlib.prepare import PreparedCases
 from fhlib.presets import Training, Tuning
@@ -57,6 +58,7 @@ def fit(
     folder: Path,
     previous: Path | None = None,
     watch: Watch | None = None,
+    contexts: Path | None = None,
 ) -> pd.DataFrame:
     """Train one segmentor of `parameters.variant` at `parameters.level`; write its weights, parameters and history to `folder`.
 
@@ -68,7 +70,8 @@ def fit(
 
     A level above 1 reads image + probability of the level before (Eq. 5), found in the folder `previous` and predicted once for each
     training case: **in sample**, by the model that trained on it, as in the paper, or with `context_folds` out of fold. With
-    `start_from_previous_level` it also starts from that level's weights (the paper draws new ones). A 2D variant on volumes learns from
+    `start_from_previous_level` it also starts from that level's weights (the paper draws new ones). They are kept in `folder` until its
+    training ends, or in a folder `contexts` that several trainings share. A 2D variant on volumes learns from
     slices of the original resolution, `SLICES_A_VOLUME` of each volume of a batch.
 
     Several processes (started by `accelerate launch`) share a batch of `batch_size` each; the history's losses are their mean.
@@ -78,7 +81,7 @@ def fit(
         raise ValueError("no case has split 'train': mark some in cohort.csv, or leave the column empty")
     if (folder / WEIGHTS).exists() and read_json(folder / PARAMETERS)["fingerprint"] == parameters.fingerprint:
         return pd.read_csv(folder / HISTORY)
-    return _Trainer(cases, parameters, folder, previous).run(watch)
+    return _Trainer(cases, parameters, folder, previous, contexts).run(watch)
 
 
 def tune(
@@ -99,7 +102,7 @@ def tune(
             parameters.variant, parameters.level, cases, training, parameters.execution, previous
         )
         candidate = replace(parameters, training=training, fingerprint=fingerprint)
-        history = fit(cases, candidate, folder / f"{rate:g}-{warm_up:g}", previous)
+        history = fit(cases, candidate, folder / f"{rate:g}-{warm_up:g}", previous, contexts=folder / "contexts")
         rows.append({"learning_rate": rate, "warm_up": warm_up, "val_dsc": history["val_dsc"].iloc[-1]})
     return pd.DataFrame(rows).sort_values("val_dsc", ascending=False, kind="stable", ignore_index=True)
 
@@ -124,8 +127,10 @@ class _Trainer:
         parameters: SegmentorParameters,
         folder: Path,
         previous: Path | None,
+        contexts: Path | None,
     ) -> None:
         self.cases, self.parameters, self.folder, self.previous = cases, parameters, folder, previous
+        self.contexts_folder, self.contexts_are_shared = contexts or folder / "contexts", contexts is not None
         self.contexts: dict[str, NDArray[np.float32]] = {}
         self.training_cases = cases.cases("train")
         training, execution = parameters.training, parameters.execution
@@ -153,7 +158,7 @@ class _Trainer:
         self._resume()
         training = self.parameters.training
         if self.previous is not None and self.step < training.steps:
-            self.contexts = _contexts(self.cases, self.parameters, self.previous, self.folder)
+            self.contexts = _contexts(self.cases, self.parameters, self.previous, self.contexts_folder)
         description = f"{self.parameters.variant} level {self.parameters.level}"
         bar = progress(range(self.step, training.steps), description, total=training.steps, initial=self.step)
         for _ in bar:
@@ -246,8 +251,7 @@ class _Trainer:
             label = np.asarray(self.cases.label(name, original=self.slices)) > 0
             image = np.asarray(self.cases.image(name, original=self.slices))
             found = segmentor.probability(image, context=self.contexts.get(name)) >= 0.5
-            total = int(found.sum()) + int(label.sum())
-            scores.append(2 * int((found & label).sum()) / total if total else 1.0)
+            scores.append(dice(found, label))
         return float(np.mean(scores)) if scores else MISSING
 
     def _save_checkpoint(self) -> None:
@@ -293,8 +297,8 @@ class _Trainer:
             self.parameters.save(self.folder / PARAMETERS)
             with atomic_path(self.folder / WEIGHTS) as temporary:
                 save_file(weights, temporary)
-            for name in ("contexts", "folds"):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+            if not self.contexts_are_shared:
+                shutil.rmtree(self.contexts_folder, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         return pd.read_csv(self.folder / HISTORY)
 
@@ -354,15 +358,15 @@ def _random_patch(image: NDArray[Any], label: NDArray[Any], edge: int, rng: np.r
 def _contexts(
     cases: PreparedCases, parameters: SegmentorParameters, previous: Path, folder: Path
 ) -> dict[str, NDArray[np.float32]]:
-    """Probability of the level before for each training and validation case, kept on disk while this level trains.
+    """Probability of the level before for each training and validation case, kept in `folder`.
 
     Out of fold, training cases are predicted by models that are trained as the level before was, on the subjects of the other folds
     (validation cases by the level before itself, which has not seen them).
     """
     folds, level, execution = parameters.training.context_folds, parameters.level - 1, parameters.execution
-    train, val, contexts = cases.cases("train"), cases.cases("val"), folder / "contexts"
+    train, val = cases.cases("train"), cases.cases("val")
     if not folds:
-        return _predict_contexts(cases, [*train, *val], previous, level, execution, contexts)
+        return _predict_contexts(cases, [*train, *val], previous, level, execution, folder)
     if level > 1:
         raise ValueError(f"contexts out of fold are for level 2, not level {parameters.level}: set context_folds to 0")
     subjects = cases.index.set_index("case")["subject"][train]
@@ -372,13 +376,13 @@ def _contexts(
         )
     drawn = np.random.default_rng([parameters.training.seed, 2]).permutation(sorted(subjects.unique()))
     before = SegmentorParameters.load(previous / "level1" / PARAMETERS)
-    found = _predict_contexts(cases, val, previous, level, execution, contexts)
+    found = _predict_contexts(cases, val, previous, level, execution, folder)
     for fold in range(folds):
         held_out = subjects.index[subjects.isin(drawn[fold::folds])].tolist()
         others, model = cases.without(held_out), folder / "folds" / str(fold + 1)
         fingerprint = fingerprint_of(before.variant, 1, others, before.training, before.execution, None)
         fit(others, replace(before, fingerprint=fingerprint), model / "level1")
-        found |= _predict_contexts(cases, held_out, model, 1, execution, contexts)
+        found |= _predict_contexts(cases, held_out, model, 1, execution, folder)
     return found
 
 

@@ -60,3 +60,13 @@ def run_study(clone: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, cwd=clone, env=environment, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
+
+
+def execute_notebook(clone: Path, name: str, out: Path, **parameters: object) -> None:
+    """Execute `notebooks/<name>.ipynb` of a copied clone with its own package, in the preset smoke; fails with what it printed."""
+    command = [sys.executable, "-m", "fhlib.execute", str(clone / "notebooks" / f"{name}.ipynb"), str(out)]
+    for key, value in {"run": "smoke", "preset": "smoke", **parameters}.items():
+        command += ["-p", key, str(value)]
+    environment = {**os.environ, "PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, cwd=clone, capture_output=True, encoding="utf-8", timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]

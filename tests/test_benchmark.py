@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import copy_clone
+from conftest import copy_clone, execute_notebook
 
 from fhlib.benchmark import WHY, compare_tools, ellipsoids, installed
 from fhlib.device import Execution
@@ -42,26 +38,8 @@ def test_every_difference_has_a_reason_and_its_sign():
 
 def test_the_notebook_times_every_installed_tool(tmp_path):
     clone = copy_clone(tmp_path / "clone")
-    command = [
-        sys.executable,
-        "-m",
-        "fhlib.execute",
-        clone / "notebooks" / "11_benchmark.ipynb",
-        tmp_path / "out.ipynb",
-    ]
-    given = {
-        "run": "smoke",
-        "preset": "smoke",
-        "scale": 0.15,
-        "repeats": 2,
-        "width": 4,
-        "networks": '["Residual-U-Net"]',
-    }
-    for name, value in given.items():
-        command += ["-p", name, str(value)]
-    environment = {**os.environ, "PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone)}
-    done = subprocess.run(command, env=environment, cwd=clone, capture_output=True, encoding="utf-8", timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    given = {"scale": 0.15, "repeats": 2, "width": 4, "networks": '["Residual-U-Net"]'}
+    execute_notebook(clone, "11_benchmark", tmp_path / "out.ipynb", **given)
     times = pd.read_csv(clone / "data" / "runs" / "smoke" / "tables" / "benchmark_measures.csv")
     assert list(times["tool"]) == installed() and times["ratio"].iloc[0] == 1
     assert times["hdb_mm"].max() - times["hdb_mm"].min() < 0.38 * np.sqrt(3)

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -27,7 +26,6 @@ from fhlib.report import write_report
 from fhlib.volume import Volume
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -39,16 +37,10 @@ ARGUMENTS = [
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    names = filter(None, (os.environ.get("FHLIB_BROWSER"), *PROGRAMS))
-    program = next((found for name in names if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.fail(
-            "no Chromium browser found: install one (Debian, Ubuntu: apt-get install chromium), or set FHLIB_BROWSER to its program"
-        )
+def browser(chromium: str) -> Iterator[Browser]:
     ARTIFACTS.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield running
         running.close()
 

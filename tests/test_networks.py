@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from fhlib import TABLE1, TABLE2
 from fhlib.losses import composite_loss
-from fhlib.networks.attention import AttentionModule
+from fhlib.networks.attention import AttentionModule, softmax_of_channels
 from fhlib.networks.blocks import Upsampling, VolumeNorm, convolution
 from fhlib.networks.build import build_network, initialise
 from fhlib.networks.usegnet import pad_to_multiple
@@ -109,6 +109,20 @@ def test_attention_module_by_its_equations():
     joined = torch.cat([shrunk, shrunk * expected], 1)
     assert torch.allclose(attention, expected, atol=1e-6)
     assert torch.allclose(out, F.conv3d(joined, module.out.weight, module.out.bias, padding=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_the_softmax_keeps_precision_and_memory_format_under_autocast(precision, layout):
+    x = torch.randn(2, 5, 3, 4, 6).to(precision).to(memory_format=layout).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = softmax_of_channels(x)
+    exact = torch.softmax(x.detach().double(), dim=1)
+    assert found.dtype == precision and found.is_contiguous(memory_format=layout)
+    assert torch.allclose(found.double(), exact, rtol=1e-2 if precision == torch.bfloat16 else 1e-6)
+    found[:, 2].sum().backward()
+    expected = exact[:, 2:3] * ((torch.arange(5) == 2).double().view(5, 1, 1, 1) - exact)
+    assert torch.allclose(x.grad.double(), expected, atol=4e-3 if precision == torch.bfloat16 else 1e-6)
 
 
 @pytest.mark.parametrize("kernel", [3, 5])

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import copy_clone
+from conftest import copy_clone, execute_notebook
 from scipy import ndimage
 from test_importers import make_hc18
 
@@ -86,13 +83,8 @@ def test_a_scan_without_a_head_has_empty_labels_and_an_image(seed, site):
 def test_the_notebook_compares_real_and_simulated_planes(tmp_path):
     clone = copy_clone(tmp_path / "clone")
     source = make_hc18(tmp_path / "hc18", "subfolders")
-    notebook, out = clone / "notebooks" / "12_realism.ipynb", tmp_path / "12_realism.ipynb"
-    command = [sys.executable, "-m", "fhlib.execute", notebook, out]
-    for name, value in {"run": "smoke", "preset": "smoke", "hc18": source, "planes": 3}.items():
-        command += ["-p", name, str(value)]
-    environment = {**os.environ, "PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, cwd=clone, capture_output=True, encoding="utf-8", timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    out = tmp_path / "12_realism.ipynb"
+    execute_notebook(clone, "12_realism", out, hc18=source, planes=3)
     table = pd.read_csv(clone / "data" / "runs" / "smoke" / "tables" / "realism.csv")
     assert list(table["measure"]) == list(MEASURES) and table["ks"].between(0, 1).all()
     split = load_cohort(clone / "data" / "cohorts" / "sim-to-real").table["split"]

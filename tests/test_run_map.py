@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from conftest import copy_clone, run_study
+from conftest import copy_clone, execute_notebook, run_study
 
 from fhlib import reach
 from fhlib.__main__ import run_name
@@ -229,13 +226,7 @@ def test_a_scan_without_a_head_goes_through_every_notebook(finished):
 
 def test_the_ablation_notebook_reads_a_finished_run(finished):
     run = finished / "data" / "runs" / "smoke"
-    command = [sys.executable, "-m", "fhlib.execute", finished / "notebooks" / "13_ablation.ipynb", run / "13.ipynb"]
-    environment = {**os.environ, "PYTHONPATH": str(finished), "FHLIB_ROOT": str(finished)}
-    done = subprocess.run(
-        [*command, "-p", "run", "smoke", "-p", "preset", "smoke"],
-        env=environment, cwd=finished, capture_output=True, encoding="utf-8", timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    execute_notebook(finished, "13_ablation", run / "13.ipynb")
     compared = pd.read_csv(run / "tables" / "ablation.csv")
     assert (
         set(compared["variant"]) == set(VARIANTS) - {"USegNet-DS"} and (compared["measure"].value_counts() == 2).all()

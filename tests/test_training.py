@@ -297,7 +297,7 @@ def test_the_cascade_reads_image_plus_probability_of_the_level_before(cases, cas
     assert np.allclose(segmentor.probability(image, upto=1), first[0, 0].numpy(), atol=1e-5)
     features = segmentor.features(scan(0)[0])
     assert np.allclose(features.probability.array, second, atol=1e-5)
-    assert features.strongest_weights()["UAM-1"].shape == image.shape
+    assert features.attention["UAM-3"].shape[1:] == tuple(-(-n // 8) * 8 for n in image.shape)
 
 
 def test_a_third_level_reads_the_second(cases, cascade, tmp_path):
@@ -338,6 +338,15 @@ def test_a_concatenated_context_is_a_second_channel_that_starts_with_no_weight(c
     assert segmentor.features(scan(0)[0]).probability.array.shape == image.shape
 
 
+def test_the_trainings_of_a_tuning_share_their_contexts(cases, cascade, tmp_path, monkeypatch):
+    base, saved, save = cascade.parent / "USegNet-DS-HAS", [], np.save
+    monkeypatch.setattr("fhlib.training.np.save", lambda path, array: (saved.append(path), save(path, array)))
+    p = parameters("USegNet-DS-HAS-Ctx", cases, level=2, previous=base)
+    tune(cases, p, Tuning(learning_rates=(1e-3, 1e-2), steps=1), tmp_path, base)
+    assert len(saved) == 4  # c0 to c3, once for both candidates
+    assert len(list((tmp_path / "contexts").glob("*.npy"))) == 4
+
+
 def test_contexts_out_of_fold_come_from_models_that_have_not_seen_the_case(cases, cascade, tmp_path):
     base = cascade.parent / "USegNet-DS-HAS"
     training = TRAINING.model_copy(update={"context_folds": 3})
@@ -347,11 +356,11 @@ def test_contexts_out_of_fold_come_from_models_that_have_not_seen_the_case(cases
     def look(history):
         for path in (tmp_path / "contexts").glob("*.npy"):
             kept[path.name.split("-")[0]] = np.load(path)
-        kept["folds"] = len(list((tmp_path / "folds").glob("*/level1/weights.safetensors")))
+        kept["folds"] = len(list((tmp_path / "contexts" / "folds").glob("*/level1/weights.safetensors")))
 
     fit(cases, p, tmp_path, base, watch=look)
     assert kept.pop("folds") == 3 and sorted(kept) == ["c0", "c1", "c2", "c3"]
-    assert not (tmp_path / "folds").exists()
+    assert not (tmp_path / "contexts").exists()
     in_sample = load_segmentor(base)
     assert np.allclose(kept["c3"], in_sample.probability(np.asarray(cases.image("c3"))), atol=1e-5)  # validation
     # by hand: the model that predicts c0 is trained on c1 and c2 alone
