@@ -35,10 +35,9 @@ class AttentionModule(nn.Module):
 def softmax_of_channels(x: Tensor) -> Tensor:
     """Softmax of (b, c, ...) over c, in x's precision and memory format.
 
-    `torch.softmax` sums in single precision either way; autocast would return it so and with it what comes after. Over dim 1 it also
-    copies a channels-last map into the other format. Both together cost a third of the network's time in bf16.
+    `torch.softmax` sums in single precision either way, but on a GPU autocast would return it so, and with it all that comes after; over
+    dim 1 it copies a channels-last map into the other format.
     """
-    with torch.autocast(x.device.type, enabled=False):
-        if x.stride(1) == 1:  # channels last
-            return torch.softmax(x.movedim(1, -1), dim=-1).movedim(-1, 1)
-        return torch.softmax(x, dim=1)
+    if x.stride(1) == 1:  # channels last
+        return torch.softmax(x.movedim(1, -1), dim=-1, dtype=x.dtype).movedim(-1, 1)
+    return torch.softmax(x, dim=1, dtype=x.dtype)
