@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import resource
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +14,7 @@ from conftest import copy_clone, execute_notebook
 from fhlib.benchmark import WHY, compare_tools, ellipsoids, installed
 from fhlib.device import Execution
 from fhlib.inference import Segmentor, SegmentorParameters
-from fhlib.network_benchmark import compare_precisions, operations, training_memory
+from fhlib.network_benchmark import compare_precisions, in_fresh_process, operations, training_memory
 from fhlib.networks.build import build_network, initialise
 from fhlib.presets import Preparation, Training
 
@@ -51,6 +54,22 @@ def test_the_notebook_times_every_installed_tool(tmp_path):
     assert cascade.loc[2, "network"] > cascade.loc[1, "network"] and (cascade["network_share"] < 1).all()
     assert tables["benchmark_memory"]["activation_checkpointing"].tolist() == [False, True]
     assert (tables["benchmark_networks"]["memory_gb"] > 0.1).all()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or torch.cuda.is_available(), reason="glibc's allocator on a CPU")
+def test_memory_of_a_freed_tensor_serves_the_next_without_new_pages():
+    assert in_fresh_process(new_pages, False) > 10_000  # 80 MB in pages of 4 KB, or fewer larger ones
+    assert in_fresh_process(new_pages, True) < 1_000
+
+
+def new_pages(through_accelerator: bool) -> int:
+    """Pages that the system gave for a large tensor after one of its size was freed."""
+    if through_accelerator:
+        Execution().accelerator()
+    torch.ones(20_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(20_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def test_operations_are_those_counted_by_hand():
