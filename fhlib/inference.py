@@ -143,10 +143,13 @@ class Segmentor:
         found = image.with_array(np.asarray(np.mean(copies, axis=0, dtype=np.float32)))
         probability = found if self.slices else resample(found, like=volume)
         foreground = probability.array >= self.prediction.threshold
-        mask = self._clean(foreground)
+        largest = largest_component(foreground)
+        mask = largest if self.prediction.largest_component else foreground
         if self.calibration is not None and too_small(volume, mask):
             mask = np.zeros_like(mask)
-        masks = [self._clean(copy >= self.prediction.threshold) for copy in copies]
+        masks = [copy >= self.prediction.threshold for copy in copies]
+        if self.prediction.largest_component:
+            masks = [largest_component(copy) for copy in masks]
         evidence = Evidence(
             confidence=float(probability.array[mask].mean()) if mask.any() else math.nan,
             agreement=agreement_of(masks),
@@ -154,7 +157,8 @@ class Segmentor:
             intensities=intensity_features(image.array),
         )
         outline, volume_ml = self.parameters.outline, int(mask.sum()) * volume.voxel_volume_ml
-        flags = quality_flags(volume, foreground, mask, evidence, self.calibration, ga_weeks, outline)
+        stray = int(foreground.sum()) - int(largest.sum())
+        flags = quality_flags(volume, mask, evidence, stray, self.calibration, ga_weeks, outline)
         calibration = self.calibration
         interval = calibration.interval(volume_ml, evidence.copies_ml) if calibration else (math.nan, math.nan)
         result = volume.with_array(mask.astype(np.uint8))
@@ -166,9 +170,6 @@ class Segmentor:
         if not 1 <= count <= len(flips):
             raise ValueError(f"flips is {count}: there are 1 to {len(flips)} in {image.ndim}D")
         return [np.flip(self.probability(np.ascontiguousarray(np.flip(image, axes))), axes) for axes in flips[:count]]
-
-    def _clean(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return largest_component(mask) if self.prediction.largest_component else mask
 
     def read(self, volume: Volume) -> Volume:
         """What the network reads of a volume: on its own grid, or in slices of the original resolution."""

@@ -130,9 +130,9 @@ def intensity_features(image: NDArray[np.floating[Any]]) -> tuple[float, ...]:
 
 def quality_flags(
     volume: Volume,
-    foreground: Mask,
     mask: Mask,
     evidence: Evidence,
+    stray: int = 0,
     calibration: Calibration | None = None,
     ga_weeks: float | None = None,
     outline: str = "skin",
@@ -141,10 +141,10 @@ def quality_flags(
 
     `no head`: nothing found, a mask smaller than a head can be, or, with a calibration, copies that agree or a confidence less than in
     nearly all scans with a head. `implausible size`: larger than a head can be, or with `ga_weeks` too far from the charts.
-    `several components`: stray parts above 2 % of the mask. `cut by the border`, `cut by the sector`: the mask touches the edge of the
-    box or of what the probe saw. `low confidence`: mean probability inside the mask under 0.8. `unfamiliar intensities`: unlike the scans
-    of the calibration. `implausible spacing`, `spacing missing?`: voxels that no machine has, or the 1 mm that stands for none in a file
-    without geometry.
+    `several components`: `stray` voxels, of other parts than the largest, above 2 % of the mask. `cut by the border`, `cut by the sector`:
+    the mask touches the edge of the box or of what the probe saw. `low confidence`: mean probability inside the mask under 0.8.
+    `unfamiliar intensities`: unlike the scans of the calibration. `implausible spacing`, `spacing missing?`: voxels that no machine has,
+    or the 1 mm that stands for none in a file without geometry.
     """
     flags = []
     size, low, high = int(mask.sum()), *PLAUSIBLE_SPACING_MM
@@ -157,7 +157,7 @@ def quality_flags(
         flags.append("no head")
     elif spacing_fine and (volume_ml > LARGEST_HEAD_ML or _unlike_age(volume_ml, ga_weeks, outline)):
         flags.append("implausible size")
-    if size and int(foreground.sum()) - int(largest_component(foreground).sum()) > STRAY_SHARE * size:
+    if size and stray > STRAY_SHARE * size:
         flags.append("several components")
     if any(np.take(mask, edge, axis).any() for axis in range(mask.ndim) for edge in (0, -1)):
         flags.append("cut by the border")

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from fhlib.calibration import calibrate, coverage, damaged, flag_rates
-from fhlib.inference import Segmentation
+from fhlib.device import Execution
+from fhlib.inference import Segmentation, Segmentor, SegmentorParameters
+from fhlib.networks.build import build_network
+from fhlib.presets import Prediction, Preparation, Training
 from fhlib.quality import (
     Calibration,
     Evidence,
@@ -31,10 +34,10 @@ def head_in_box():
     return head
 
 
-def flags(mask, foreground=None, spacing=(1.0, 1.0, 1.0), image=None, evidence=SURE, **options):
+def flags(mask, spacing=(1.0, 1.0, 1.0), image=None, evidence=SURE, **options):
     array = np.random.default_rng(0).integers(1, 255, mask.shape) if image is None else image
     volume = Volume(array, spacing, origin=(3.0, 2.0, 1.0))
-    return quality_flags(volume, mask if foreground is None else foreground, mask, evidence, **options)
+    return quality_flags(volume, mask, evidence, **options)
 
 
 def test_flags_name_what_is_wrong():
@@ -45,12 +48,26 @@ def test_flags_name_what_is_wrong():
     assert "no head" in flags(np.pad(np.ones((9, 9, 9), bool), 20))  # 0.7 mL
     assert flags(head, spacing=(0.01,) * 3) == ("implausible spacing",)
     assert flags(head, spacing=(2.9, 2.8, 2.9)) == ("implausible size",)  # 1272 mL
-    stray = head.copy()
-    stray[37:39, 10:40, 10:40] = True  # 1800 voxels of 54000
-    assert flags(head, foreground=stray) == ("several components",)
+    assert flags(head, stray=1080) == () and flags(head, stray=1081) == ("several components",)  # 2 % of 54000
     border = head.copy()
     border[:5, 20:30, 20:30] = True
     assert flags(border) == ("cut by the border",)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_second_part_is_flagged_and_only_the_largest_kept(kept):
+    found = head_in_box().astype(np.float32)
+    found[37:39, 10:40, 10:40] = 0.9  # 1800 voxels of 54000
+    parameters = SegmentorParameters(
+        "USegNet", 1, 3, Preparation(spacing_mm=1.0), Training(width=2, steps=1, learning_rate=1e-3), Execution(), ""
+    )
+    segmentor = Segmentor([build_network("USegNet", 2)], parameters, Prediction(largest_component=kept))
+    segmentor.probability = lambda image: found
+    volume = Volume(np.random.default_rng(0).random(found.shape, np.float32), (1.0, 1.0, 1.0), origin=(3.0, 2.0, 1.0))
+    result = segmentor.segment(volume)
+    assert result.flags == ("several components",)
+    assert int(result.mask.array.sum()) == 54000 + (0 if kept else 1800)
+    assert result.volume_ml == pytest.approx(54.0 if kept else 55.8)
 
 
 def test_a_head_that_ends_where_the_sector_ends_is_cut():
@@ -82,7 +99,7 @@ def test_a_calibration_tells_doubtful_results_and_strange_images():
     assert flags(head, evidence=replace(SURE, confidence=0.65), calibration=KNOWN) == ("no head", "low confidence")
     bright = replace(SURE, intensities=(0.1, 0.71, 0.2, 0.0, 0.5))
     assert flags(head, evidence=bright, calibration=KNOWN) == ("unfamiliar intensities",)
-    missing = quality_flags(Volume(np.ones(head.shape), (1.0, 1.0, 1.0)), head, head, SURE)
+    missing = quality_flags(Volume(np.ones(head.shape), (1.0, 1.0, 1.0)), head, SURE)
     assert "spacing missing?" in missing
 
 
