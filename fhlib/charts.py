@@ -234,6 +234,24 @@ def difference_forest(compared: pd.DataFrame, printed: pd.DataFrame, measure: st
     return figure
 
 
+def few_cases(curve: pd.DataFrame, measures: Sequence[str] = ("dsc", "hdb_mm")) -> Figure:
+    """Scores of the test cases (a thin line each) and their mean over the number of training cases, one panel a measure.
+
+    `curve`: rows of `learn_from_few`. Cases without a finite value are left out of that panel.
+    """
+    figure, axes = new_figure(1, len(measures), (3.8 * len(measures), 3.2))
+    counts = sorted(curve["training_cases"].unique())
+    for axis, measure in zip(axes[0], measures, strict=True):
+        factor = 100 if "[%]" in MEASURES[measure] else 1
+        wide = factor * curve.pivot_table(index="case", columns="training_cases", values=measure)
+        wide = wide.replace([np.inf, -np.inf], np.nan)
+        axis.plot(counts, wide[counts].T, color="0.7", linewidth=0.7)
+        axis.plot(counts, wide[counts].mean(), "o-", color=PALETTE[0], linewidth=2, label=f"mean of {len(wide)} cases")
+        axis.set(xticks=counts, xlabel="training cases", ylabel=MEASURES[measure])
+    axes[0, 0].legend(loc="lower right")
+    return figure
+
+
 def _counted(scores: pd.DataFrame, variant: str) -> str:
     rows = scores[scores["variant"] == variant]
     missed = int((rows["status"] == "missed").sum()) if "status" in rows else 0

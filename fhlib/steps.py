@@ -18,6 +18,7 @@ from fhlib.calibration import calibrate, coverage, flag_rates
 from fhlib.cohort import Cohort, assign_splits, load_cohort
 from fhlib.device import choose_execution
 from fhlib.files import DATA, progress, write_csv
+from fhlib.files import WEIGHTS as WEIGHTS_FOLDER
 from fhlib.growth import valid_weeks, zscore
 from fhlib.importers import import_cohort
 from fhlib.inference import (
@@ -113,6 +114,25 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
         remedy = f"the levels before are those of {base}: train that" if base else "it has no other"
         raise StudyError(f"{variant} is trained at level {VARIANTS[variant].levels}, not {level}; {remedy}")
     cases = PreparedCases(study.prepared)
+    previous = study.model_folder(base) if base else None
+    folder = study.model_folder(variant) / f"level{level}"
+    parameters = _parameters(study, variant, level, cases)
+    if study.preset.tuning:
+        tuned = tune(cases, parameters, study.preset.tuning, folder / "tuning", previous)
+        write_csv(tuned, study.tables / f"tuning-{variant}-level{level}.csv")
+        chosen = tuned[["learning_rate", "warm_up"]].iloc[0].to_dict()
+        parameters = replace(parameters, training=parameters.training.model_copy(update=chosen))
+    shared = folder / "tuning" / "contexts" if study.preset.tuning else None
+    history = fit(cases, _marked(parameters, cases, previous), folder, previous, watch, shared)
+    if shared:
+        shutil.rmtree(shared, ignore_errors=True)
+    if previous is not None and PartialState().is_main_process:
+        copy_levels(previous, folder.parent)
+    return history
+
+
+def _parameters(study: Study, variant: str, level: int, cases: PreparedCases) -> SegmentorParameters:
+    """What the preset says for one segmentor on this machine; its fingerprint is still to come."""
     dims = cases.spatial_dims
     training = study.preset.training_for(dims)
     with PartialState().main_process_first():  # of several processes one measures, the others read its choice
@@ -121,23 +141,50 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
             lambda: build_network("USegNet-DS-HAS", training.width, dims),
             cases.typical_shape,
         )
-    previous = study.model_folder(base) if base else None
-    folder = study.model_folder(variant) / f"level{level}"
     outline = "skull" if open_cohort(study)[0].outlines_skull else "skin"
-    parameters = SegmentorParameters(variant, level, dims, study.preset.preparation, training, execution, "", outline)
-    if study.preset.tuning:
-        tuned = tune(cases, parameters, study.preset.tuning, folder / "tuning", previous)
-        write_csv(tuned, study.tables / f"tuning-{variant}-level{level}.csv")
-        chosen = tuned[["learning_rate", "warm_up"]].iloc[0].to_dict()
-        parameters = replace(parameters, training=training.model_copy(update=chosen))
-    fingerprint = fingerprint_of(variant, level, cases, parameters.training, execution, previous)
-    shared = folder / "tuning" / "contexts" if study.preset.tuning else None
-    history = fit(cases, replace(parameters, fingerprint=fingerprint), folder, previous, watch, shared)
-    if shared:
-        shutil.rmtree(shared, ignore_errors=True)
-    if previous is not None and PartialState().is_main_process:
-        copy_levels(previous, folder.parent)
-    return history
+    return SegmentorParameters(variant, level, dims, study.preset.preparation, training, execution, "", outline)
+
+
+def _marked(parameters: SegmentorParameters, cases: PreparedCases, previous: Path | None) -> SegmentorParameters:
+    p = parameters
+    return replace(p, fingerprint=fingerprint_of(p.variant, p.level, cases, p.training, p.execution, previous))
+
+
+def learn_from_few(study: Study, variant: str, counts: Sequence[int] = (0, 1, 3, 5)) -> pd.DataFrame:
+    """Scores of the test cases after training on the first so many training cases, a row a case and count; writes
+    tables/learning_curve.csv. A count of 0 stands for the segmentor that training starts from (`start_from`), as it is.
+
+    The segmentors and their masks lie in `learning_curve/<count>/` of the run. Test-time flips and calibration of the first one are
+    left aside, so that all are looked at alike. Raises StudyError for more cases than there are, a count of 0 where training starts from
+    nothing, and a variant of several levels.
+    """
+    cases = PreparedCases(study.prepared)
+    names, training = cases.cases("train"), study.preset.training_for(cases.spatial_dims)
+    if VARIANTS[variant].levels > 1:
+        raise StudyError(f"{variant} has {VARIANTS[variant].levels} levels, a learning curve is of one: choose another")
+    if max(counts) > len(names):
+        raise StudyError(f"{max(counts)} training cases are asked for, the cohort has {len(names)}: ask for fewer")
+    if 0 in counts and not training.start_from:
+        raise StudyError("with 0 training cases there is nothing to score: leave it out, or set training.start_from")
+    cohort, table = open_cohort(study)
+    tests = test_cases(table).to_dict("records")
+    parameters = _parameters(study, variant, 1, cases)
+    rows: list[dict[str, Any]] = []
+    for count in counts:
+        folder = study.folder / "learning_curve" / str(count)
+        model = folder if count else WEIGHTS_FOLDER / training.start_from
+        if count:
+            some = cases.without(names[count:])
+            fit(some, _marked(parameters, some, None), folder / "level1")
+        segmentor = load_segmentor(model, study.preset.prediction, parameters.execution)
+        segmentor.calibration = None
+        found = predict_cases(segmentor, tests, cohort.folder, folder / "predictions", model_digest(model))
+        for case, row in zip(tests, found.to_dict("records"), strict=True):
+            scores = _score_case(cohort, case, folder / "predictions", row)
+            rows.append({"training_cases": count, "case": case["case"], "subject": case["subject"], **scores})
+    curve = pd.DataFrame(rows)
+    write_csv(curve, study.tables / "learning_curve.csv")
+    return curve
 
 
 def predict(study: Study, variant: str) -> pd.DataFrame:

@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from conftest import copy_clone, execute_notebook, run_study
+from safetensors.torch import load_file
 
 from fhlib import reach
 from fhlib.__main__ import run_name
 from fhlib.presets import load_preset
 from fhlib.run import RunBusyError, only_start_of
 from fhlib.runmap import explain, folder_state, levels_of, module_state, notebook_state, preset_state, trained_levels
+from fhlib.steps import learn_from_few
+from fhlib.study import Study, StudyError
 
 VARIANTS = ("USegNet-DS", "USegNet-DS-HAS", "USegNet-DS-HAS-Ctx")
 STEPS = [
@@ -234,6 +238,24 @@ def test_the_ablation_notebook_reads_a_finished_run(finished):
     text = (run / "13.ipynb").read_text(encoding="utf-8")
     (run / "13.ipynb").unlink()
     assert "One training each: the spread between trainings is not known." in text and "warm_up" in text
+
+
+def test_learning_from_few_cases_reads_a_finished_run(finished):
+    run = finished / "data" / "runs" / "smoke"
+    execute_notebook(finished, "14_few_cases", run / "14.ipynb", run="smoke", preset="smoke", counts="[1, 2]")
+    (run / "14.ipynb").unlink()
+    curve = pd.read_csv(run / "tables" / "learning_curve.csv")
+    assert curve.groupby("training_cases")["case"].nunique().to_dict() == {1: 3, 2: 3}
+    states = [load_file(run / "learning_curve" / str(n) / "level1" / "weights.safetensors") for n in (1, 2)]
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0])
+    study = Study("smoke", run, load_preset("smoke"), finished / "data" / "cohorts" / "simulated-smoke")
+    for variant, counts, remedy in (
+        ("USegNet-DS", [0, 1], "set training.start_from"),
+        ("USegNet-DS", [99], "99 training cases are asked for, the cohort has 2"),
+        ("USegNet-DS-HAS-Ctx", [1], "has 2 levels"),
+    ):
+        with pytest.raises(StudyError, match=remedy):
+            learn_from_few(study, variant, counts)
 
 
 def test_a_second_start_does_nothing_in_seconds(finished):
