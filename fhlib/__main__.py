@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study.add_argument(
         "--preset",
         default="quick",
-        help="a file of data/presets/: smoke, quick, all-ages, fine-tune, sim-to-real, desk or paper (default quick)",
+        help="a file of data/presets/: smoke, quick, all-ages, fine-tune, sim-to-real, desk, desk-2d or paper (default quick)",
     )
     study.add_argument("--run", help="the run's folder in data/runs/ (default: named for the preset and the cohort)")
     study.add_argument("--cohort", type=Path, help="a folder of scans (default: a digital cohort is simulated)")

@@ -14,7 +14,7 @@ from fhlib.study import StudyError, open_study
 from fhlib.volume import Volume, write_volume
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "desk", "paper", "all-ages", "fine-tune", "sim-to-real"])
+@pytest.mark.parametrize("name", ["smoke", "quick", "desk", "paper", "all-ages", "fine-tune", "sim-to-real", "desk-2d"])
 def test_shipped_presets_are_valid(name):
     assert load_preset(name).name == name
 
