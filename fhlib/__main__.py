@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="parameters of the preset to change for this run: training.seed=1 variants=[USegNet-DS]",
     )
     study.add_argument("--cores", type=int, help="processor cores to use (default all)")
+    study.add_argument("--until", metavar="STEP", help="stop after this step, such as 02_prepare (default: the report)")
     study.add_argument("--dry-run", action="store_true", help="list what would be done and why, and do nothing")
     study.set_defaults(call=_study)
 
@@ -79,11 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _study(options: argparse.Namespace) -> int:
     from fhlib.files import ROOT
-    from fhlib.presets import PresetError, load_preset, parse_changes
-    from fhlib.run import RunBusyError, run_study, say
+    from fhlib.presets import PresetError, load_preset, parse_changes, suggestion
+    from fhlib.run import TITLES, RunBusyError, run_study, say
     from fhlib.study import open_study
 
+    steps = list(TITLES.values())
     try:
+        if options.until and options.until not in steps:
+            raise ValueError(
+                f"there is no step {options.until!r}{suggestion(options.until, steps)}; steps: {', '.join(steps)}"
+            )
         changes = parse_changes(options.changes)
         preset = load_preset(options.preset, changes)
         run = options.run or run_name(preset.name, options.cohort, changes)
@@ -93,12 +99,12 @@ def _study(options: argparse.Namespace) -> int:
         return 2
     say(f"run {study.name}: preset {preset.name}, cohort {study.cohort_name} ({study.cohort_kind})")
     try:
-        code = run_study(study.folder, study.name, options.preset, options.cores, options.dry_run)
+        code = run_study(study.folder, study.name, options.preset, options.cores, options.dry_run, options.until)
     except RunBusyError as error:
         print(error, file=sys.stderr)
         return 2
     page = study.folder / "report" / "index.html"
-    if code == 0 and not options.dry_run:
+    if code == 0 and not options.dry_run and not options.until:
         say(f"report: {page.relative_to(ROOT)}")
     return code
 

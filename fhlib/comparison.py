@@ -77,6 +77,31 @@ def compare_variants(
     return table
 
 
+def compare_trainings(scores: pd.DataFrame, measure: str, baseline: str) -> pd.DataFrame:
+    """`compare_variants` over several trainings (column seed): each variant against the baseline's trainings of the same seeds.
+
+    A case counts with its mean over these. Adds seeds (how many) and between_trainings (SD of the mean difference from seed to seed, NaN
+    for one). Holm's correction goes over all rows.
+    """
+    rows = []
+    of_baseline = scores[scores["variant"] == baseline]
+    for variant in (name for name in dict.fromkeys(scores["variant"]) if name != baseline):
+        pair = pd.concat([of_baseline, scores[scores["variant"] == variant]])
+        common = pair.groupby("seed")["variant"].nunique()
+        pair = pair[pair["seed"].isin(common.index[common == 2])]
+        if pair.empty:
+            continue
+        keys = ["variant", "case", *(["subject"] if "subject" in pair else [])]
+        row = compare_variants(pair.groupby(keys, sort=False, as_index=False)[measure].mean(), measure, baseline)
+        by_seed = pair.groupby(["seed", "variant"])[measure].mean().unstack()
+        difference = by_seed[variant] - by_seed[baseline]
+        rows.append(row.assign(seeds=len(difference), between_trainings=difference.std()))
+    if not rows:
+        return compare_variants(of_baseline.drop_duplicates("case"), measure, baseline)
+    table = pd.concat(rows, ignore_index=True)
+    return table.assign(p_holm=holm(table["p"]))
+
+
 def rank_stability(
     scores: pd.DataFrame, measure: str, higher_is_better: bool, resamples: int = 5000, seed: int = 0
 ) -> pd.DataFrame:

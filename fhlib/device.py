@@ -7,7 +7,6 @@ machine at hand, recorded with the run, and kept on resume, so that a resumed ru
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from fhlib.files import read_json, write_json
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
@@ -36,9 +36,11 @@ class Execution:
     threads: int = 0
 
     def here(self) -> Execution:
-        """The same, as far as this machine has it: not more threads than processors, bf16 only where it pays."""
-        slow = self.precision == "bf16" and not torch.cuda.is_available() and not _bf16_pays()
-        return replace(self, precision="no" if slow else self.precision, threads=min(self.threads, os.cpu_count() or 1))
+        """How weights that were trained so run on this machine: a GPU's own way, else bf16 only where it pays, and PyTorch's threads."""
+        if torch.cuda.is_available():
+            return _on_gpu()
+        slow = self.precision == "bf16" and not _bf16_pays()
+        return replace(self, precision="no" if slow else self.precision, threads=0)
 
     def accelerator(self) -> Accelerator:
         """A fresh accelerator with this precision (one process may train and predict with different ones)."""
@@ -49,6 +51,10 @@ class Execution:
         if accelerator.device.type == "cpu":
             _keep_freed_memory()
         return accelerator
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """This precision's context. Not the accelerator's: that one follows whichever was made last in the process."""
+        return torch.autocast(device.type, HALF.get(self.precision), enabled=self.precision in HALF)
 
     def place(self, x: Tensor | nn.Module, device: torch.device) -> Any:
         """Move a (b, c, ...) tensor or a network to the device in this memory format, without a copy where none is needed."""
@@ -71,27 +77,29 @@ def _keep_freed_memory() -> None:
         mallopt(trim_threshold, largest)
 
 
-def choose_execution(record: Path, build: Callable[[], nn.Module], shape: tuple[int, ...]) -> Execution:
+def choose_execution(
+    record: Path, build: Callable[[], nn.Module], shape: tuple[int, ...], batch_size: int = 1
+) -> Execution:
     """The fastest way to train on this machine, by measurement; read from `record` (JSON) where it stands there already.
 
-    `shape` is that of a typical input (d, h, w) or (h, w). On the CPU, fp32 and bf16 in both memory formats compete by the time of
-    a training step; a processor without bf16 instructions loses with bf16 and so gets fp32. On a GPU, bf16 where it is supported,
-    else fp16.
+    `shape` is that of a typical input (d, h, w) or (h, w), of which a step takes `batch_size`. On the CPU, fp32 and bf16 in both memory
+    formats compete by the time of a training step; a processor without bf16 instructions loses with bf16 and so gets fp32. On a GPU
+    nothing is measured: bf16 where it computes in it, else fp16.
     """
-    key = f"{len(shape)}D on {_machine()}"
+    key = f"{len(shape)}D, batches of {batch_size}, on {_machine()}"
     known = read_json(record) if record.exists() else {}
     if key in known:
         return Execution(**known[key]["chosen"])
     seconds: dict[str, float] = {}
     if torch.cuda.is_available():
-        chosen = Execution("bf16" if torch.cuda.is_bf16_supported() else "fp16", channels_last=True)
+        chosen = _on_gpu()
     elif Execution().accelerator().device.type != "cpu":
         chosen = Execution()  # another accelerator: the format that all of them have
     else:
         threads = torch.get_num_threads()
         precisions = ("no", "bf16") if _bf16_pays() else ("no",)
         candidates = [Execution(p, layout, threads) for p in precisions for layout in (False, True)]
-        timed = {candidate: _step_seconds(candidate, build, shape) for candidate in candidates}
+        timed = {candidate: _step_seconds(candidate, build, (batch_size, 1, *shape)) for candidate in candidates}
         seconds = {
             f"{c.precision}, {'channels last' if c.channels_last else 'contiguous'}": round(s, 4)
             for c, s in timed.items()
@@ -109,6 +117,13 @@ def _machine() -> str:
     )
 
 
+def _on_gpu() -> Execution:
+    """bf16 where the GPU computes in it (older ones only emulate it), else fp16."""
+    fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    return Execution("bf16" if fast else "fp16", channels_last=True)
+
+
+@cache
 def _bf16_pays() -> bool:
     """Whether a bf16 convolution is faster than fp32 here; emulated bf16 is many times slower, so this asks before a whole step does."""
     x, weight = torch.rand(1, 32, 16, 16, 16), torch.rand(32, 32, 3, 3, 3)
@@ -123,10 +138,10 @@ def _bf16_pays() -> bool:
 
 def _step_seconds(execution: Execution, build: Callable[[], nn.Module], shape: tuple[int, ...]) -> float:
     net = execution.place(build(), torch.device("cpu"))
-    x = execution.place(torch.rand(1, 1, *shape), torch.device("cpu"))
+    x = execution.place(torch.rand(shape), torch.device("cpu"))
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=execution.precision == "bf16"):
+        with execution.autocast(x.device):
             loss = net(x).logits.float().square().mean()
         loss.backward()
 

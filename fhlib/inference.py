@@ -47,7 +47,10 @@ SLICES_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class SegmentorParameters:
-    """Everything that made one level's weights; written beside them as parameters.json. `outline`: what they outline, skin or skull."""
+    """Everything that made one level's weights; written beside them as parameters.json.
+
+    `outline`: what they outline, skin or skull. `processes` shared each step, with `batch_size` volumes each.
+    """
 
     variant: str
     level: int
@@ -57,6 +60,7 @@ class SegmentorParameters:
     execution: Execution
     fingerprint: str
     outline: str = "skin"
+    processes: int = 1
 
     @property
     def patch(self) -> int | None:
@@ -120,7 +124,7 @@ class Segmentor:
         self.prediction = prediction or Prediction()
         self.execution = execution or parameters.execution
         accelerator = accelerator or self.execution.accelerator()
-        self.device, self._autocast = accelerator.device, accelerator.autocast
+        self.device = accelerator.device
         self.levels = [self.execution.place(net, self.device) for net in levels]
         self.patch = parameters.patch
         self.slices = reads_slices(parameters.variant, parameters.spatial_dims)
@@ -184,7 +188,7 @@ class Segmentor:
         """
         x, probability = self._tensor(image), None if context is None else self._tensor(context)
         for net in self.levels[:upto]:
-            with inference(net), self._autocast():
+            with inference(net), self.execution.autocast(self.device):
                 joined = join(x, probability, self.parameters.training.join)
                 probability = head_probability(self._logits(net, joined))
         assert probability is not None
@@ -210,7 +214,7 @@ class Segmentor:
             before = self._tensor(self.probability(image.array, upto=index))
             x = join(x, before, self.parameters.training.join)
         net = self.levels[index]
-        with inference(net), self._autocast(), recording(net, folder, seen) as (attention, shrunk):
+        with inference(net), self.execution.autocast(self.device), recording(net, folder, seen) as (attention, shrunk):
             output = net(self.execution.place(x, self.device), with_attention=False)
         probability = head_probability(output.logits)[0, 0].cpu().numpy()
         return Features(image, image.with_array(probability), attention, shrunk)

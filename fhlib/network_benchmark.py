@@ -1,7 +1,7 @@
 """What the networks cost on the machine at hand, beside peers: operations, the share of the processor's peak, seconds, memory, and what
 half precision changes.
 
-Seconds inform; ratios within one run travel between machines. Peak memory is that of a fresh process.
+Seconds inform; ratios within one run travel between machines. Peak memory is that of a fresh process, or of the GPU where there is one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fhlib.benchmark import peak_memory_gb
+from fhlib import benchmark
 from fhlib.device import Execution, fastest, inference
-from fhlib.inference import Segmentor, SegmentorParameters
+from fhlib.inference import Segmentor, SegmentorParameters, reads_slices
 from fhlib.losses import composite_loss
 from fhlib.metrics import dice
 from fhlib.networks.build import build_network
@@ -82,11 +82,16 @@ def costs(
     variants: Sequence[str], shape: Sequence[int], execution: Execution, width: int = 32, repeats: int = 2
 ) -> pd.DataFrame:
     """What each network costs at one size: variant, parameters, gflop and seconds of a forward pass, memory_gb (peak of the process),
-    seconds_ratio (over the first variant's).
+    seconds_ratio (over the first variant's). Raises ValueError for a variant that reads patches or slices, and so passes many times.
     """
+    pieces = [name for name in variants if VARIANTS[name].patch or reads_slices(name, len(shape))]
+    if pieces:
+        raise ValueError(
+            f"{', '.join(pieces)} read a volume in pieces: one forward pass does not tell what they cost; leave them out"
+        )
     rows = []
     for variant in variants:
-        net = build_network(variant, width)
+        net = build_network(variant, width, len(shape))
         seconds, memory_gb = in_fresh_process(_forward_cost, variant, tuple(shape), execution, width, repeats)
         rows.append(
             {
@@ -145,7 +150,7 @@ def _peak_gflops(shape: Sequence[int], execution: Execution, width: int, repeats
     rates = []
     for size in MATMUL_SIZES:
         a = torch.rand(size, size, device=accelerator.device)
-        with accelerator.autocast(), torch.inference_mode():
+        with execution.autocast(accelerator.device), torch.inference_mode():
             rates.append(2 * size**3 / fastest(partial(_multiply, a), repeats))
     layer = _largest_convolution(shape, width)
     x = torch.rand(1, layer.in_channels, *(-(-n // 8) * 4 for n in shape), device=accelerator.device)  # at half size
@@ -153,7 +158,7 @@ def _peak_gflops(shape: Sequence[int], execution: Execution, width: int, repeats
     net.spatial_dims = len(shape)  # type: ignore[assignment]
     net, x = execution.place(net, accelerator.device), execution.place(x, accelerator.device)
     work = 2 * layer.weight.numel() * x[0, 0].numel()
-    with accelerator.autocast(), torch.inference_mode():
+    with execution.autocast(accelerator.device), torch.inference_mode():
         rates.append(work / fastest(lambda: _wait(net(x)), repeats))
     return max(rates) / 1e9
 
@@ -172,7 +177,7 @@ def _forward(
     x = execution.place(torch.rand(1, 1, *shape), accelerator.device)
 
     def work() -> None:
-        with inference(net), accelerator.autocast():
+        with inference(net), execution.autocast(accelerator.device):
             _wait(net(x, with_attention=False).logits)
 
     return work
@@ -189,7 +194,7 @@ def _training_step(
     label = (x[:, 0] > 0.5).to(torch.uint8)
 
     def work() -> None:
-        with accelerator.autocast():
+        with execution.autocast(accelerator.device):
             output = net(x, with_attention=False)
         loss, _ = composite_loss(output, label)
         loss.backward()
@@ -203,13 +208,13 @@ def _training_step(
 def _forward_cost(
     variant: str, shape: tuple[int, ...], execution: Execution, width: int, repeats: int
 ) -> tuple[float, float]:
-    return fastest(_forward(shape, execution, width, variant), repeats), peak_memory_gb()
+    return fastest(_forward(shape, execution, width, variant), repeats), _peak_memory_gb()
 
 
 def _training_cost(
     shape: tuple[int, ...], execution: Execution, width: int, checkpointing: bool
 ) -> tuple[float, float]:
-    return fastest(_training_step("USegNet-DS-HAS", shape, execution, width, checkpointing), 1), peak_memory_gb()
+    return fastest(_training_step("USegNet-DS-HAS", shape, execution, width, checkpointing), 2), _peak_memory_gb()
 
 
 def _segmentation_cost(variant: str, path: Path, execution: Execution, width: int, scale: float) -> dict[str, Any]:
@@ -246,8 +251,13 @@ def _segmentation_cost(variant: str, path: Path, execution: Execution, width: in
         "write": spent["write"],
         "total": total,
         "network_share": spent["network"] / total,
-        "memory_gb": peak_memory_gb(),
+        "memory_gb": _peak_memory_gb(),
     }
+
+
+def _peak_memory_gb() -> float:
+    """Of the GPU where there is one, else of this process."""
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else benchmark.peak_memory_gb()
 
 
 def _multiply(a: Tensor) -> None:

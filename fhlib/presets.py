@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fhlib.files import DATA
+from fhlib.files import DATA, WEIGHTS
 from fhlib.variants import VARIANTS
 
 PRESETS = DATA / "presets"
@@ -65,7 +65,10 @@ class Preparation(Parameters):
         return max(size_mm) / self.longest_voxels if self.longest_voxels else self.spacing_mm
 
     def patch_voxels(self, edge: int) -> int:
-        """`edge` voxels of the paper's 0.95 mm in voxels of this grid: the same millimetres, a multiple of 8, at least 16."""
+        """`edge` voxels of the paper's 0.95 mm in voxels of this grid: the nearest multiple of 8 to the same millimetres, at least 16.
+
+        The paper's 61 mm become 56 mm at 3.5 mm, and on the coarser grids of short presets more: 16 voxels of 6.2 mm are 99 mm.
+        """
         return max(16, 8 * round(edge * PAPER_NETWORK_SPACING_MM / self.spacing_mm / 8))
 
 
@@ -108,6 +111,16 @@ class Training(Parameters):
     checkpoint_every: int = Field(default=50, ge=1)
     seed: int = Field(default=0, ge=0)
 
+    @field_validator("start_from")
+    @classmethod
+    def _shipped(cls, name: str) -> str:
+        known = sorted(path.name for path in WEIGHTS.glob("*") if path.is_dir())
+        if name and name not in known:
+            raise ValueError(
+                f"no weights {name!r} in data/weights{suggestion(name, known)}; there are: {', '.join(known)}"
+            )
+        return name
+
     @field_validator("context_folds")
     @classmethod
     def _folds(cls, folds: int) -> int:
@@ -117,8 +130,9 @@ class Training(Parameters):
 
     @property
     def contexts(self) -> str:
-        """How the contexts of the training cases come about, for tables."""
-        return f"out of {self.context_folds} folds" if self.context_folds else "in sample"
+        """How the contexts of the training cases come about, and whether the level has had the steps of the one before too; for tables."""
+        origin = f"out of {self.context_folds} folds" if self.context_folds else "in sample"
+        return f"{origin}; from the weights of the level before" if self.start_from_previous_level else origin
 
 
 class Tuning(Parameters):

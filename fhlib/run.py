@@ -71,10 +71,13 @@ def only_start_of(folder: Path) -> Iterator[None]:
         yield
 
 
-def run_study(folder: Path, run: str, preset: str, cores: int | None = None, dry_run: bool = False) -> int:
+def run_study(
+    folder: Path, run: str, preset: str, cores: int | None = None, dry_run: bool = False, until: str | None = None
+) -> int:
     """Bring every file of the run up to date; returns 0, or Snakemake's exit code where a step failed.
 
-    `dry_run` only lists what would be done and why. `cores` bounds how many steps run side by side: each takes them all.
+    `dry_run` only lists what would be done and why. `cores` bounds how many steps run side by side: each takes them all. `until` stops
+    after the step of that title (`02_prepare`).
     """
     from snakemake.cli import main as snakemake
 
@@ -87,6 +90,7 @@ def run_study(folder: Path, run: str, preset: str, cores: int | None = None, dry
         "--max-checksum-file-size",
         1_000_000_000,
         *(["--dry-run"] if dry_run else []),
+        *(["--until", next(rule for rule, title in TITLES.items() if title == until)] if until else []),
     ]
     narrator = Narrator(folder / "timings.json", dry_run)
     log = logging.getLogger("snakemake.logging")

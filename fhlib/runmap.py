@@ -19,7 +19,7 @@ from fhlib.presets import Preset
 from fhlib.reach import DATA_ONLY, reached
 from fhlib.variants import VARIANTS
 
-CHANGED_CODE = re.compile(r"((?:notebook |template |reference )?[\w.-]+)@[0-9a-f]{16}")
+CHANGED_CODE = re.compile(r"((?:notebook |template |reference |weights )?[\w.-]+)@[0-9a-f]{16}")
 CHANGED_SETTING = re.compile(r"([\w.]+)=([^,'\"]*)")
 
 
@@ -61,6 +61,12 @@ def preset_state(preset: Preset, *sections: str) -> tuple[str, ...]:
 def variant_state(*names: str) -> tuple[str, ...]:
     """What the named variants are made of."""
     return tuple(f"{name}@{digest(repr(VARIANTS[name]))}" for name in names)
+
+
+def weights_state(*names: str) -> tuple[str, ...]:
+    """State of the shipped weights that a training starts from; nothing for an empty name."""
+    found = {name: sorted((DATA / "weights" / name).glob("level*/weights.safetensors")) for name in names if name}
+    return tuple(f"weights {name}@{digest([file_digest(path) for path in paths])}" for name, paths in found.items())
 
 
 def folder_state(folder: Path, record: Path) -> tuple[str, ...]:

@@ -140,9 +140,13 @@ def _parameters(study: Study, variant: str, level: int, cases: PreparedCases) ->
             study.folder / "execution.json",
             lambda: build_network("USegNet-DS-HAS", training.width, dims),
             cases.typical_shape,
+            training.batch_size,
         )
     outline = "skull" if open_cohort(study)[0].outlines_skull else "skin"
-    return SegmentorParameters(variant, level, dims, study.preset.preparation, training, execution, "", outline)
+    processes = PartialState().num_processes
+    return SegmentorParameters(
+        variant, level, dims, study.preset.preparation, training, execution, "", outline, processes
+    )
 
 
 def _marked(parameters: SegmentorParameters, cases: PreparedCases, previous: Path | None) -> SegmentorParameters:
@@ -273,11 +277,16 @@ def summarise(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
 def pool_runs(names: Sequence[str]) -> pd.DataFrame:
     """Scores of several runs on the same test cases that differ in their trainings: those of `score` with the column seed.
 
-    Raises StudyError where a run has no scores, two have one seed, or the test cases differ.
+    Raises StudyError where a run has no scores, two have one seed, or the runs differ in more than seed and variants.
     """
     frames: dict[int, pd.DataFrame] = {}
+    first = _but_seed_and_variants(open_study(names[0]))
     for name in names:
         study = open_study(name)
+        if different := [key for key, value in _but_seed_and_variants(study).items() if first[key] != value]:
+            raise StudyError(
+                f"run {name!r} differs from {names[0]!r} in {', '.join(different)}: pool runs of other seeds only"
+            )
         path = study.tables / "scores.csv"
         if not path.exists():
             raise StudyError(f"run {name!r} has no scores yet: run 05_accuracy in it first")
@@ -289,6 +298,13 @@ def pool_runs(names: Sequence[str]) -> pd.DataFrame:
     if any(other != cases[0] for other in cases):
         raise StudyError(f"runs {', '.join(names)} have other test cases each: pool runs of one cohort")
     return pd.concat(frames.values(), ignore_index=True)
+
+
+def _but_seed_and_variants(study: Study) -> dict[str, Any]:
+    settings = study.preset.model_dump(exclude={"name", "purpose", "variants"})
+    for section in ("training", "training_2d"):
+        settings[section] = {key: value for key, value in settings[section].items() if key != "seed"}
+    return {"cohort": study.cohort_folder, **settings}
 
 
 def measured_quantity(scores: pd.DataFrame) -> tuple[str, str, str, str]:

@@ -6,6 +6,7 @@ import itertools
 import math
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -69,12 +70,13 @@ def fit(
     complete for the same data, parameters and code returns at once. The last weights are kept: nothing is selected by validation.
 
     A level above 1 reads image + probability of the level before (Eq. 5), found in the folder `previous` and predicted once for each
-    training case: **in sample**, by the model that trained on it, as in the paper, or with `context_folds` out of fold. With
-    `start_from_previous_level` it also starts from that level's weights (the paper draws new ones). They are kept in `folder` until its
-    training ends, or in a folder `contexts` that several trainings share. A 2D variant on volumes learns from
-    slices of the original resolution, `SLICES_A_VOLUME` of each volume of a batch.
+    training case: **in sample**, by the model that trained on it, as in the paper, or with `context_folds` out of fold. These contexts are
+    kept in `folder` until its training ends, or in a folder `contexts` that several trainings share. With `start_from_previous_level` the
+    level also starts from the weights of the one before, and so has had more steps (the paper draws new ones). A 2D variant on volumes
+    learns from slices of the original resolution, `SLICES_A_VOLUME` of each volume of a batch.
 
-    Several processes (started by `accelerate launch`) share a batch of `batch_size` each; the history's losses are their mean.
+    Of several processes (started by `accelerate launch`) each takes `batch_size` volumes a step, so that they are a larger batch and not
+    fewer steps; the history's losses are their mean.
     Raises TrainingDiverged, and ValueError where the variant cannot be trained on these cases.
     """
     if not cases.cases("train"):
@@ -110,12 +112,14 @@ def tune(
 def fingerprint_of(
     variant: str, level: int, cases: PreparedCases, training: Training, execution: Execution, previous: Path | None
 ) -> str:
-    """Hash of all that decides the weights. How often one validates or saves does not."""
+    """Hash of all that decides the weights, the number of processes among it. How often one validates or saves does not."""
     chosen = training.model_dump(exclude={"validate_every", "checkpoint_every"})
     row = repr(VARIANTS[variant])
     before = model_digest(previous, level - 1) if previous else ""
     before += model_digest(WEIGHTS_FOLDER / training.start_from) if training.start_from else ""
-    return digest(row, level, cases.fingerprint, chosen, repr(execution), before, code_digest("fhlib.training"))
+    processes = PartialState().num_processes
+    code = code_digest("fhlib.training")
+    return digest(row, level, cases.fingerprint, chosen, repr(execution), before, processes, code)
 
 
 class _Trainer:
@@ -161,31 +165,40 @@ class _Trainer:
             self.contexts = _contexts(self.cases, self.parameters, self.previous, self.contexts_folder)
         description = f"{self.parameters.variant} level {self.parameters.level}"
         bar = progress(range(self.step, training.steps), description, total=training.steps, initial=self.step)
-        for _ in bar:
-            row = self._train_step()
-            self.step += 1
-            last = self.step == training.steps
-            if last or self.step % training.validate_every == 0:
-                row["val_dsc"] = self._validate()
-                bar.set_postfix_str(f"loss {row['loss']:.3f}, val DSC {row['val_dsc']:.3f}")
-            self.history.append(row)
-            if watch is not None and (last or self.step % training.validate_every == 0):
-                watch(pd.DataFrame(self.history))
-            if last or self.step % training.checkpoint_every == 0:
-                self._save_checkpoint()
+        with ThreadPoolExecutor(1) as ahead:  # draws the next step's samples while this one is computed
+            drawn = ahead.submit(self._draw, self.step)
+            for _ in bar:
+                names, images, labels = drawn.result()
+                if self.step + 1 < training.steps:
+                    drawn = ahead.submit(self._draw, self.step + 1)
+                row = self._train_step(names, images, labels)
+                self.step += 1
+                last = self.step == training.steps
+                if last or self.step % training.validate_every == 0:
+                    row["val_dsc"] = self._validate()
+                    bar.set_postfix_str(f"loss {row['loss']:.3f}, val DSC {row['val_dsc']:.3f}")
+                self.history.append(row)
+                if watch is not None and (last or self.step % training.validate_every == 0):
+                    watch(pd.DataFrame(self.history))
+                if last or self.step % training.checkpoint_every == 0:
+                    self._save_checkpoint()
         return self._finish()
 
-    def _train_step(self) -> dict[str, Any]:
-        training, rank = self.parameters.training, self.accelerator.process_index
-        size = training.batch_size * self.accelerator.num_processes
-        positions = range(self.step * size, (self.step + 1) * size)
+    def _draw(self, step: int) -> tuple[list[str], Tensor, Tensor]:
+        """The cases of a step (of all processes), and this process's images and labels."""
+        size, rank = self.parameters.training.batch_size, self.accelerator.process_index
+        whole = size * self.accelerator.num_processes
+        positions = range(step * whole, (step + 1) * whole)
         names = [self._case(position) for position in positions]
-        mine = slice(rank * training.batch_size, (rank + 1) * training.batch_size)
+        mine = slice(rank * size, (rank + 1) * size)
         samples = [s for name, position in zip(names[mine], positions[mine]) for s in self._samples(name, position)]
-        images, labels = _batch(samples)
+        return names, *_batch(samples)
+
+    def _train_step(self, names: list[str], images: Tensor, labels: Tensor) -> dict[str, Any]:
+        training = self.parameters.training
         x = self.parameters.execution.place(images, self.accelerator.device)
         y = labels.to(self.accelerator.device, non_blocking=True)
-        with self.accelerator.autocast():
+        with self.parameters.execution.autocast(self.accelerator.device):
             output = self.net(x, with_attention=False)
         loss, parts = composite_loss(output, y, training.dice_weight)
         values = {"loss": float(loss.detach()), **parts}

@@ -24,6 +24,7 @@ from fhlib.agreement import (
     rank_stability,
     repeatability,
 )
+from fhlib.comparison import compare_trainings
 from fhlib.metrics import MEASURES
 
 # Bland and Altman, Lancet 1986: peak expiratory flow rate (l/min) of 17 subjects, each meter twice
@@ -208,6 +209,30 @@ def test_compare_variants():
         compare_variants(scores, "jacc", "base")
     two = compare_variants(scores[scores["case"] < 2], "dsc", "base")
     assert two["low"].isna().all() and two["note"].str.contains("at least 3").all()
+
+
+def test_trainings_are_compared_over_the_seeds_that_both_have():
+    # base and full have seeds 0 and 1, half has 0 only; by hand: full - base is 0.1 at seed 0 and 0.3 at seed 1
+    rows = []
+    for case in range(6):
+        noise = 0.01 * case
+        for variant, seed, dsc in (
+            ("base", 0, 0.5),
+            ("base", 1, 0.4),
+            ("full", 0, 0.6),
+            ("full", 1, 0.7),
+            ("half", 0, 0.8),
+        ):
+            rows.append((variant, f"c{case}", f"s{case}", seed, dsc + noise * (variant == "full")))
+    scores = pd.DataFrame(rows, columns=["variant", "case", "subject", "seed", "dsc"])
+    table = compare_trainings(scores, "dsc", "base").set_index("variant")
+    assert table["seeds"].to_dict() == {"full": 2, "half": 1}
+    assert table.loc["full", "difference"] == pytest.approx(0.2 + 0.025)
+    assert table.loc["half", "difference"] == pytest.approx(0.3)  # of seed 0 only: 0.8 - 0.5
+    assert table.loc["full", "between_trainings"] == pytest.approx(math.sqrt(0.02))
+    assert math.isnan(table.loc["half", "between_trainings"])
+    assert table["p_holm"].tolist() == pytest.approx([min(1, 2 * p) for p in table["p"]])
+    assert compare_trainings(scores[scores["variant"] == "base"], "dsc", "base").empty
 
 
 def test_rank_stability():

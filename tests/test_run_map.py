@@ -15,7 +15,7 @@ from conftest import copy_clone, execute_notebook, run_study
 from safetensors.torch import load_file
 
 from fhlib import reach
-from fhlib.__main__ import run_name
+from fhlib.__main__ import main, run_name
 from fhlib.presets import load_preset
 from fhlib.run import RunBusyError, only_start_of
 from fhlib.runmap import explain, folder_state, levels_of, module_state, notebook_state, preset_state, trained_levels
@@ -263,6 +263,13 @@ def test_a_second_start_does_nothing_in_seconds(finished):
     text = finish(finished)
     assert "nothing to do" in text and listed(text) == []
     assert time.monotonic() - start < 30
+
+
+def test_a_start_can_stop_after_a_step(finished, capsys):
+    text = finish(finished, "--run", "part", "--dry-run", "--until", "02_prepare")
+    assert listed(text) == ["01_cohort", "02_prepare"]
+    assert main(["study", "--until", "02_prepar"]) == 2
+    assert "there is no step '02_prepar'; did you mean '02_prepare'?" in capsys.readouterr().err
 
 
 def test_new_dates_and_new_prose_redo_nothing(finished):

@@ -98,16 +98,18 @@ def test_a_run_may_change_parameters_of_its_preset(data):
     assert other.cohort_name.startswith("simulated-smoke-") and other.preset.simulated_cohort.train_subjects == 4
     with pytest.raises(PresetError, match=r"training.sed: unknown parameter; did you mean 'seed'"):
         open_study("c", "smoke", changes={"training.sed": 4})
+    with pytest.raises(PresetError, match=r"no weights 'haed' in data/weights; did you mean 'head'"):
+        load_preset("fine-tune", {"training.start_from": "haed"})
     with pytest.raises(PresetError, match="write NAME=VALUE"):
         parse_changes(["training.seed"])
     assert load_preset("paper", {"training.seed": 7}).training_2d.seed == 0  # one and the same section in the file
     assert run_name("quick", None, changes) == "quick-seed-3-variants-USegNet-DS-learning_rate-1e-4"
 
 
-def test_patches_cover_the_papers_millimetres():
-    # 64 voxels of 0.95 mm are 60.8 mm
-    edges = {spacing: Preparation(spacing_mm=spacing).patch_voxels(64) for spacing in (0.95, 2.3, 6.2)}
-    assert edges == {0.95: 64, 2.3: 24, 6.2: 16}
+def test_patches_are_the_multiple_of_8_nearest_to_the_papers_millimetres_and_at_least_16():
+    # 64 voxels of 0.95 mm are 60.8 mm: 26.4 voxels of 2.3 mm, 17.4 of 3.5 mm, 9.8 of 6.2 mm
+    edges = {spacing: Preparation(spacing_mm=spacing).patch_voxels(64) for spacing in (0.95, 2.3, 3.5, 6.2)}
+    assert edges == {0.95: 64, 2.3: 24, 3.5: 16, 6.2: 16}
 
 
 def test_runs_of_other_seeds_on_the_same_cases_are_pooled(data):
@@ -133,6 +135,9 @@ def test_runs_of_other_seeds_on_the_same_cases_are_pooled(data):
     finish("d", 2, "xyz")
     with pytest.raises(StudyError, match="other test cases"):
         pool_runs(["a", "d"])
+    open_study("f", "smoke", changes={"training.seed": 4, "training.steps": 7})
+    with pytest.raises(StudyError, match="run 'f' differs from 'a' in training: pool runs of other seeds only"):
+        pool_runs(["a", "f"])
     open_study("e", "smoke")
     with pytest.raises(StudyError, match="run 'e' has no scores yet"):
         pool_runs(["a", "e"])

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fhlib import device
 from fhlib.cohort import load_cohort
 from fhlib.device import Execution, choose_execution
 from fhlib.inference import (
@@ -30,7 +31,7 @@ from fhlib.prepare import label_to_network_grid, prepare_cohort, to_network_grid
 from fhlib.presets import Prediction, Preparation, Training, Tuning
 from fhlib.quality import largest_component
 from fhlib.runmap import levels_of
-from fhlib.training import TrainingDiverged, copy_levels, fingerprint_of, fit, tune
+from fhlib.training import TrainingDiverged, _random_patch, copy_levels, fingerprint_of, fit, tune
 from fhlib.volume import Volume, resample, write_volume
 
 PREPARATION = Preparation(spacing_mm=4.0)
@@ -231,7 +232,7 @@ def test_a_diverged_training_names_the_case_and_keeps_its_checkpoint(cases, tmp_
         np.load(self.folder / "bad.image.npy") if spoiled[0] else original(self, case, **options)
     )
     try:
-        with pytest.raises(TrainingDiverged, match=r"step 6 on c\d.*lower learning_rate"):
+        with pytest.raises(TrainingDiverged, match=r"step 7 on c\d.*lower learning_rate"):  # step 6 was drawn ahead
             fit(cases, p, tmp_path, watch=spoil)
     finally:
         type(cases).image = original
@@ -522,7 +523,43 @@ def test_execution_is_measured_once_and_kept(tmp_path):
     assert choose_execution(tmp_path / "execution.json", build, (16, 8, 8)) == first and not built
 
 
-def test_patches_train_and_stitch(cases, tmp_path):
+def test_patches_train_and_their_overlap_is_averaged(cases, tmp_path):
     fit(cases, parameters("p-USegNet", cases), tmp_path / "level1")
-    probability = load_segmentor(tmp_path).probability(np.asarray(cases.image("c0")))
-    assert probability.shape == (13, 15, 13) and np.isfinite(probability).all()
+    segmentor = load_segmentor(tmp_path)
+    image = np.random.default_rng(0).random((24, 16, 16), np.float32)  # two patches of 16 voxels, half of each shared
+    net, x = segmentor.levels[0].eval(), torch.from_numpy(image)[None, None]
+    with torch.no_grad():
+        first, last = (net(x[:, :, start : start + 16]).logits[0] for start in (0, 8))
+    logits = torch.cat([first[:, :8], (first[:, 8:] + last[:, :8]) / 2, last[:, 8:]], dim=1)
+    assert (first[:, 8:] - last[:, :8]).abs().max() > 1e-3
+    np.testing.assert_allclose(segmentor.probability(image), torch.softmax(logits, 0)[1], atol=1e-5)
+
+
+def test_a_patch_is_the_same_place_of_image_and_label():
+    image = np.arange(20 * 16 * 33).reshape(1, 20, 16, 33)
+    drawn = [_random_patch(image, image[0] % 7, 16, np.random.default_rng(seed)) for seed in range(20)]
+    for part, label in drawn:
+        corner = np.unravel_index(part.flat[0], image.shape[1:])
+        box = tuple(slice(start, start + 16) for start in corner)
+        assert (part[0] == image[0][box]).all() and (label == part[0] % 7).all() and label.shape == (16, 16, 16)
+    assert len({part.flat[0] for part, _ in drawn}) > 10
+
+
+def test_weights_run_as_the_machine_at_hand_wants(monkeypatch):
+    trained = Execution("no", False, 2)
+    assert trained.here() == Execution("no", False, 0)
+    monkeypatch.setattr(device, "_bf16_pays", lambda: False)
+    assert Execution("bf16", True, 8).here() == Execution("no", True, 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for computes, precision in ((True, "bf16"), (False, "fp16")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, it=computes: it)
+        assert trained.here() == Execution(precision, True, 0)
+
+
+def test_the_precision_of_a_segmentor_is_its_own(cases, tmp_path):
+    fit(cases, parameters("USegNet-DS", cases), tmp_path / "level1")
+    image = np.asarray(cases.image("c0"))
+    alone = load_segmentor(tmp_path, execution=Execution("bf16")).probability(image)
+    first, second = (load_segmentor(tmp_path, execution=Execution(precision)) for precision in ("bf16", "no"))
+    assert np.array_equal(first.probability(image), alone)  # although the other was made last
+    assert 0 < np.abs(second.probability(image) - alone).max() < 0.1

@@ -39,7 +39,8 @@ class VolumeNorm(nn.Module):
 
     The paper says batch normalisation (section 2.3) with batches of one; the authors' code takes the statistics of that one volume
     at test time too. For one volume this is instance normalisation with affine weights, and so it is here for every batch size:
-    the result for a volume does not depend on its neighbours in the batch.
+    the result for a volume does not depend on its neighbours in the batch (beside a larger one it is padded to its size, and the padding
+    counts).
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:

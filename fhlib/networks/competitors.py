@@ -54,12 +54,12 @@ def attention_u_net(width: int, spatial_dims: int, in_channels: int) -> Competit
 
 
 def residual_u_net(width: int, spatial_dims: int, in_channels: int) -> Competitor:
-    """A residual U-Net of the nnU-Net family (Isensee et al. 2021): MONAI's DynUNet as nnU-Net plans it for these volumes.
+    """A residual U-Net of the nnU-Net family (Isensee et al. 2021): MONAI's DynUNet, planned as nnU-Net would for the paper's volumes.
 
-    Isotropic voxels: kernels of 3 everywhere, halved until the shortest side of a prepared volume is down to a few voxels (four times),
-    channels doubled from `width` (nnU-Net: 32) to at most 320, instance normalisation, leaky ReLU, residual blocks, deep supervision.
-    nnU-Net supervises all scales but the two coarsest with falling weights; here it is full, 1/2 and 1/4 with equal ones, as for
-    USegNet-DS.
+    Isotropic voxels: kernels of 3 everywhere, halved four times (the shortest side of the paper's prepared volumes, 104 voxels, comes
+    down to 7; on the coarser grids of the short presets nnU-Net would halve less often), channels doubled from `width` (nnU-Net: 32) to at
+    most 320, instance normalisation, leaky ReLU, residual blocks, deep supervision. nnU-Net supervises all scales but the two coarsest
+    with falling weights; here it is full, 1/2 and 1/4 with equal ones, as for USegNet-DS.
     """
     from monai.networks.nets import DynUNet
 
