@@ -57,7 +57,8 @@ def _bounding_box(label: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[n
 
 
 @cache
-def _intensity_changes() -> Any:
+def intensity_changes() -> Any:
+    """MONAI's transforms with our strengths. Call it once before a thread does: MONAI cannot be imported by two threads at a time."""
     from monai import transforms as monai  # seconds to import, and only some presets need it
 
     return monai.Compose(
@@ -73,7 +74,7 @@ def _intensity_changes() -> Any:
 
 def change_intensities(image: Array, rng: np.random.Generator) -> Array:
     """Another machine's contrast, brightness over the field, resolution and noise (MONAI's transforms; strengths are ours); [0, 1]."""
-    changes = _intensity_changes()
+    changes = intensity_changes()
     changes.set_random_state(seed=int(rng.integers(2**31)))
     changed = np.asarray(changes(np.ascontiguousarray(image)[None]), np.float32)[0]
     return np.clip(changed, 0, 1)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fhlib.augment import augment
+from fhlib.augment import augment, intensity_changes
 from fhlib.cascade import join
 from fhlib.device import Execution
 from fhlib.files import WEIGHTS as WEIGHTS_FOLDER
@@ -165,6 +165,8 @@ class _Trainer:
             self.contexts = _contexts(self.cases, self.parameters, self.previous, self.contexts_folder)
         description = f"{self.parameters.variant} level {self.parameters.level}"
         bar = progress(range(self.step, training.steps), description, total=training.steps, initial=self.step)
+        if training.intensity_probability:
+            intensity_changes()
         with ThreadPoolExecutor(1) as ahead:  # draws the next step's samples while this one is computed
             drawn = ahead.submit(self._draw, self.step)
             for _ in bar:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from fhlib import TABLE1, TABLE2
+from fhlib.device import Execution
 from fhlib.losses import composite_loss
 from fhlib.networks.attention import AttentionModule, softmax_of_channels
 from fhlib.networks.blocks import Upsampling, VolumeNorm, convolution
 from fhlib.networks.build import build_network, initialise
+from fhlib.networks.competitors import Competitor
 from fhlib.networks.usegnet import pad_to_multiple
 from fhlib.variants import VARIANTS, paper_number
 
@@ -123,6 +127,33 @@ def test_the_softmax_keeps_precision_and_memory_format_under_autocast(precision,
     found[:, 2].sum().backward()
     expected = exact[:, 2:3] * ((torch.arange(5) == 2).double().view(5, 1, 1, 1) - exact)
     assert torch.allclose(x.grad.double(), expected, atol=4e-3 if precision == torch.bfloat16 else 1e-6)
+
+
+def poison() -> None:
+    """Leave NaN in the memory that the next tensors get."""
+    freed = [torch.full((int(n),), math.nan) for n in np.geomspace(64, 500_000, 40)]
+    del freed
+
+
+@pytest.mark.parametrize("planes", range(1, 8))
+@pytest.mark.parametrize(("layer", "kernel"), [("conv", 3), ("conv", 5), ("up", 3), ("up", 5), ("competitor", 3)])
+def test_gradients_in_bf16_hold_no_memory_that_nobody_wrote(layer, kernel, planes):
+    Execution("bf16").accelerator()  # keeps freed memory
+    torch.manual_seed(0)
+    if layer == "competitor":
+        net = Competitor(nn.Conv3d(32, 2, kernel, padding=1), 3, multiple=1).net
+    else:
+        net = convolution(3, 32, 32, kernel) if layer == "conv" else Upsampling(3, 32, 32, kernel)[0]
+    x = torch.randn(1, 32, planes, 6, 6, requires_grad=True)
+    found = []
+    for precision in ("no", "bf16", "bf16", "bf16"):
+        poison()
+        with Execution(precision).autocast(x.device):
+            y = net(x).float()
+        poison()
+        found.append(torch.autograd.grad((y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum(), net.weight)[0])
+    exact = found[0]
+    assert all((gradient - exact).abs().max() < 0.02 * exact.abs().max() for gradient in found[1:])
 
 
 @pytest.mark.parametrize("kernel", [3, 5])

@@ -5,8 +5,33 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-CONVOLUTION: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
-DECONVOLUTION: dict[int, type[nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+
+class Convolution3d(nn.Conv3d):
+    """`nn.Conv3d`, in single precision on a CPU where a volume has fewer planes than the kernel.
+
+    There the gradient of the weights in bf16 holds memory that nobody wrote (oneDNN of torch 2.13: kernel 3 on 2 planes, 5 on 3 or 4), and
+    training becomes NaN or, worse, does not.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] < self.kernel_size[0] and x.device.type == "cpu":
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+        return super().forward(x)
+
+
+class Deconvolution3d(nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d`, with `Convolution3d`'s remedy where its output has fewer planes than the kernel."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if x.shape[2] * self.stride[0] < self.kernel_size[0] and x.device.type == "cpu":
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float(), output_size)
+        return super().forward(x, output_size)
+
+
+CONVOLUTION: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: Convolution3d}
+DECONVOLUTION: dict[int, type[nn.Module]] = {2: nn.ConvTranspose2d, 3: Deconvolution3d}
 MAX_POOL: dict[int, type[nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fhlib.networks.blocks import VolumeNorm
+from fhlib.networks.blocks import Convolution3d, VolumeNorm
 from fhlib.networks.usegnet import CLASSES, SegmentorOutput, pad_to_multiple
 
 
@@ -21,6 +21,9 @@ class Competitor(nn.Module):
     def __init__(self, net: nn.Module, spatial_dims: int, multiple: int, deep_supervision: bool = False) -> None:
         super().__init__()
         self.net, self.spatial_dims, self.multiple = net, spatial_dims, multiple
+        for module in net.modules():
+            if type(module) is nn.Conv3d:
+                module.__class__ = Convolution3d
         self.deep_supervision = deep_supervision
 
     def forward(self, x: Tensor, with_attention: bool = True) -> SegmentorOutput:
