@@ -129,6 +129,20 @@ def test_the_softmax_keeps_precision_and_memory_format_under_autocast(precision,
     assert torch.allclose(x.grad.double(), expected, atol=4e-3 if precision == torch.bfloat16 else 1e-6)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_strided_convolution_of_kernel_1_skips_voxels_before_it(dims):
+    layer = (nn.Conv2d, nn.Conv3d)[dims - 2](8, 16, 1, stride=2)
+    x = torch.randn(2, 8, *(7, 10, 9)[:dims])
+    expected = layer(x)
+    assert torch.allclose(Competitor(layer, dims, multiple=1).net(x), expected, atol=1e-6) and set(layer.stride) == {1}
+    strides = [
+        m.stride
+        for m in build_network("Residual-U-Net", 8, dims).modules()
+        if getattr(m, "kernel_size", 0) == (1,) * dims
+    ]
+    assert strides and all(set(stride) == {1} for stride in strides)
+
+
 def poison() -> None:
     """Leave NaN in the memory that the next tensors get."""
     freed = [torch.full((int(n),), math.nan) for n in np.geomspace(64, 500_000, 40)]

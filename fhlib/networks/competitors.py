@@ -24,6 +24,8 @@ class Competitor(nn.Module):
         for module in net.modules():
             if type(module) is nn.Conv3d:
                 module.__class__ = Convolution3d
+            if isinstance(module, nn.Conv2d | nn.Conv3d) and set(module.kernel_size) == {1} != set(module.stride):
+                _skip_first(module)
         self.deep_supervision = deep_supervision
 
     def forward(self, x: Tensor, with_attention: bool = True) -> SegmentorOutput:
@@ -37,6 +39,16 @@ class Competitor(nn.Module):
         if self.deep_supervision and self.training:
             logits, sides = logits[:, 0], tuple(self.net.heads)  # type: ignore[arg-type]
         return SegmentorOutput(logits[(..., *(slice(n) for n in size))], sides, {})
+
+
+def _skip_first(layer: nn.Conv2d | nn.Conv3d) -> None:
+    """Have a strided convolution of kernel 1 take every second voxel before it and not within: the same numbers.
+
+    Within, oneDNN's gradient of the weights of fewer channels than it packs together writes beyond its memory (its issue 6035).
+    """
+    kept = (..., *(slice(None, None, step) for step in layer.stride))
+    layer.stride = (1,) * len(layer.stride)
+    layer.register_forward_pre_hook(lambda _, inputs: (inputs[0][kept],))
 
 
 def attention_u_net(width: int, spatial_dims: int, in_channels: int) -> Competitor:
