@@ -304,7 +304,9 @@ class _Trainer:
         history = pd.DataFrame(self.history)
         if self.accelerator.is_main_process:
             weights = {
-                name: tensor.contiguous().cpu()
+                name: tensor.cpu()
+                .contiguous()
+                .clone()  # DynUNet names some twice, and safetensors wants each by itself
                 for name, tensor in self.accelerator.unwrap_model(self.net).state_dict().items()
             }
             (self.folder / WEIGHTS).unlink(missing_ok=True)

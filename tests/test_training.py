@@ -535,6 +535,14 @@ def test_patches_train_and_their_overlap_is_averaged(cases, tmp_path):
     np.testing.assert_allclose(segmentor.probability(image), torch.softmax(logits, 0)[1], atol=1e-5)
 
 
+@pytest.mark.parametrize("variant", ["Attention-U-Net", "Residual-U-Net"])
+def test_competitors_train_are_saved_and_predict(cases, tmp_path, variant):
+    training = TRAINING.model_copy(update={"steps": 2})
+    fit(cases, parameters(variant, cases, training=training), tmp_path / "level1")
+    first, again = (load_segmentor(tmp_path).probability(np.asarray(cases.image("c0"))) for _ in range(2))
+    assert first.shape == (13, 15, 13) and np.isfinite(first).all() and np.array_equal(first, again)
+
+
 def test_a_patch_is_the_same_place_of_image_and_label():
     image = np.arange(20 * 16 * 33).reshape(1, 20, 16, 33)
     drawn = [_random_patch(image, image[0] % 7, 16, np.random.default_rng(seed)) for seed in range(20)]
