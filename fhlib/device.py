@@ -42,13 +42,16 @@ class Execution:
         slow = self.precision == "bf16" and not _bf16_pays()
         return replace(self, precision="no" if slow else self.precision, threads=0)
 
-    def accelerator(self) -> Accelerator:
-        """A fresh accelerator with this precision (one process may train and predict with different ones)."""
+    def accelerator(self, keep_memory: bool = True) -> Accelerator:
+        """A fresh accelerator with this precision (one process may train and predict with different ones).
+
+        `keep_memory`: on a CPU, be faster with more memory at the peak (`_keep_freed_memory`).
+        """
         if self.threads and torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         AcceleratorState._reset_state()
         accelerator = Accelerator(mixed_precision=self.precision)
-        if accelerator.device.type == "cpu":
+        if keep_memory and accelerator.device.type == "cpu":
             _keep_freed_memory()
         return accelerator
 

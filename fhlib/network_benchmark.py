@@ -186,7 +186,7 @@ def _forward(
 def _training_step(
     variant: str, shape: Sequence[int], execution: Execution, width: int, checkpointing: bool = False
 ) -> Callable[[], None]:
-    accelerator = execution.accelerator()
+    accelerator = execution.accelerator(keep_memory=not checkpointing)
     net = build_network(variant, width, len(shape), activation_checkpointing=checkpointing)
     net = execution.place(net, accelerator.device)
     optimiser = torch.optim.Adam(net.parameters(), 1e-5)

@@ -138,7 +138,7 @@ class _Trainer:
         self.contexts: dict[str, NDArray[np.float32]] = {}
         self.training_cases = cases.cases("train")
         training, execution = parameters.training, parameters.execution
-        self.accelerator: Accelerator = execution.accelerator()
+        self.accelerator: Accelerator = execution.accelerator(keep_memory=not training.activation_checkpointing)
         torch.manual_seed(training.seed)
         self.slices = reads_slices(parameters.variant, cases.spatial_dims)
         net = build_level(parameters.variant, parameters.level, cases.spatial_dims, training)
