@@ -36,10 +36,10 @@ class Execution:
     threads: int = 0
 
     def here(self) -> Execution:
-        """How weights that were trained so run on this machine: a GPU's own way, else bf16 only where it pays, and PyTorch's threads."""
+        """How weights that were trained so run here: a GPU's own way, else bf16 only where the processor has it, with PyTorch's threads."""
         if torch.cuda.is_available():
             return _on_gpu()
-        slow = self.precision == "bf16" and not _bf16_pays()
+        slow = self.precision == "bf16" and not _has_bf16()
         return replace(self, precision="no" if slow else self.precision, threads=0)
 
     def accelerator(self, keep_memory: bool = True) -> Accelerator:
@@ -86,7 +86,7 @@ def choose_execution(
     """The fastest way to train on this machine, by measurement; read from `record` (JSON) where it stands there already.
 
     `shape` is that of a typical input (d, h, w) or (h, w), of which a step takes `batch_size`. On the CPU, fp32 and bf16 in both memory
-    formats compete by the time of a training step; a processor without bf16 instructions loses with bf16 and so gets fp32. On a GPU
+    formats compete by the time of a training step, where the processor has instructions for bf16, else fp32 only. On a GPU
     nothing is measured: bf16 where it computes in it, else fp16.
     """
     key = f"{len(shape)}D, batches of {batch_size}, on {_machine()}"
@@ -100,7 +100,7 @@ def choose_execution(
         chosen = Execution()  # another accelerator: the format that all of them have
     else:
         threads = torch.get_num_threads()
-        precisions = ("no", "bf16") if _bf16_pays() else ("no",)
+        precisions = ("no", "bf16") if _has_bf16() else ("no",)
         candidates = [Execution(p, layout, threads) for p in precisions for layout in (False, True)]
         timed = {candidate: _step_seconds(candidate, build, (batch_size, 1, *shape)) for candidate in candidates}
         seconds = {
@@ -126,17 +126,9 @@ def _on_gpu() -> Execution:
     return Execution("bf16" if fast else "fp16", channels_last=True)
 
 
-@cache
-def _bf16_pays() -> bool:
-    """Whether a bf16 convolution is faster than fp32 here; emulated bf16 is many times slower, so this asks before a whole step does."""
-    x, weight = torch.rand(1, 32, 16, 16, 16), torch.rand(32, 32, 3, 3, 3)
-
-    def seconds(dtype: torch.dtype) -> float:
-        a, b = x.to(dtype), weight.to(dtype)
-        torch.nn.functional.conv3d(a, b, padding=1)
-        return fastest(lambda: torch.nn.functional.conv3d(a, b, padding=1))
-
-    return seconds(torch.bfloat16) < seconds(torch.float32)
+def _has_bf16() -> bool:
+    """Whether the processor has instructions for bf16; emulated it is many times slower. No measurement: it must not depend on the load."""
+    return any(found is True for name, found in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
 def _step_seconds(execution: Execution, build: Callable[[], nn.Module], shape: tuple[int, ...]) -> float:

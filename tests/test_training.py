@@ -556,7 +556,7 @@ def test_a_patch_is_the_same_place_of_image_and_label():
 def test_weights_run_as_the_machine_at_hand_wants(monkeypatch):
     trained = Execution("no", False, 2)
     assert trained.here() == Execution("no", False, 0)
-    monkeypatch.setattr(device, "_bf16_pays", lambda: False)
+    monkeypatch.setattr(device, "_has_bf16", lambda: False)
     assert Execution("bf16", True, 8).here() == Execution("no", True, 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for computes, precision in ((True, "bf16"), (False, "fp16")):
