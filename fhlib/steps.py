@@ -107,8 +107,7 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
 
     Where the preset says so, learning rate and warm-up are tuned first (tables/tuning-<variant>-level<k>.csv).
     """
-    if variant not in VARIANTS:
-        raise StudyError(f"{variant!r} cannot be trained{suggestion(variant, VARIANTS)}; known: {', '.join(VARIANTS)}")
+    _require_known(variant)
     base = VARIANTS[variant].base
     if level != VARIANTS[variant].levels:
         remedy = f"the levels before are those of {base}: train that" if base else "it has no other"
@@ -129,6 +128,11 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
     if previous is not None and PartialState().is_main_process:
         copy_levels(previous, folder.parent)
     return history
+
+
+def _require_known(variant: str) -> None:
+    if variant not in VARIANTS:
+        raise StudyError(f"{variant!r} cannot be trained{suggestion(variant, VARIANTS)}; known: {', '.join(VARIANTS)}")
 
 
 def _parameters(study: Study, variant: str, level: int, cases: PreparedCases) -> SegmentorParameters:
@@ -162,6 +166,7 @@ def learn_from_few(study: Study, variant: str, counts: Sequence[int] = (0, 1, 3,
     left aside, so that all are looked at alike. Raises StudyError for more cases than there are, a count of 0 where training starts from
     nothing, and a variant of several levels.
     """
+    _require_known(variant)
     cases = PreparedCases(study.prepared)
     names, training = cases.cases("train"), study.preset.training_for(cases.spatial_dims)
     if VARIANTS[variant].levels > 1:

@@ -253,6 +253,7 @@ def test_learning_from_few_cases_reads_a_finished_run(finished):
         ("USegNet-DS", [0, 1], "set training.start_from"),
         ("USegNet-DS", [99], "99 training cases are asked for, the cohort has 2"),
         ("USegNet-DS-HAS-Ctx", [1], "has 2 levels"),
+        ("USegNet-DSS", [1], "did you mean 'USegNet-DS'"),
     ):
         with pytest.raises(StudyError, match=remedy):
             learn_from_few(study, variant, counts)
