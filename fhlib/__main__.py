@@ -151,7 +151,7 @@ def _segment(options: argparse.Namespace) -> int:
         sources = volumes_in(options.volumes)
         segmentor = load_segmentor(WEIGHTS / safe_name(options.weights, "weights"))
         skull = load_segmentor(WEIGHTS / safe_name(options.skull_weights, "weights")) if options.skull_weights else None
-        rows, _ = segment_files(segmentor, sources, options.results, skull, options.ga_weeks)
+        rows, _ = segment_files(segmentor, sources, options.results, skull, options.ga_weeks, keep=0)
         write_csv(rows, options.results / "segment.csv")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

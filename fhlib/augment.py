@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.linalg import expm
 
 from fhlib.presets import Training
 
 Array = NDArray[np.float32]
+ZOOM, ANGLE, SHIFT = (0.6, 1.6), np.deg2rad(25), 0.08
 
 
 def distinct_flips(spatial_dims: int) -> tuple[tuple[int, ...], ...]:
@@ -80,6 +83,24 @@ def change_intensities(image: Array, rng: np.random.Generator) -> Array:
     return np.clip(changed, 0, 1)
 
 
+def zoom_and_rotate(arrays: list[NDArray[Any]], rng: np.random.Generator) -> list[NDArray[Any]]:
+    """Arrays of one shape after one random similarity about their centre: isotropic zoom by `ZOOM` (log-uniform), rotation by at most
+    `ANGLE` in each plane, shift by at most `SHIFT` of each side. Zeros come in from outside; integer arrays (labels) stay so.
+
+    For heads of every size under every sonographer's zoom, where the training cases are few. The ranges are ours.
+    """
+    shape = np.array(arrays[0].shape)
+    zoom = np.exp(rng.uniform(*np.log(ZOOM)))
+    angles = np.triu(rng.uniform(-ANGLE, ANGLE, (len(shape), len(shape))), 1)
+    matrix = expm(angles - angles.T) / zoom  # a skew matrix's exponential is a rotation, in any dimension
+    centre = (shape - 1) / 2
+    offset = centre - matrix @ (centre + rng.uniform(-SHIFT, SHIFT, len(shape)) * shape)
+    return [
+        ndimage.affine_transform(array, matrix, offset, order=0 if np.issubdtype(array.dtype, np.integer) else 1)
+        for array in arrays
+    ]
+
+
 def augment(
     image: Array, label: NDArray[np.uint8], context: Array | None, rng: np.random.Generator, training: Training
 ) -> tuple[Array, NDArray[np.uint8], Array | None]:
@@ -87,7 +108,8 @@ def augment(
 
     `context` (the probability of the level before) is flipped along and not erased: it was predicted from the whole image. The
     paper does not say how contexts are augmented. With `symmetries="all"` axes are exchanged too (48 results in 3D): other machines
-    store volumes along other axes. With `intensity_probability` `change_intensities` acts before the erasing.
+    store volumes along other axes. With `zoom_probability` `zoom_and_rotate` acts next, with `intensity_probability` `change_intensities`,
+    both before the erasing.
     """
     options = distinct_flips(image.ndim)
     flipped = options[rng.integers(len(options))]
@@ -97,9 +119,13 @@ def augment(
         return np.flip(np.transpose(array, order), flipped)
 
     image, label = turn(image), turn(label)
+    context = None if context is None else turn(context)
+    if training.zoom_probability and rng.random() < training.zoom_probability:
+        image, label, *rest = zoom_and_rotate([image, label, *([] if context is None else [context])], rng)
+        context = rest[0] if rest else None
     if training.intensity_probability and rng.random() < training.intensity_probability:
         image = change_intensities(image, rng)
     if rng.random() < training.erasing_probability:
         image = random_erasing(image, label, rng)
-    context = None if context is None else np.ascontiguousarray(turn(context))
+    context = None if context is None else np.ascontiguousarray(context)
     return np.ascontiguousarray(image), np.ascontiguousarray(label), context

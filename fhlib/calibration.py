@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fhlib.biometry import biometry
 from fhlib.files import progress
 from fhlib.inference import Segmentation, Segmentor
 from fhlib.metrics import dice
@@ -61,7 +62,7 @@ def calibrate(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]], flip
 
 def coverage(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]]) -> pd.DataFrame:
     """How a calibrated segmentor does on scans of neither training nor calibration, a row a scan: has_head, dsc, true_ml, volume_ml,
-    low_ml, high_ml, covered (NaN without an interval), flags.
+    low_ml, high_ml, covered (NaN without an interval), flags; and bpd_mm, ofd_mm, hc_mm and the true ones (true_hc_mm ...) of a skull.
     """
     rows = []
     for image, label in progress(scans, "measure coverage"):
@@ -70,8 +71,23 @@ def coverage(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]]) -> pd
         (low, high), true_ml = result.interval_ml, beside["true_ml"]
         covered = float(low <= true_ml <= high) if math.isfinite(low) and true_ml > 0 else math.nan
         interval = {"low_ml": low, "high_ml": high, "covered": covered}
-        rows.append({"has_head": true_ml > 0, **beside, **interval, "flags": "; ".join(result.flags)})
+        rows.append(
+            {
+                "has_head": true_ml > 0,
+                **beside,
+                **interval,
+                **_skull_sizes(result, label),
+                "flags": "; ".join(result.flags),
+            }
+        )
     return pd.DataFrame(rows)
+
+
+def _skull_sizes(result: Segmentation, label: Volume) -> dict[str, float]:
+    if result.outline != "skull":
+        return {}
+    sizes = {"": biometry(result.mask, "skull"), "true_": biometry(label, "skull")}
+    return {f"{of}{name}": getattr(sizes[of], name) for name in ("bpd_mm", "ofd_mm", "hc_mm") for of in sizes}
 
 
 def damaged(image: Volume, label: Volume, seed: int = 0) -> dict[str, Volume]:

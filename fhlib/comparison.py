@@ -19,6 +19,21 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 Floats = NDArray[np.float64]
+COMPARED = [
+    "variant",
+    "baseline",
+    "measure",
+    "n",
+    "unpaired",
+    "mean",
+    "baseline_mean",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+]
+COMPARED += ["effect_size", "dz", "detectable", "note"]
 
 
 def compare_variants(
@@ -71,17 +86,16 @@ def compare_variants(
                 "note": "" if n > 2 else f"{n} pairs: at least 3 are needed",
             }
         )
-    table = pd.DataFrame(rows)
-    if rows:
-        table["p_holm"] = holm(table["p"])
-    return table
+    table = pd.DataFrame(rows, columns=COMPARED)
+    return table.assign(p_holm=holm(table["p"]))
 
 
 def compare_trainings(scores: pd.DataFrame, measure: str, baseline: str) -> pd.DataFrame:
     """`compare_variants` over several trainings (column seed): each variant against the baseline's trainings of the same seeds.
 
-    A case counts with its mean over these. Adds seeds (how many) and between_trainings (SD of the mean difference from seed to seed, NaN
-    for one). Holm's correction goes over all rows.
+    A case counts with its mean over the seeds in which both have a finite value. Adds seeds (how many), between_trainings (SD of the
+    mean paired difference from seed to seed) and trainings_low, trainings_high (Student's 95 % interval of the difference over the seeds:
+    what other trainings may give, where `low` and `high` are about other cases); NaN for one seed. Holm's correction goes over all rows.
     """
     rows = []
     of_baseline = scores[scores["variant"] == baseline]
@@ -91,11 +105,23 @@ def compare_trainings(scores: pd.DataFrame, measure: str, baseline: str) -> pd.D
         pair = pair[pair["seed"].isin(common.index[common == 2])]
         if pair.empty:
             continue
-        keys = ["variant", "case", *(["subject"] if "subject" in pair else [])]
-        row = compare_variants(pair.groupby(keys, sort=False, as_index=False)[measure].mean(), measure, baseline)
-        by_seed = pair.groupby(["seed", "variant"])[measure].mean().unstack()
-        difference = by_seed[variant] - by_seed[baseline]
-        rows.append(row.assign(seeds=len(difference), between_trainings=difference.std()))
+        both = pair.pivot(index=["seed", "case"], columns="variant", values=measure).astype(float)
+        finite = np.isfinite(both).all(axis=1)
+        met = both[finite].groupby("case").mean().reindex([*dict.fromkeys(pair["case"])])
+        pooled = met.reset_index().melt("case", [variant, baseline], "variant", measure)
+        if "subject" in pair:
+            pooled["subject"] = pooled["case"].map(pair.drop_duplicates("case").set_index("case")["subject"])
+        row = compare_variants(pooled, measure, baseline)
+        difference = (both[variant] - both[baseline])[finite].groupby("seed").mean()
+        half = difference.sem() * stats.t.ppf(0.975, max(len(difference) - 1, 1))
+        rows.append(
+            row.assign(
+                seeds=len(difference),
+                between_trainings=difference.std(),
+                trainings_low=difference.mean() - half,
+                trainings_high=difference.mean() + half,
+            )
+        )
     if not rows:
         return compare_variants(of_baseline.drop_duplicates("case"), measure, baseline)
     table = pd.concat(rows, ignore_index=True)

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
 from fhlib.files import read_json, write_json
@@ -36,10 +37,12 @@ class Execution:
     threads: int = 0
 
     def here(self) -> Execution:
-        """How weights that were trained so run here: a GPU's own way, else bf16 only where the processor has it, with PyTorch's threads."""
+        """How weights that were trained so run here: a GPU's own way; on a processor bf16 only where it has it, fp32 for a GPU's fp16;
+        with PyTorch's threads.
+        """
         if torch.cuda.is_available():
             return _on_gpu()
-        slow = self.precision == "bf16" and not _has_bf16()
+        slow = self.precision == "fp16" or (self.precision == "bf16" and not _has_bf16())
         return replace(self, precision="no" if slow else self.precision, threads=0)
 
     def accelerator(self, keep_memory: bool = True) -> Accelerator:
@@ -64,6 +67,14 @@ class Execution:
         dims = x.dim() - 2 if isinstance(x, Tensor) else int(x.spatial_dims)  # type: ignore[arg-type]
         layout = MEMORY_FORMAT[dims] if self.channels_last else torch.contiguous_format
         return x.to(device, memory_format=layout, non_blocking=True)  # type: ignore[call-overload]
+
+
+def process_group() -> PartialState:
+    """The processes that `accelerate launch` started together, or this one alone.
+
+    Made by itself, Accelerate's state does not look whether they were launched for the CPU, and takes each for alone.
+    """
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 @cache

@@ -207,7 +207,7 @@ class Segmentor:
         """
         image = self.read(volume)
         index = range(len(self.levels))[level]
-        if self.slices:  # a 2D network within planes: it has no attention to show
+        if self.slices or self.patch is not None:  # pieces of the volume by themselves: there is no one map to show
             return Features(image, image.with_array(self.probability(image.array, upto=index + 1)), {})
         x = self._tensor(image.array)
         if index:
@@ -284,13 +284,19 @@ def _weights(folder: Path, upto: int | None) -> list[Path]:
     return [path for path in found if upto is None or int(path.parent.name[5:]) <= upto]
 
 
+MEASURED_BESIDE = ("coverage.csv", "flags.csv")
+
+
 def export_segmentor(folder: Path | str, destination: Path | str) -> None:
     """Copy a variant's folder to one that ships: weights in half precision, parameters, calibration; `load_segmentor` reads both.
 
     Raises as `load_segmentor` does, before anything is written.
     """
     load_segmentor(folder)
-    (Path(destination) / CALIBRATION).unlink(missing_ok=True)  # of other weights
+    for name in (CALIBRATION, *MEASURED_BESIDE):  # of other weights
+        (Path(destination) / name).unlink(missing_ok=True)
+    for level in Path(destination).glob("level*"):
+        shutil.rmtree(level)
     for path in Path(folder).glob("level*/weights.safetensors"):
         target = Path(destination) / path.parent.name / path.name
         half = {name: tensor.half() for name, tensor in load_file(path).items()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -77,9 +77,9 @@ class Training(Parameters):
 
     The paper: width 32, 30 epochs of 2112 augmented volumes = 63360 steps of batch 1, Adam, learning rate 1e-5, beta1 0.5,
     weights from a truncated normal. `schedule="one-cycle"` warms up over a share of `warm_up` of the steps and anneals, for short
-    trainings. Beyond the paper,
-    `symmetries="all"` also exchanges axes, and `intensity_probability` changes contrast, brightness, blur and noise
-    (`fhlib.augment`): for scans of machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
+    trainings. Beyond the paper, `symmetries="all"` also exchanges axes,
+    `zoom_probability` zooms, rotates and shifts, and `intensity_probability` changes contrast, brightness, blur and noise
+    (`fhlib.augment`): for sizes and machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
     `attention_kernel` replaces the kernels of the authors' code in the attention modules (3: as the paper prints), `convolution` and
     `activation_checkpointing` are USegNet's. `join` is how a context level reads the probability of the one before (Eq. 5: the sum).
     With `context_folds` of k >= 2 the contexts of the training cases are predicted **out of fold**, by k models each of which has not
@@ -99,6 +99,7 @@ class Training(Parameters):
     start_from: str = ""
     erasing_probability: float = Field(default=0.5, ge=0, le=1)
     symmetries: Literal["flips", "all"] = "flips"
+    zoom_probability: float = Field(default=0.0, ge=0, le=1)
     intensity_probability: float = Field(default=0.0, ge=0, le=1)
     dice_weight: float = Field(default=0.0, ge=0)
     attention_kernel: Literal[3, 5] | None = None
@@ -250,5 +251,6 @@ def _fault(item: Any) -> str:
         return f"  {place}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
     model: Any = Preset
     for part in section:
-        model = model.model_fields[part].annotation
+        field = model.model_fields[part].annotation
+        model = next((one for one in get_args(field) if hasattr(one, "model_fields")), field)  # `Tuning | None`
     return f"  {place}: unknown parameter{suggestion(name, model.model_fields)}"

@@ -177,10 +177,11 @@ def quality_flags(
 
 
 def too_small(volume: Volume, mask: Mask) -> bool:
-    """Whether a mask is smaller than a head can be: under 0.4 % of the image, or, where its voxels are plausible, under 4 mL."""
+    """Whether a mask is smaller than a head can be: under 4 mL, or, in 2D and where voxels are implausible, under 0.4 % of the image."""
     size, (low, high) = int(mask.sum()), PLAUSIBLE_SPACING_MM
-    spacing_fine = volume.ndim == 3 and all(low <= s <= high for s in volume.spacing_mm)
-    return size < SMALLEST_HEAD_SHARE * mask.size or (spacing_fine and size * volume.voxel_volume_ml < SMALLEST_HEAD_ML)
+    if volume.ndim == 3 and all(low <= s <= high for s in volume.spacing_mm):
+        return size * volume.voxel_volume_ml < SMALLEST_HEAD_ML
+    return size < SMALLEST_HEAD_SHARE * mask.size
 
 
 def largest_component(mask: Mask) -> Mask:

@@ -16,7 +16,7 @@ from fhlib.figures import planes
 from fhlib.files import progress
 from fhlib.growth import valid_weeks
 from fhlib.inference import Segmentation, Segmentor
-from fhlib.volume import READABLE, Volume, read_volume, suffix_of, write_volume
+from fhlib.volume import READABLE, Volume, is_series, read_volume, suffix_of, write_volume
 
 COLUMNS = (
     "volume",
@@ -31,6 +31,10 @@ COLUMNS = (
     "flags",
     "note",
 )
+
+
+STRUCTURES = {"skin": "head", "skull": "skull"}
+"""What a mask is called, by what it outlines."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,16 @@ def segment_files(
     folder: Path,
     skull: Segmentor | None = None,
     ga_weeks: float | None = None,
+    keep: int = 6,
 ) -> tuple[pd.DataFrame, dict[str, Found]]:
-    """Segment volumes that the study has not seen; returns a row a volume, and the results by name.
+    """Segment volumes that the study has not seen; returns a row a volume, and the first `keep` results by name (some 300 MB each at
+    the paper's size).
 
     Writes for each volume `<name>_mask.nii.gz` and `<name>_mask.seg.nrrd` (2D: `.nrrd`), `<name>_probability.nrrd`, `<name>.html` and, for
     a DICOM series, `<name>_mask.dcm`; with `skull` also `<name>_skull...`. Rows: COLUMNS; BPD, OFD and HC are of the skull where there is
     one, else named `skin_bpd_mm` ..., and only the skull's HC has a centile, where `ga_weeks` is given. A volume that cannot be
-    read or segmented has a row with the reason and stops nothing.
+    read, segmented or drawn has a row with the reason and stops nothing. A `segmentor` that outlines the skull is taken at its word: its
+    files and its page speak of the skull.
     """
     rows: list[dict[str, Any]] = []
     results: dict[str, Found] = {}
@@ -67,14 +74,17 @@ def segment_files(
             found = Found(
                 volume, segmentor.segment(volume, ga_weeks=ga_weeks), skull.segment(volume) if skull else None
             )
+            row = {"volume": name, **measures(found, ga_weeks), "note": _write(found, source, folder, name)}
+            case_page(
+                name, _in_words(row, found, ga_weeks), _meanings(found), picture(found, name), folder / f"{name}.html"
+            )
         except (ValueError, TypeError, RuntimeError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            rows.append({"volume": name, "status": "failed", "note": reason})
-            continue
-        note = _write(found, source, folder, name)
-        rows.append({"volume": name, **measures(found, ga_weeks), "note": note})
-        case_page(name, _in_words(rows[-1], ga_weeks), _meanings(found), picture(found, name), folder / f"{name}.html")
-        results[name] = found
+            row = {"volume": name, "status": "failed", "note": reason}
+        else:
+            if len(results) < keep:
+                results[name] = found
+        rows.append(row)
     extra = dict.fromkeys(key for row in rows for key in row if key not in COLUMNS)
     return pd.DataFrame(rows, columns=[*COLUMNS, *extra]), results
 
@@ -103,7 +113,7 @@ def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
 
 def picture(found: Found, name: str) -> Any:
     """Three planes with the outlines that were found."""
-    given = {"head": found.head} | ({"skull": found.skull} if found.skull else {})
+    given = {STRUCTURES[result.outline]: result for result in (found.head, found.skull) if result}
     outlines = {label: result.mask for label, result in given.items() if result.mask.array.any()}
     title = f"{name}: {'; '.join(found.head.flags) or 'no flag'}"
     return planes(found.volume, outlines, probability=found.head.probability, title=title)
@@ -118,16 +128,19 @@ def volumes_in(path: str | Path) -> list[Path]:
         )
     if path.is_file():
         return [path]
+    if is_series(path):
+        return [path]
     files = sorted(file for file in path.iterdir() if suffix_of(file) in (*READABLE, ".vol") and file.is_file())
     series = sorted(folder for folder in path.iterdir() if folder.is_dir() and any(folder.iterdir()))
-    return files or series or [path]
+    return [*files, *series] or [path]
 
 
 def _write(found: Found, source: Path, folder: Path, name: str) -> str:
     """Write the files of one result; what could not be written, in words."""
     write_volume(found.head.probability, folder / f"{name}_probability.nrrd")
-    given = {"head": ("mask", found.head)} | ({"skull": ("skull", found.skull)} if found.skull else {})
-    for structure, (label, result) in given.items():
+    given = {"mask": found.head} | ({"skull": found.skull} if found.skull else {})
+    for label, result in given.items():
+        structure = STRUCTURES[result.outline]
         if result.mask.ndim == 2:
             write_volume(result.mask, folder / f"{name}_{label}.nrrd")
             continue
@@ -146,7 +159,7 @@ def _meanings(found: Found) -> dict[str, str]:
     return {flag: MEANINGS[flag] for flag in dict.fromkeys(flags)}
 
 
-def _in_words(row: dict[str, Any], ga_weeks: float | None) -> dict[str, str]:
+def _in_words(row: dict[str, Any], found: Found, ga_weeks: float | None) -> dict[str, str]:
     def number(name: str, unit: str, digits: int = 1) -> str:
         value = row.get(name)
         return "" if value is None or not math.isfinite(value) else f"{value:.{digits}f} {unit}".strip()
@@ -154,9 +167,8 @@ def _in_words(row: dict[str, Any], ga_weeks: float | None) -> dict[str, str]:
     volume, low, high = (number(name, "", 0) for name in ("volume_ml", "volume_low_ml", "volume_high_ml"))
     words = {"Result": str(row["status"])}
     if volume and row["status"] == "found":
-        words["Volume of the whole head, to the skin"] = f"{volume} mL" + (
-            f" (95 % interval {low} to {high} mL)" if low else ""
-        )
+        whole = "the skull" if found.head.outline == "skull" else "the whole head, to the skin"
+        words[f"Volume of {whole}"] = f"{volume} mL" + (f" (95 % interval {low} to {high} mL)" if low else "")
     for label, name in (("BPD", "bpd_mm"), ("OFD", "ofd_mm"), ("HC", "hc_mm")):
         skull, skin = number(name, "mm"), number(f"skin_{name}", "mm")
         if skull or skin:

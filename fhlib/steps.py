@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from accelerate import PartialState
 
 from fhlib import metrics
 from fhlib.agreement import Agreement, Repeatability, bland_altman, repeatability
 from fhlib.biometry import biometry
 from fhlib.calibration import calibrate, coverage, flag_rates
 from fhlib.cohort import Cohort, assign_splits, load_cohort
-from fhlib.device import choose_execution
+from fhlib.device import choose_execution, process_group
 from fhlib.files import DATA, progress, write_csv
 from fhlib.files import WEIGHTS as WEIGHTS_FOLDER
 from fhlib.growth import valid_weeks, zscore
 from fhlib.importers import import_cohort
 from fhlib.inference import (
+    MEASURED_BESIDE,
     SegmentorParameters,
     export_segmentor,
     load_segmentor,
@@ -125,7 +125,7 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
     history = fit(cases, _marked(parameters, cases, previous), folder, previous, watch, shared)
     if shared:
         shutil.rmtree(shared, ignore_errors=True)
-    if previous is not None and PartialState().is_main_process:
+    if previous is not None and process_group().is_main_process:
         copy_levels(previous, folder.parent)
     return history
 
@@ -139,7 +139,7 @@ def _parameters(study: Study, variant: str, level: int, cases: PreparedCases) ->
     """What the preset says for one segmentor on this machine; its fingerprint is still to come."""
     dims = cases.spatial_dims
     training = study.preset.training_for(dims)
-    with PartialState().main_process_first():  # of several processes one measures, the others read its choice
+    with process_group().main_process_first():  # of several processes one measures, the others read its choice
         execution = choose_execution(
             study.folder / "execution.json",
             lambda: build_network("USegNet-DS-HAS", training.width, dims),
@@ -147,7 +147,7 @@ def _parameters(study: Study, variant: str, level: int, cases: PreparedCases) ->
             training.batch_size,
         )
     outline = "skull" if open_cohort(study)[0].outlines_skull else "skin"
-    processes = PartialState().num_processes
+    processes = process_group().num_processes
     return SegmentorParameters(
         variant, level, dims, study.preset.preparation, training, execution, "", outline, processes
     )
@@ -420,9 +420,9 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
         )
         table = cohort.table
     tests = test_cases(table)
-    write_csv(coverage(segmentor, _Scans(cohort, tests["case"].tolist())), destination / "coverage.csv")
+    write_csv(coverage(segmentor, _Scans(cohort, tests["case"].tolist())), destination / MEASURED_BESIDE[0])
     whole = tests.loc[tests["has_head"] != "false", "case"].tolist()[:DAMAGED]
-    write_csv(flag_rates(segmentor, _Scans(cohort, whole)), destination / "flags.csv")
+    write_csv(flag_rates(segmentor, _Scans(cohort, whole)), destination / MEASURED_BESIDE[1])
 
 
 FEWEST_TO_CALIBRATE, HELD_OUT, DAMAGED = 25, 180, 25

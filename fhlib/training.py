@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fhlib.augment import augment, intensity_changes
 from fhlib.cascade import join
-from fhlib.device import Execution
+from fhlib.device import Execution, process_group
 from fhlib.files import WEIGHTS as WEIGHTS_FOLDER
 from fhlib.files import atomic_path, digest, progress, read_json, write_csv
 from fhlib.inference import (
@@ -50,7 +50,7 @@ Watch = Callable[[pd.DataFrame], None]
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss of a case is not finite; the last checkpoint before it is kept."""
+    """The loss of a case, or a weight after a step, is not finite; the last checkpoint before it is kept."""
 
 
 def fit(
@@ -76,11 +76,12 @@ def fit(
     learns from slices of the original resolution, `SLICES_A_VOLUME` of each volume of a batch.
 
     Of several processes (started by `accelerate launch`) each takes `batch_size` volumes a step, so that they are a larger batch and not
-    fewer steps; the history's losses are their mean.
+    fewer steps; the history's losses are their mean. What they finished counts as finished for one process too.
     Raises TrainingDiverged, and ValueError where the variant cannot be trained on these cases.
     """
     if not cases.cases("train"):
         raise ValueError("no case has split 'train': mark some in cohort.csv, or leave the column empty")
+    parameters = _as_finished(cases, parameters, folder, previous)
     if (folder / WEIGHTS).exists() and read_json(folder / PARAMETERS)["fingerprint"] == parameters.fingerprint:
         return pd.read_csv(folder / HISTORY)
     return _Trainer(cases, parameters, folder, previous, contexts).run(watch)
@@ -91,12 +92,13 @@ def tune(
 ) -> pd.DataFrame:
     """Try every learning rate with every warm-up for `tuning.steps` steps; returns learning_rate, warm_up, val_dsc, best one first.
 
-    Each is a training of its own in `folder` with its whole schedule, so an interrupted tuning continues. Raises ValueError without
-    validation cases.
+    Each is a training of its own in `folder` with its whole schedule, so an interrupted tuning continues. One that diverges has no DSC.
+    Raises ValueError without validation cases, TrainingDiverged where none is left.
     """
     if not cases.cases("val"):
         raise ValueError("tuning needs validation cases: set val_fraction above 0, or leave tuning out of the preset")
-    rows = []
+    rows: list[dict[str, float]] = []
+    diverged: TrainingDiverged | None = None
     for rate, warm_up in itertools.product(tuning.learning_rates, tuning.warm_ups):
         changes = {"learning_rate": rate, "warm_up": warm_up, "steps": tuning.steps, "validate_every": tuning.steps}
         training = parameters.training.model_copy(update=changes)
@@ -104,22 +106,50 @@ def tune(
             parameters.variant, parameters.level, cases, training, parameters.execution, previous
         )
         candidate = replace(parameters, training=training, fingerprint=fingerprint)
-        history = fit(cases, candidate, folder / f"{rate:g}-{warm_up:g}", previous, contexts=folder / "contexts")
-        rows.append({"learning_rate": rate, "warm_up": warm_up, "val_dsc": history["val_dsc"].iloc[-1]})
+        try:
+            history = fit(cases, candidate, folder / f"{rate:g}-{warm_up:g}", previous, contexts=folder / "contexts")
+            dsc = history["val_dsc"].iloc[-1]
+        except TrainingDiverged as error:
+            dsc, diverged = MISSING, error
+        rows.append({"learning_rate": rate, "warm_up": warm_up, "val_dsc": dsc})
+    if diverged and all(math.isnan(row["val_dsc"]) for row in rows):
+        raise diverged
     return pd.DataFrame(rows).sort_values("val_dsc", ascending=False, kind="stable", ignore_index=True)
 
 
 def fingerprint_of(
-    variant: str, level: int, cases: PreparedCases, training: Training, execution: Execution, previous: Path | None
+    variant: str,
+    level: int,
+    cases: PreparedCases,
+    training: Training,
+    execution: Execution,
+    previous: Path | None,
+    processes: int | None = None,
 ) -> str:
-    """Hash of all that decides the weights, the number of processes among it. How often one validates or saves does not."""
+    """Hash of all that decides the weights, the number of processes (default: those that run) among it. How often one validates or saves
+    does not.
+    """
     chosen = training.model_dump(exclude={"validate_every", "checkpoint_every"})
     row = repr(VARIANTS[variant])
     before = model_digest(previous, level - 1) if previous else ""
     before += model_digest(WEIGHTS_FOLDER / training.start_from) if training.start_from else ""
-    processes = PartialState().num_processes
     code = code_digest("fhlib.training")
-    return digest(row, level, cases.fingerprint, chosen, repr(execution), before, processes, code)
+    count = processes or process_group().num_processes
+    return digest(row, level, cases.fingerprint, chosen, repr(execution), before, count, code)
+
+
+def _as_finished(
+    cases: PreparedCases, parameters: SegmentorParameters, folder: Path, previous: Path | None
+) -> SegmentorParameters:
+    """The parameters with the number of processes that finished this very training in `folder`, if any did."""
+    if not (folder / CHECKPOINT).exists():
+        return parameters
+    state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)
+    p, processes = parameters, state.get("processes", 1)
+    if state["step"] < p.training.steps or processes == process_group().num_processes:
+        return p
+    fingerprint = fingerprint_of(p.variant, p.level, cases, p.training, p.execution, previous, processes)
+    return replace(p, fingerprint=fingerprint, processes=processes) if fingerprint == state["fingerprint"] else p
 
 
 class _Trainer:
@@ -270,10 +300,16 @@ class _Trainer:
         return float(np.mean(scores)) if scores else MISSING
 
     def _save_checkpoint(self) -> None:
+        if not all(bool(parameter.isfinite().all()) for parameter in self.net.parameters()):
+            raise TrainingDiverged(
+                f"weights are no longer finite after step {self.step}: lower learning_rate ({self.parameters.training.learning_rate}); "
+                "the checkpoint before it is kept"
+            )
         if not self.accelerator.is_main_process:
             return
         state = {
             "fingerprint": self.parameters.fingerprint,
+            "processes": self.accelerator.num_processes,
             "step": self.step,
             "network": self.accelerator.unwrap_model(self.net).state_dict(),
             "optimiser": self.optimiser.state_dict(),

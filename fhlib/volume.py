@@ -228,6 +228,11 @@ def _read_series(folder: Path) -> sitk.Image:
     return sitk.ReadImage(files)
 
 
+def is_series(folder: Path) -> bool:
+    """Whether a folder holds a DICOM series of several slices."""
+    return any(len(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)) > 1 for uid in _series_ids(folder))
+
+
 def _series_ids(folder: Path) -> Sequence[str]:
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)

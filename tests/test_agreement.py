@@ -232,7 +232,22 @@ def test_trainings_are_compared_over_the_seeds_that_both_have():
     assert table.loc["full", "between_trainings"] == pytest.approx(math.sqrt(0.02))
     assert math.isnan(table.loc["half", "between_trainings"])
     assert table["p_holm"].tolist() == pytest.approx([min(1, 2 * p) for p in table["p"]])
-    assert compare_trainings(scores[scores["variant"] == "base"], "dsc", "base").empty
+    alone = compare_trainings(scores[scores["variant"] == "base"], "dsc", "base")
+    assert alone.empty and "difference" in alone
+    # Student's interval of 0.125 and 0.325 (the noise adds 0.025): t(1) is 12.706, the standard error 0.1
+    assert table.loc["full", ["trainings_low", "trainings_high"]].tolist() == pytest.approx(
+        [0.225 - 1.2706, 0.225 + 1.2706], abs=1e-4
+    )
+
+
+def test_a_missed_case_is_left_out_of_both_networks():
+    rows = [(v, c, s, x) for v in "ab" for s in (0, 1) for c, x in enumerate((1.0, 1.0, 1.0, 10.0))]
+    scores = pd.DataFrame(rows, columns=["variant", "case", "seed", "hdb_mm"])
+    scores.loc[(scores["variant"] == "b") & (scores["seed"] == 1) & (scores["case"] == 3), "hdb_mm"] = math.nan
+    row = compare_trainings(scores, "hdb_mm", "a").iloc[0]
+    assert (row["difference"], row["between_trainings"], row["unpaired"]) == (0, 0, 0)
+    scores.loc[(scores["variant"] == "b") & (scores["case"] == 3), "hdb_mm"] = math.nan
+    assert compare_trainings(scores, "hdb_mm", "a").iloc[0][["n", "unpaired"]].tolist() == [3, 1]
 
 
 def test_rank_stability():

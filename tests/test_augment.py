@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from scipy.ndimage import rotate
 
-from fhlib.augment import augment, change_intensities, distinct_flips, random_erasing
+from fhlib.augment import augment, change_intensities, distinct_flips, random_erasing, zoom_and_rotate
 from fhlib.presets import Training
 
 
@@ -45,12 +45,14 @@ def test_image_label_and_context_stay_together_and_are_reproducible():
     rng = np.random.default_rng(3)
     image = rng.random((5, 6, 7), np.float32)
     label = (image > 0.5).astype(np.uint8)
-    context = image + 1
-    for seed in range(8):
-        training = settings(erasing_probability=0, symmetries="all" if seed % 2 else "flips")
+    context = 2 * image
+    for seed in range(12):
+        zoom = float(seed >= 8)
+        training = settings(erasing_probability=0, symmetries="all" if seed % 2 else "flips", zoom_probability=zoom)
         first = augment(image, label, context, np.random.default_rng(seed), training)
         again = augment(image, label, context, np.random.default_rng(seed), training)
-        assert np.array_equal(first[1], first[0] > 0.5) and np.allclose(first[2], first[0] + 1)
+        assert np.allclose(first[2], 2 * first[0])
+        assert zoom or np.array_equal(first[1], first[0] > 0.5)  # an image is interpolated, a label is not
         assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
         assert all(array.flags["C_CONTIGUOUS"] for array in first)
 
@@ -88,3 +90,31 @@ def test_intensities_change_within_their_range_and_reproducibly_and_places_stay(
     assert np.array_equal(image, before)
     assert np.min(alike) > 0.5 and np.mean(np.array(alike) < 0.999) > 0.6
     assert augment(image, image > 0.5, None, np.random.default_rng(0), settings(intensity_probability=1))[0].max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(60, 48, 54), (90, 70)])
+def test_zoom_and_rotation_keep_a_ball_a_ball_and_image_and_label_together(shape):
+    centre = (np.array(shape) - 1) / 2
+    distance = np.sqrt(sum((x - c) ** 2 for x, c in zip(np.indices(shape), centre, strict=True)))
+    label, image = (distance <= 12).astype(np.uint8), np.clip(12.5 - distance, 0, 1).astype(np.float32)
+    zooms = []
+    for seed in range(20):
+        moved, outline = zoom_and_rotate([image, label], np.random.default_rng(seed))
+        assert outline.dtype == np.uint8 and np.mean((moved > 0.5) != (outline > 0)) < 0.01
+        inside = np.argwhere(outline)
+        zooms.append((len(inside) / label.sum()) ** (1 / len(shape)))
+        assert np.linalg.eigvalsh(np.cov(inside.T)) == pytest.approx(
+            np.linalg.eigvalsh(np.cov(np.argwhere(label).T)) * zooms[-1] ** 2, rel=0.06
+        )
+        assert (np.abs(inside.mean(0) - centre) <= 0.08 * np.array(shape) + 0.3).all()
+    assert 0.58 < min(zooms) < 0.8 and 1.25 < max(zooms) < 1.65
+
+
+def test_rotation_turns_by_at_most_the_angle_in_each_plane():
+    line = np.zeros((81, 81), np.float32)
+    line[40, 20:61] = 1
+    angles = []
+    for seed in range(60):
+        d, h = np.argwhere(zoom_and_rotate([line], np.random.default_rng(seed))[0] > 0.2).T
+        angles.append(np.rad2deg(np.arctan(np.polyfit(h, d, 1)[0])))
+    assert np.abs(angles).max() < 27 and np.ptp(angles) > 35

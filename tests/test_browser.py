@@ -114,14 +114,21 @@ def test_report_opens_offline_without_request_or_error(browser: Browser, report_
     context.close()
 
 
+def set_parameters(path: Path, **given: object) -> None:
+    """Write values into the cell of a notebook that papermill's would replace; names that it has not are left out."""
+    notebook = nbformat.read(path, as_version=4)
+    cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    for name, value in given.items():
+        cell.source = re.sub(rf"^{name} = .*", lambda _, n=name, v=value: f"{n} = {v!r}", cell.source, flags=re.M)
+    nbformat.write(notebook, path)
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copied clone whose notebooks are set to the preset `smoke`, with one variant."""
     clone = copy_clone(tmp_path_factory.mktemp("clone"))
     for path in (clone / "notebooks").glob("[0-9]*.ipynb"):
-        text = path.read_text(encoding="utf-8")
-        text = re.sub(r'(run|preset) = \\"quick\\"', r'\1 = \\"smoke\\"', text)
-        path.write_text(re.sub(r'variant = \\"[\w-]+\\"', r'variant = \\"USegNet-DS-HAS\\"', text), encoding="utf-8")
+        set_parameters(path, run="smoke", preset="smoke", variant="USegNet-DS-HAS")
     run = clone / "data" / "runs" / "smoke"
     run.mkdir(parents=True)
     one_variant = {"preset": "smoke", "cohort": "", "changes": {"variants": ["USegNet-DS-HAS"]}}
@@ -176,16 +183,21 @@ def run_all(page: Page, address: str, name: str) -> None:
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
 
+def on_disk(path: Path) -> nbformat.NotebookNode | None:
+    """The notebook's file; None while it is being written."""
+    text = path.read_text(encoding="utf-8")
+    return nbformat.reads(text, as_version=4) if text.rstrip().endswith("}") else None
+
+
 def saved(page: Page, path: Path, seconds: float) -> nbformat.NotebookNode:
     """The notebook as JupyterLab saves it once every cell has run or one has failed."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         page.keyboard.press("Control+s")
         page.wait_for_timeout(1000)
-        text = path.read_text(encoding="utf-8")
-        if not text.rstrip().endswith("}"):  # being written
+        notebook = on_disk(path)
+        if notebook is None:
             continue
-        notebook = nbformat.reads(text, as_version=4)
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         failed = any(output.output_type == "error" for cell in code for output in cell.outputs)
         if failed or all(cell.execution_count for cell in code):
@@ -200,22 +212,26 @@ SHUT_DOWN = """async () => {
 }"""
 STUDY = ("00_start_here", "01_cohort", "02_prepare", "03_train", "04_predict", "05_accuracy", "06_agreement")
 STUDY += ("07_reproducibility", "09_claims", "10_segment")
-if not os.environ.get(
-    "FHLIB_EVERY_NOTEBOOK"
-):  # two minutes more; 08 runs in test_explorer_browser.py, all of them in test_run_map.py
+EVERY_NOTEBOOK = bool(os.environ.get("FHLIB_EVERY_NOTEBOOK"))
+"""Minutes more, in continuous integration. Without it the others run in a kernel only, in test_run_map.py and beside what they show."""
+if not EVERY_NOTEBOOK:
     STUDY = STUDY[:4]
 
 
-@pytest.mark.parametrize("name", STUDY)
-def test_notebook_runs_in_jupyterlab_from_top_to_bottom(browser: Browser, lab: str, clone: Path, name: str) -> None:
-    """In order: each reads what those before it wrote."""
+def runs_in_jupyterlab(browser: Browser, lab: str, path: Path) -> None:
+    """Run a notebook from top to bottom; fails with the errors of its cells."""
     page = browser.new_page(viewport={"width": 1400, "height": 1050})
-    run_all(page, lab, name)
-    notebook = saved(page, clone / "notebooks" / f"{name}.ipynb", 300)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    run_all(page, lab, path.stem)
+    code = [cell for cell in saved(page, path, 300).cells if cell.cell_type == "code"]
     errors = ["\n".join(output.traceback) for cell in code for output in cell.outputs if output.output_type == "error"]
-    page.screenshot(path=ARTIFACTS / f"lab_{name}.png")
+    page.screenshot(path=ARTIFACTS / f"lab_{path.stem}.png")
     page.evaluate(SHUT_DOWN)
     page.close()
     assert errors == []
     assert "What we found." in code[-1].outputs[-1].data["text/markdown"]
+
+
+@pytest.mark.parametrize("name", STUDY)
+def test_notebook_runs_in_jupyterlab_from_top_to_bottom(browser: Browser, lab: str, clone: Path, name: str) -> None:
+    """In order: each reads what those before it wrote. 08 and those beside the study are in test_explorer_browser.py."""
+    runs_in_jupyterlab(browser, lab, clone / "notebooks" / f"{name}.ipynb")

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import nbformat
 import pytest
 from conftest import copy_clone
 from playwright.sync_api import Browser, Locator, Page
-from test_browser import ARTIFACTS, browser, lab, run_all
+from test_browser import ARTIFACTS, EVERY_NOTEBOOK, browser, lab, on_disk, run_all, runs_in_jupyterlab, set_parameters
+from test_importers import make_hc18
 
 __all__ = ["browser", "lab"]  # fixtures
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+# Notebooks beside the study, at sizes for a test
+BESIDE: dict[str, dict[str, object]] = {
+    "11_benchmark": {"scale": 0.15, "repeats": 1, "width": 4, "networks": ["Residual-U-Net"]},
+    "12_realism": {"planes": 3},
+    "13_ablation": {},
+    "14_few_cases": {"counts": [1, 2]},
+}
 # Small enough to be made here, fine enough to be looked at
 SMALL_RUN = """
 from fhlib import steps
@@ -35,11 +41,12 @@ steps.score(study)
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copied clone with a run `smoke` of three variants up to its scores, and notebook 08 set to it."""
+    """A copied clone with a run `smoke` of three variants up to its scores, and notebooks set to it."""
     clone = copy_clone(tmp_path_factory.mktemp("clone"))
-    path = clone / "notebooks" / "08_attention.ipynb"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(re.sub(r'(run|preset) = \\"quick\\"', r'\1 = \\"smoke\\"', text), encoding="utf-8")
+    set_parameters(clone / "notebooks" / "08_attention.ipynb", run="smoke", preset="smoke")
+    for name, given in BESIDE.items():
+        set_parameters(clone / "notebooks" / f"{name}.ipynb", run="smoke", preset="smoke", **given)
+    set_parameters(clone / "notebooks" / "12_realism.ipynb", hc18=str(make_hc18(clone / "hc18", "subfolders")))
     environment = {"PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone), "OMP_NUM_THREADS": "1"}
     made = subprocess.run(
         [sys.executable, "-c", SMALL_RUN], env={**os.environ, **environment}, capture_output=True, encoding="utf-8"
@@ -125,15 +132,24 @@ def test_notebook_08_runs_and_its_explorer_answers(browser: Browser, lab: str, c
     assert len(sizes) >= 8 and min(sizes) > 300
 
 
+@pytest.mark.skipif(
+    not EVERY_NOTEBOOK, reason="runs in a kernel in other tests; here where FHLIB_EVERY_NOTEBOOK is set"
+)
+@pytest.mark.parametrize("name", BESIDE)
+def test_notebooks_beside_the_study_run_in_jupyterlab(browser: Browser, lab: str, clone: Path, name: str) -> None:
+    runs_in_jupyterlab(browser, lab, clone / "notebooks" / f"{name}.ipynb")
+
+
 def saved_without_kernel(page: Page, lab: str, path: Path) -> list[dict[str, str]]:
     """Save the notebook and end its kernel; returns the data of its widget outputs."""
     page.keyboard.press("Control+s")
     deadline = time.monotonic() + 60
-    while not nbformat.read(path, as_version=4).cells[-1].get("outputs") and time.monotonic() < deadline:
+    while not ((notebook := on_disk(path)) and notebook.cells[-1].get("outputs")):
+        assert time.monotonic() < deadline, f"{path.name} was not saved within 60 s"
         page.wait_for_timeout(500)
     for session in page.request.get(f"{lab}/api/sessions").json():
         token = next(cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "_xsrf")
         ended = page.request.delete(f"{lab}/api/sessions/{session['id']}", headers={"X-XSRFToken": token})
         assert ended.ok, ended.status
-    outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return [output["data"] for output in outputs if WIDGET in output.get("data", {})]

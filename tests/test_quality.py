@@ -46,6 +46,8 @@ def test_flags_name_what_is_wrong():
     assert flags(head, evidence=replace(SURE, confidence=0.7)) == ("low confidence",)
     assert flags(np.zeros_like(head)) == ("no head",)
     assert "no head" in flags(np.pad(np.ones((9, 9, 9), bool), 20))  # 0.7 mL
+    early = np.pad(np.ones((16, 20, 19), bool), 80)  # 6.1 mL, a head of 12 weeks, are 0.1 % of this view
+    assert flags(early) == () and "no head" in flags(early, spacing=(0.01,) * 3)
     assert flags(head, spacing=(0.01,) * 3) == ("implausible spacing",)
     assert flags(head, spacing=(2.9, 2.8, 2.9)) == ("implausible size",)  # 1272 mL
     assert flags(head, stray=1080) == () and flags(head, stray=1081) == ("several components",)  # 2 % of 54000
@@ -135,6 +137,8 @@ class Guess:
     calibration: Calibration | None = None
 
     def segment(self, image, flips=None):
+        spacing = max(image.spacing_mm)
+        raised = ("implausible spacing", "no head") if spacing > 10 else ("cut by the border",) if spacing == 1 else ()
         count = round(image.array[0, 0, 0] * 1000)
         flat = np.zeros(image.array.size, bool)
         flat[np.argsort(image.array.ravel())[::-1][:count]] = True
@@ -147,7 +151,7 @@ class Guess:
         )  # SD: spread
         evidence = Evidence(0.9, 0.9, copies, intensity_features(image.array))
         interval = self.calibration.interval(volume_ml, copies) if self.calibration else (math.nan, math.nan)
-        return Segmentation(image.with_array(mask), image, volume_ml, (), interval, evidence, "skin")
+        return Segmentation(image.with_array(mask), image, volume_ml, raised, interval, evidence, "skin")
 
 
 def scans(count, seed):
@@ -184,5 +188,15 @@ def test_damages_are_what_they_say():
     assert sorted(broken["no head"].array.ravel()) == sorted(image.array.ravel())
     cut, dark = broken["cut by the border"], broken["cut by the sector"]
     assert cut.array.size < 0.7 * image.array.size and 0.3 < (dark.array == image.array.min()).mean() < 0.7
-    table = flag_rates(Guess(), [(image, label)]).set_index("damage")
-    assert set(table.index) == set(broken) and (table["n"] == 1).all() and (table["flagged"] == 0).all()
+    # two scans as they are, and two with voxels of 1 mm, in which Guess sees a border; each damage keeps that spacing but two
+    thin = [(scan.with_array(scan.array), mask) for scan, mask in scans(2, 6)]
+    cubes = [(Volume(scan.array, (1.0,) * 3), Volume(mask.array, (1.0,) * 3)) for scan, mask in scans(2, 7)]
+    table = flag_rates(Guess(), [*thin, *cubes]).set_index("damage")
+    assert set(table.index) == set(broken) and (table["n"] == 4).all()
+    # at ten times the spacing the two thin scans have 20 mm, the cubes 10
+    assert table["flagged"].to_dict() == dict.fromkeys(broken, 0) | {
+        "cut by the border": 0.5,
+        "implausible spacing": 0.5,
+    }
+    assert table["any_flag"].to_dict() == dict.fromkeys(broken, 0.5) | {"spacing missing?": 1}
+    assert table["false_alarm"].to_dict() == dict.fromkeys(broken, 0) | {"cut by the border": 0.5}

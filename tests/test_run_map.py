@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -21,6 +23,7 @@ from fhlib.run import RunBusyError, only_start_of
 from fhlib.runmap import explain, folder_state, levels_of, module_state, notebook_state, preset_state, trained_levels
 from fhlib.steps import learn_from_few
 from fhlib.study import Study, StudyError
+from fhlib.volume import Volume, write_volume
 
 VARIANTS = ("USegNet-DS", "USegNet-DS-HAS", "USegNet-DS-HAS-Ctx")
 STEPS = [
@@ -257,6 +260,19 @@ def test_learning_from_few_cases_reads_a_finished_run(finished):
     ):
         with pytest.raises(StudyError, match=remedy):
             learn_from_few(study, variant, counts)
+
+
+def test_the_explorer_opens_a_volume_of_ones_own(finished, tmp_path):
+    run = finished / "data" / "runs" / "smoke"
+    scan = np.random.default_rng(0).integers(0, 255, (28, 36, 44), np.uint8)
+    write_volume(Volume(scan, (2.0, 1.5, 1.8)), tmp_path / "own.nrrd")
+    execute_notebook(finished, "08_attention", run / "08.ipynb", volume=tmp_path / "own.nrrd")
+    cells = nbformat.read(run / "08.ipynb", as_version=4).cells
+    (run / "08.ipynb").unlink()
+    explorer = next(cell for cell in cells if "explorer.show()" in cell.source)
+    kinds = [kind for output in explorer.outputs for kind in output.get("data", {})]
+    assert "image/png" in kinds and "application/vnd.jupyter.widget-view+json" in kinds
+    assert [output.output_type for cell in cells for output in cell.get("outputs", [])].count("error") == 0
 
 
 def test_a_second_start_does_nothing_in_seconds(finished):

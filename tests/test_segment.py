@@ -106,6 +106,22 @@ def test_what_cannot_be_read_has_a_row_and_stops_nothing(scan, tmp_path):
     )
 
 
+def test_a_volume_that_cannot_be_drawn_stops_nothing_and_only_some_results_are_kept(scan, tmp_path, monkeypatch):
+    write_volume(Volume(np.full((1, 20, 30), 90, np.uint8), (1.0, 1.0, 1.0)), tmp_path / "in" / "a flat one.nrrd")
+    write_volume(read_volume(scan), tmp_path / "in" / "z.nrrd")
+    rows, results = segment_files(Fixed(50, "skin"), volumes_in(tmp_path / "in"), tmp_path / "out", keep=1)
+    assert rows["volume"].tolist() == ["a flat one", "scan one", "z"] and set(rows["status"]) <= {"found", "failed"}
+    assert rows["status"].tolist()[1:] == ["found", "found"] and len(results) == 1
+
+
+def test_a_skulls_segmentor_is_taken_at_its_word(scan, tmp_path):
+    rows, _ = segment_files(Fixed(140, "skull"), [scan], tmp_path / "out")
+    page = (tmp_path / "out" / "scan one.html").read_text(encoding="utf-8")
+    assert "Volume of the skull" in page and "whole head" not in page and rows["hc_mm"].notna().all()
+    image = sitk.ReadImage(str(tmp_path / "out" / "scan one_mask.seg.nrrd"))
+    assert image.GetMetaData("Segment0_ID") == "skull"
+
+
 def test_slicer_reads_name_colour_and_extent(tmp_path):
     mask = ellipsoid((20, 30, 25))
     write_segmentation(mask, tmp_path / "x.seg.nrrd")
@@ -146,7 +162,9 @@ def dicom_series(volume, folder):
 def test_dicom_seg_refers_to_its_series_slice_by_slice(tmp_path):
     truth = ellipsoid((20, 30, 25), shape=(24, 40, 36))
     dicom_series(truth.with_array(truth.array * 200), tmp_path / "series")
-    rows, results = segment_files(Fixed(50, "skin"), [tmp_path / "series"], tmp_path / "out")
+    write_volume(truth, tmp_path / "one.nrrd")
+    assert volumes_in(tmp_path) == [tmp_path / "one.nrrd", tmp_path / "series"]
+    rows, results = segment_files(Fixed(50, "skin"), volumes_in(tmp_path / "series"), tmp_path / "out")
     assert rows["note"].tolist() == [""]
     seg = pydicom.dcmread(tmp_path / "out" / "series_mask.dcm")
     assert seg.SegmentSequence[0].SegmentLabel == "Fetal head" and seg.Modality == "SEG"

@@ -35,6 +35,8 @@ def test_mistyped_parameters_are_named_with_a_suggestion():
         parse_preset(content)
     assert "training.widht: unknown parameter; did you mean 'width'?" in str(caught.value)
     assert "did you mean 'USegNet-DS-HAS'?" in str(caught.value)
+    with pytest.raises(PresetError, match=r"tuning.step: unknown parameter; did you mean 'steps'"):
+        load_preset("desk", {"tuning.step": 3})
     with pytest.raises(PresetError, match="did you mean 'quick'"):
         load_preset("quik")
 

@@ -26,12 +26,21 @@ from fhlib.inference import (
     predict_cases,
     read_prediction,
 )
-from fhlib.networks.build import build_network
+from fhlib.networks.build import build_level, build_network
 from fhlib.prepare import label_to_network_grid, prepare_cohort, to_network_grid
 from fhlib.presets import Prediction, Preparation, Training, Tuning
 from fhlib.quality import largest_component
 from fhlib.runmap import levels_of
-from fhlib.training import TrainingDiverged, _random_patch, copy_levels, fingerprint_of, fit, tune
+from fhlib.training import (
+    TrainingDiverged,
+    _random_patch,
+    _start_from,
+    _Trainer,
+    copy_levels,
+    fingerprint_of,
+    fit,
+    tune,
+)
 from fhlib.volume import Volume, resample, write_volume
 
 PREPARATION = Preparation(spacing_mm=4.0)
@@ -208,6 +217,20 @@ def test_every_network_is_tuned_with_the_same_budget_and_the_best_pair_is_taken(
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("weights.safetensors")}
     tune(cases, parameters("USegNet-DS", cases), tuning, tmp_path / "tuning")
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    step = _Trainer._train_step
+
+    def diverge(self, *sample):
+        if self.parameters.training.learning_rate > worst:
+            raise TrainingDiverged("the loss became nan")
+        return step(self, *sample)
+
+    monkeypatch.setattr(_Trainer, "_train_step", diverge)
+    worst = 1e-3
+    table = tune(cases, parameters("USegNet-DS", cases), tuning, tmp_path / "partly")
+    assert table["learning_rate"].tolist() == [1e-5, 1e-5, 1e-2, 1e-2] and table["val_dsc"].isna().sum() == 2
+    worst = 0
+    with pytest.raises(TrainingDiverged):
+        tune(cases, parameters("USegNet-DS", cases), tuning, tmp_path / "wholly")
     with pytest.raises(ValueError, match="tuning needs validation cases"):
         tune(cases.without(["c3"]), parameters("USegNet-DS", cases), tuning, tmp_path / "none")
 
@@ -238,6 +261,24 @@ def test_a_diverged_training_names_the_case_and_keeps_its_checkpoint(cases, tmp_
         type(cases).image = original
         (cases.folder / "bad.image.npy").unlink(missing_ok=True)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 6
+
+
+def test_weights_that_are_not_finite_are_never_kept(cases, tmp_path, monkeypatch):
+    step = _Trainer._train_step
+
+    def spoil(self, *sample):
+        row = step(self, *sample)
+        if self.step == 6:  # the gradient of the last step, say: its loss was finite
+            with torch.no_grad():
+                next(self.net.parameters()).flatten()[0] = torch.nan
+        return row
+
+    monkeypatch.setattr(_Trainer, "_train_step", spoil)
+    p = parameters("USegNet", cases, training=TRAINING.model_copy(update={"steps": 7, "checkpoint_every": 6}))
+    with pytest.raises(TrainingDiverged, match="no longer finite after step 7: lower learning_rate"):
+        fit(cases, p, tmp_path)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 6
+    assert not (tmp_path / "weights.safetensors").exists()
 
 
 def test_training_learns_and_predicts_in_native_geometry(cohort, cases, tmp_path):
@@ -329,7 +370,16 @@ def test_a_concatenated_context_is_a_second_channel_that_starts_with_no_weight(c
     assert segmentor.levels[1].encoder[0][0][0].weight.shape[1] == 2
     # before its first update the second level is the first one, which ignores the context
     alone = fit(cases, parameters("USegNet-DS-HAS", cases, training=training), tmp_path / "alone")["loss"].iloc[0]
-    assert np.isfinite(first) and first != alone
+    assert np.isfinite(first) and np.isfinite(alone)
+    wider = build_level("USegNet-DS-HAS-Ctx", 2, 3, training)
+    with torch.no_grad():
+        for parameter in wider.parameters():
+            parameter.normal_()
+    _start_from(wider, segmentor.levels[0])
+    old, new = segmentor.levels[0].state_dict(), wider.state_dict()
+    firsts = [name for name in new if new[name].shape != old[name].shape]
+    assert firsts and all((new[n][:, 1] == 0).all() and torch.equal(new[n][:, :1], old[n]) for n in firsts)
+    assert all(torch.equal(new[name], old[name]) for name in new if name not in firsts)
     image = np.asarray(cases.image("c0"))
     context = segmentor.probability(image, upto=1)
     x = torch.from_numpy(np.stack([image, context]))[None]
@@ -405,17 +455,19 @@ def test_a_2d_variant_learns_from_slices_and_stacks_them_at_the_original_resolut
     assert segmentor.features(image).attention == {}
 
 
-def test_two_processes_train_like_one_with_twice_the_batch(cases, tmp_path):
+def test_two_processes_train_like_one_with_twice_the_batch(cases, tmp_path, monkeypatch):
     alike = cases.without(["c3"])
     training = TRAINING.model_copy(update={"batch_size": 2, "learning_rate": 3e-3})
     one = fit(alike, parameters("USegNet-DS-HAS", alike, training=training), tmp_path / "one")
     halves = training.model_copy(update={"batch_size": 1})
     parameters("USegNet-DS-HAS", alike, training=halves).save(tmp_path / "given.json")
     code = (
-        "import sys; from pathlib import Path\n"
-        "from fhlib.inference import SegmentorParameters; from fhlib.prepare import PreparedCases; from fhlib.training import fit\n"
-        "cases = PreparedCases(Path(sys.argv[1])).without(['c3'])\n"
-        "fit(cases, SegmentorParameters.load(Path(sys.argv[2])), Path(sys.argv[3]))"
+        "import sys; from dataclasses import replace; from pathlib import Path\n"
+        "from fhlib.inference import SegmentorParameters; from fhlib.prepare import PreparedCases\n"
+        "from fhlib.training import fingerprint_of, fit\n"
+        "cases, p = PreparedCases(Path(sys.argv[1])).without(['c3']), SegmentorParameters.load(Path(sys.argv[2]))\n"
+        "mark = fingerprint_of(p.variant, p.level, cases, p.training, p.execution, None)\n"
+        "fit(cases, replace(p, fingerprint=mark, processes=2), Path(sys.argv[3]))"
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -442,6 +494,18 @@ def test_two_processes_train_like_one_with_twice_the_batch(cases, tmp_path):
     assert (two["case"] == one["case"]).all()
     np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-3)
     assert one["loss"].iloc[-1] < 0.9 * one["loss"].iloc[0]  # there is a curve to compare
+
+    # one process takes over what two have finished, also where only their checkpoint is left
+    weights = load_file(tmp_path / "two" / "weights.safetensors")
+    for name in ("weights.safetensors", "parameters.json", "history.csv"):
+        (tmp_path / "two" / name).unlink()
+    monkeypatch.setattr(_Trainer, "_train_step", None)
+    pd.testing.assert_frame_equal(
+        fit(alike, parameters("USegNet-DS-HAS", alike, training=halves), tmp_path / "two"), two
+    )
+    again = load_file(tmp_path / "two" / "weights.safetensors")
+    assert all(torch.equal(weights[name], again[name]) for name in weights | again)
+    assert SegmentorParameters.load(tmp_path / "two" / "parameters.json").processes == 2
 
 
 def test_a_folder_with_a_level_missing_is_refused(cascade, tmp_path):
@@ -476,6 +540,9 @@ def test_exported_weights_are_half_as_large_and_segment_alike(cohort, cases, tmp
     with pytest.raises(FileNotFoundError, match="03_train"):
         export_segmentor(tmp_path / "nothing", tmp_path / "shipped")
     assert not (tmp_path / "shipped").exists()
+    for stale in ("level2/weights.safetensors", "coverage.csv", "flags.csv"):  # of a cascade that was shipped before
+        (tmp_path / "shipped" / stale).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "shipped" / stale).write_text("")
     export_segmentor(tmp_path / "whole", tmp_path / "shipped")
     files = {path.relative_to(tmp_path / "shipped").as_posix() for path in (tmp_path / "shipped").rglob("*.*")}
     assert files == {"level1/weights.safetensors", "level1/parameters.json"}
@@ -533,6 +600,8 @@ def test_patches_train_and_their_overlap_is_averaged(cases, tmp_path):
     logits = torch.cat([first[:, :8], (first[:, 8:] + last[:, :8]) / 2, last[:, 8:]], dim=1)
     assert (first[:, 8:] - last[:, :8]).abs().max() > 1e-3
     np.testing.assert_allclose(segmentor.probability(image), torch.softmax(logits, 0)[1], atol=1e-5)
+    shown = segmentor.features(scan(0)[0])  # what an explorer shows is what is segmented
+    assert np.array_equal(shown.probability.array, segmentor.probability(shown.image.array)) and shown.attention == {}
 
 
 @pytest.mark.parametrize("variant", ["Attention-U-Net", "Residual-U-Net"])
@@ -558,6 +627,7 @@ def test_weights_run_as_the_machine_at_hand_wants(monkeypatch):
     assert trained.here() == Execution("no", False, 0)
     monkeypatch.setattr(device, "_has_bf16", lambda: False)
     assert Execution("bf16", True, 8).here() == Execution("no", True, 0)
+    assert Execution("fp16", True, 0).here() == Execution("no", True, 0)  # a GPU's
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for computes, precision in ((True, "bf16"), (False, "fp16")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, it=computes: it)
