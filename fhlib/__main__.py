@@ -59,7 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     segment.add_argument("volumes", type=Path, help="a volume, a folder of volumes, or a DICOM series folder")
     segment.add_argument("results", type=Path, help="folder for masks, pages and segment.csv")
     segment.add_argument("--weights", default="head", help="a folder of data/weights (default head)")
-    segment.add_argument("--skull-weights", help="another one that outlines the skull, for BPD, OFD and HC")
+    segment.add_argument(
+        "--skull-weights",
+        default="skull",
+        help="another one that outlines the skull, for BPD, OFD and HC (default skull; '' for none)",
+    )
     segment.add_argument(
         "--ga-weeks", type=float, help="gestational age of these scans, to compare sizes with the charts"
     )

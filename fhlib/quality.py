@@ -77,11 +77,17 @@ class Calibration:
         return cls(**{**content, **lists})
 
     def interval(self, volume: float, copies: Sequence[float]) -> tuple[float, float]:
-        """95 % interval of a volume, in its unit, from the volumes of the flipped copies; NaN where a copy has none."""
+        """95 % interval of a volume in mL from the volumes of the flipped copies; NaN where a copy has none.
+
+        That of a plausible volume ends where heads of 12 to 40 weeks do (`SMALLEST_HEAD_ML`, `LARGEST_HEAD_ML`).
+        """
         reach = self.quantile * (log_spread(copies) + self.floor)
         if not volume > 0 or not math.isfinite(reach):
             return math.nan, math.nan
-        return volume * math.exp(self.log_bias - reach), volume * math.exp(self.log_bias + reach)
+        low, high = (volume * math.exp(self.log_bias + sign * reach) for sign in (-1, 1))
+        if SMALLEST_HEAD_ML <= volume <= LARGEST_HEAD_ML:
+            low, high = max(low, SMALLEST_HEAD_ML), min(high, LARGEST_HEAD_ML)
+        return low, high
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,8 @@ def test_interval_by_hand_and_on_disk(tmp_path):
     copies = (90.0, 100.0, 110.0)
     reach = 2.0 * (np.std(np.log(copies), ddof=1) + 0.02)
     assert KNOWN.interval(100.0, copies) == pytest.approx((100 * math.exp(0.05 - reach), 100 * math.exp(0.05 + reach)))
+    assert KNOWN.interval(100.0, (2.0, 100.0, 5000.0)) == (4.0, 900.0)  # no head is outside
+    assert KNOWN.interval(2000.0, copies)[1] > 2000
     assert all(map(math.isnan, KNOWN.interval(100.0, (0.0, 90.0)))) and all(
         map(math.isnan, KNOWN.interval(0.0, copies))
     )
