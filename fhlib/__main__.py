@@ -61,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     segment.add_argument("--weights", default="head", help="a folder of data/weights (default head)")
     segment.add_argument(
         "--skull-weights",
-        default="skull",
-        help="another one that outlines the skull, for BPD, OFD and HC (default skull; '' for none)",
+        help="another one that outlines the skull, for BPD, OFD and HC (default skull beside head; '' for none)",
     )
     segment.add_argument(
         "--ga-weeks", type=float, help="gestational age of these scans, to compare sizes with the charts"
@@ -154,7 +153,10 @@ def _segment(options: argparse.Namespace) -> int:
     try:
         sources = volumes_in(options.volumes)
         segmentor = load_segmentor(WEIGHTS / safe_name(options.weights, "weights"))
-        skull = load_segmentor(WEIGHTS / safe_name(options.skull_weights, "weights")) if options.skull_weights else None
+        beside = options.skull_weights
+        if beside is None:
+            beside = "skull" if options.weights == "head" else ""
+        skull = load_segmentor(WEIGHTS / safe_name(beside, "weights")) if beside else None
         rows, _ = segment_files(segmentor, sources, options.results, skull, options.ga_weeks, keep=0)
         write_csv(rows, options.results / "segment.csv")
     except (ValueError, OSError) as error:

@@ -123,7 +123,9 @@ def compare_trainings(scores: pd.DataFrame, measure: str, baseline: str) -> pd.D
             )
         )
     if not rows:
-        return compare_variants(of_baseline.drop_duplicates("case"), measure, baseline)
+        return pd.DataFrame(
+            columns=[*COMPARED, "seeds", "between_trainings", "trainings_low", "trainings_high"], dtype=float
+        )
     table = pd.concat(rows, ignore_index=True)
     return table.assign(p_holm=holm(table["p"]))
 

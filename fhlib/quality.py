@@ -86,7 +86,7 @@ class Calibration:
             return math.nan, math.nan
         low, high = (volume * math.exp(self.log_bias + sign * reach) for sign in (-1, 1))
         if SMALLEST_HEAD_ML <= volume <= LARGEST_HEAD_ML:
-            low, high = max(low, SMALLEST_HEAD_ML), min(high, LARGEST_HEAD_ML)
+            low, high = np.clip((low, high), SMALLEST_HEAD_ML, LARGEST_HEAD_ML).tolist()
         return low, high
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from fhlib.figures import planes
 from fhlib.files import progress
 from fhlib.growth import valid_weeks
 from fhlib.inference import Segmentation, Segmentor
-from fhlib.volume import READABLE, Volume, is_series, read_volume, suffix_of, write_volume
+from fhlib.volume import READABLE, Volume, is_series, read_volume, series_ids, suffix_of, write_volume
 
 COLUMNS = (
     "volume",
@@ -32,6 +32,9 @@ COLUMNS = (
     "note",
 )
 
+
+FAULTS = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, OSError)
+"""Of one volume, that shall not stop the others."""
 
 STRUCTURES = {"skin": "head", "skull": "skull"}
 """What a mask is called, by what it outlines."""
@@ -59,9 +62,9 @@ def segment_files(
 
     Writes for each volume `<name>_mask.nii.gz` and `<name>_mask.seg.nrrd` (2D: `.nrrd`), `<name>_probability.nrrd`, `<name>.html` and, for
     a DICOM series, `<name>_mask.dcm`; with `skull` also `<name>_skull...`. Rows: COLUMNS; BPD, OFD and HC are of the skull where there is
-    one, else named `skin_bpd_mm` ..., and only the skull's HC has a centile, where `ga_weeks` is given. A volume that cannot be
-    read, segmented or drawn has a row with the reason and stops nothing. A `segmentor` that outlines the skull is taken at its word: its
-    files and its page speak of the skull.
+    one, else named `skin_bpd_mm` ..., and only the skull's HC has a centile, where `ga_weeks` is given. What cannot be
+    read, segmented, written or drawn is told in the row's note and stops nothing. A `segmentor` that outlines the skull is taken at its
+    word: its files and its page speak of the skull.
     """
     rows: list[dict[str, Any]] = []
     results: dict[str, Found] = {}
@@ -69,24 +72,31 @@ def segment_files(
         stem = source.name.removesuffix(suffix_of(source)) if source.is_file() else source.name
         taken = sum(row["volume"] == stem or row["volume"].startswith(f"{stem}~") for row in rows)
         name = f"{stem}~{taken + 1}" if taken else stem
+        row: dict[str, Any] = {"volume": name, "status": "failed", "note": ""}
+        rows.append(row)
         try:
             volume = read_volume(source)
-            found = Found(
-                volume, segmentor.segment(volume, ga_weeks=ga_weeks), skull.segment(volume) if skull else None
-            )
-            row = {"volume": name, **measures(found, ga_weeks), "note": _write(found, source, folder, name)}
-            case_page(
-                name, _in_words(row, found, ga_weeks), _meanings(found), picture(found, name), folder / f"{name}.html"
-            )
-        except (ValueError, TypeError, RuntimeError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            row = {"volume": name, "status": "failed", "note": reason}
+            found = Found(volume, segmentor.segment(volume, ga_weeks=ga_weeks), None)
+            if skull:
+                try:
+                    found = replace(found, skull=skull.segment(volume))
+                except FAULTS as error:
+                    row["note"] = f"no skull: {_reason(error)}"
+            row |= measures(found, ga_weeks)
+            row["note"] = "; ".join(filter(None, (row["note"], _write(found, source, folder, name))))
+            words, meanings = _in_words(row, found, ga_weeks), _meanings(found)
+            case_page(name, words, meanings, picture(found, name), folder / f"{name}.html")
+        except FAULTS as error:
+            row["note"] = "; ".join(filter(None, (row["note"], _reason(error))))
         else:
             if len(results) < keep:
                 results[name] = found
-        rows.append(row)
     extra = dict.fromkeys(key for row in rows for key in row if key not in COLUMNS)
     return pd.DataFrame(rows, columns=[*COLUMNS, *extra]), results
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
@@ -120,7 +130,9 @@ def picture(found: Found, name: str) -> Any:
 
 
 def volumes_in(path: str | Path) -> list[Path]:
-    """Files of a folder that may be volumes, or the one file or DICOM series folder named; raises FileNotFoundError if missing."""
+    """The file or DICOM series folder named, or what a folder holds: files that may be volumes and folders with a DICOM series; raises
+    FileNotFoundError if it is missing.
+    """
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(
@@ -128,11 +140,11 @@ def volumes_in(path: str | Path) -> list[Path]:
         )
     if path.is_file():
         return [path]
-    if is_series(path):
-        return [path]
     files = sorted(file for file in path.iterdir() if suffix_of(file) in (*READABLE, ".vol") and file.is_file())
-    series = sorted(folder for folder in path.iterdir() if folder.is_dir() and any(folder.iterdir()))
-    return [*files, *series] or [path]
+    if is_series(path):
+        return [path, *(file for file in files if suffix_of(file) != ".dcm")]
+    folders = (folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    return [*files, *sorted(folder for folder in folders if series_ids(folder))] or [path]
 
 
 def _write(found: Found, source: Path, folder: Path, name: str) -> str:

@@ -92,7 +92,8 @@ def tune(
 ) -> pd.DataFrame:
     """Try every learning rate with every warm-up for `tuning.steps` steps; returns learning_rate, warm_up, val_dsc, best one first.
 
-    Each is a training of its own in `folder` with its whole schedule, so an interrupted tuning continues. One that diverges has no DSC.
+    Each is a training of its own in `folder` with its whole schedule, so an interrupted tuning continues. One that diverges has no DSC
+    (and diverges again when the tuning is started again).
     Raises ValueError without validation cases, TrainingDiverged where none is left.
     """
     if not cases.cases("val"):

@@ -210,7 +210,7 @@ def _read_file(path: Path) -> sitk.Image:
 
 def _read_series(folder: Path) -> sitk.Image:
     """The one DICOM series of a folder, slices sorted by position; ValueError for none, several or missing slices."""
-    series = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in _series_ids(folder)}
+    series = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in series_ids(folder)}
     if not series:
         raise ValueError(
             f"the folder {folder.name}/ holds no DICOM series: give an image file or a folder of DICOM slices"
@@ -229,11 +229,20 @@ def _read_series(folder: Path) -> sitk.Image:
 
 
 def is_series(folder: Path) -> bool:
-    """Whether a folder holds a DICOM series of several slices."""
-    return any(len(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)) > 1 for uid in _series_ids(folder))
+    """Whether a folder holds a DICOM series of single slices; files of several frames are volumes by themselves."""
+    series = (sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in series_ids(folder))
+    return any(len(files) > 1 and _frames(files[0]) == 1 for files in series)
 
 
-def _series_ids(folder: Path) -> Sequence[str]:
+def _frames(path: str) -> int:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(path)
+    reader.ReadImageInformation()
+    return int((*reader.GetSize(), 1)[2])
+
+
+def series_ids(folder: Path) -> Sequence[str]:
+    """The DICOM series of a folder, none where it holds no DICOM."""
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:

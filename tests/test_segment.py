@@ -10,6 +10,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+from fhlib import segment
 from fhlib.export import MEANINGS, case_page, write_dicom_seg, write_segmentation
 from fhlib.figures import new_figure
 from fhlib.growth import centile
@@ -106,12 +107,34 @@ def test_what_cannot_be_read_has_a_row_and_stops_nothing(scan, tmp_path):
     )
 
 
-def test_a_volume_that_cannot_be_drawn_stops_nothing_and_only_some_results_are_kept(scan, tmp_path, monkeypatch):
-    write_volume(Volume(np.full((1, 20, 30), 90, np.uint8), (1.0, 1.0, 1.0)), tmp_path / "in" / "a flat one.nrrd")
+def test_what_cannot_be_drawn_or_has_no_skull_is_told_and_stops_nothing(scan, tmp_path, monkeypatch):
+    write_volume(read_volume(scan), tmp_path / "in" / "a.nrrd")
     write_volume(read_volume(scan), tmp_path / "in" / "z.nrrd")
-    rows, results = segment_files(Fixed(50, "skin"), volumes_in(tmp_path / "in"), tmp_path / "out", keep=1)
-    assert rows["volume"].tolist() == ["a flat one", "scan one", "z"] and set(rows["status"]) <= {"found", "failed"}
-    assert rows["status"].tolist()[1:] == ["found", "found"] and len(results) == 1
+    (tmp_path / "in" / ".hidden").mkdir()
+    (tmp_path / "in" / "results").mkdir()
+    (tmp_path / "in" / "results" / "table.csv").write_text("no volume")
+    draw = segment.picture
+
+    def spoil(found, name):
+        if name == "a":
+            raise ZeroDivisionError("nothing to draw")
+        return draw(found, name)
+
+    monkeypatch.setattr(segment, "picture", spoil)
+    skull = Fixed(140, "skull")
+
+    def refuse(volume):
+        raise ValueError("this one is for images")
+
+    monkeypatch.setattr(skull, "segment", refuse)
+    rows, results = segment_files(Fixed(50, "skin"), volumes_in(tmp_path / "in"), tmp_path / "out", skull, keep=1)
+    assert rows["volume"].tolist() == ["a", "scan one", "z"] and (rows["status"] == "found").all()
+    assert rows["volume_ml"].notna().all() and list(results) == ["scan one"]
+    assert (
+        rows["note"].iloc[0].endswith("; nothing to draw")
+        and rows["note"].str.startswith("no skull: this one is for images").all()
+    )
+    assert (tmp_path / "out" / "a_mask.nii.gz").exists() and (tmp_path / "out" / "z.html").exists()
 
 
 def test_a_skulls_segmentor_is_taken_at_its_word(scan, tmp_path):
@@ -184,6 +207,18 @@ def test_dicom_seg_refers_to_its_series_slice_by_slice(tmp_path):
             tmp_path / "series",
             tmp_path / "no.dcm",
         )
+
+
+def test_files_of_several_frames_are_volumes_by_themselves(tmp_path):
+    image = sitk.GetImageFromArray(np.arange(9 * 8 * 6, dtype=np.uint16).reshape(9, 8, 6))
+    for name in ("a.dcm", "b.dcm"):
+        image.SetMetaData("0020|000e", "1.2.3.4")
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(tmp_path / name))
+        writer.Execute(image)
+    assert volumes_in(tmp_path) == [tmp_path / "a.dcm", tmp_path / "b.dcm"]
+    assert len(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(tmp_path))) == 1
 
 
 def test_a_page_is_complete_in_itself(tmp_path):
