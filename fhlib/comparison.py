@@ -19,21 +19,10 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 Floats = NDArray[np.float64]
-COMPARED = [
-    "variant",
-    "baseline",
-    "measure",
-    "n",
-    "unpaired",
-    "mean",
-    "baseline_mean",
-    "difference",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-]
-COMPARED += ["effect_size", "dz", "detectable", "note"]
+COMPARED = (
+    *("variant", "baseline", "measure", "n", "unpaired", "mean", "baseline_mean", "difference", "low", "high", "p"),
+    *("p_holm", "effect_size", "dz", "detectable", "note"),
+)
 
 
 def compare_variants(
@@ -86,7 +75,7 @@ def compare_variants(
                 "note": "" if n > 2 else f"{n} pairs: at least 3 are needed",
             }
         )
-    table = pd.DataFrame(rows, columns=COMPARED)
+    table = pd.DataFrame(rows, columns=list(COMPARED))
     return table.assign(p_holm=holm(table["p"]))
 
 
