@@ -34,6 +34,7 @@ from fhlib.inference import (
 )
 from fhlib.losses import composite_loss
 from fhlib.metrics import dice
+from fhlib.networks.attention import AttentionModule
 from fhlib.networks.build import build_level, initialise
 from fhlib.prepare import PreparedCases
 from fhlib.presets import Training, Tuning
@@ -182,7 +183,10 @@ class _Trainer:
             )
         net = execution.place(net, self.accelerator.device)
         optimiser = torch.optim.Adam(
-            net.parameters(), training.learning_rate, betas=(training.beta1, 0.999), weight_decay=training.l2
+            _parameter_groups(net, training),
+            training.learning_rate,
+            betas=(training.beta1, 0.999),
+            weight_decay=training.l2,
         )
         self.net, self.optimiser = self.accelerator.prepare(net, optimiser)
         self.schedule = _schedule(self.optimiser, training)
@@ -362,11 +366,26 @@ def _schedule(optimiser: Any, training: Training) -> torch.optim.lr_scheduler.LR
         return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
     return torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
-        training.learning_rate,
+        [group["lr"] for group in optimiser.param_groups],
         total_steps=training.steps + 1,
         pct_start=training.warm_up,
         cycle_momentum=False,
     )
+
+
+def _parameter_groups(net: nn.Module, training: Training) -> list[dict[str, Any]]:
+    """All parameters at the learning rate, or those of the attention modules apart at theirs (last)."""
+    modules = [module for module in net.modules() if isinstance(module, AttentionModule)]
+    apart = {id(parameter) for module in modules for parameter in module.parameters()}
+    if training.attention_learning_rate == 1 or not apart:
+        return [{"params": list(net.parameters())}]
+    return [
+        {"params": [p for p in net.parameters() if id(p) not in apart]},
+        {
+            "params": [p for p in net.parameters() if id(p) in apart],
+            "lr": training.learning_rate * training.attention_learning_rate,
+        },
+    ]
 
 
 def _continue_weights(net: nn.Module, given: Segmentor, parameters: SegmentorParameters) -> None:

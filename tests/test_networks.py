@@ -118,6 +118,26 @@ def test_attention_module_by_its_equations():
     assert torch.allclose(out, F.conv3d(joined, module.out.weight, module.out.bias, padding=1), atol=1e-5)
 
 
+def test_attention_of_unit_mean_and_normalised_output():
+    torch.manual_seed(0)
+    printed = AttentionModule(3, in_channels=5, width=4, kernel=3)
+    changed = AttentionModule(3, in_channels=5, width=4, kernel=3, unit_mean=True, normalise=True)
+    assert changed.load_state_dict(printed.state_dict(), strict=False).missing_keys == ["norm.weight", "norm.bias"]
+    features = torch.randn(1, 5, 6, 7, 8)
+    with torch.no_grad():
+        changed.out.weight[:, 4:] /= 4  # T is four times as large
+        out, attention = printed(features)
+        again, same = changed(features)
+    assert torch.equal(attention, same) and torch.allclose(4 * attention.mean(), torch.tensor(1.0))
+    deviation, mean = torch.std_mean(out, dim=(2, 3, 4), keepdim=True, correction=0)
+    assert torch.allclose(again, (out - mean) / deviation, atol=1e-3)
+    for name in ("attention_unit_mean", "attention_normalisation"):  # and every module has it
+        net = build_network("USegNet-DS-HAS", 4, 2, **{name: True})
+        modules = [m for m in net.modules() if isinstance(m, AttentionModule)]
+        assert len(modules) == 6
+        assert all((m.gain == 4) if "mean" in name else len(list(m.norm.parameters())) == 2 for m in modules)
+
+
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
 def test_the_softmax_keeps_precision_and_memory_format_under_autocast(precision, layout):

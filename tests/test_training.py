@@ -235,6 +235,23 @@ def test_every_network_is_tuned_with_the_same_budget_and_the_best_pair_is_taken(
         tune(cases.without(["c3"]), parameters("USegNet-DS", cases), tuning, tmp_path / "none")
 
 
+def test_attention_modules_have_a_learning_rate_of_their_own(cases, tmp_path):
+    def moved(factor):  # Adam's first step moves every weight that has a gradient by the learning rate
+        training = TRAINING.model_copy(update={"steps": 1, "schedule": "constant", "attention_learning_rate": factor})
+        trainer = _Trainer(
+            cases, parameters("USegNet-DS-HAS", cases, training=training), tmp_path / f"{factor}", None, None
+        )
+        before = {name: p.detach().clone() for name, p in trainer.net.named_parameters()}
+        trainer.run(None)
+        after = trainer.net.named_parameters()
+        steps = {name: float((p - before[name]).abs().max()) for name, p in after}
+        apart = {name for name in steps if "_attention." in name}
+        return max(steps[name] for name in apart), max(step for name, step in steps.items() if name not in apart)
+
+    assert moved(1.0) == pytest.approx((1e-2, 1e-2), rel=1e-3)
+    assert moved(0.3) == pytest.approx((3e-3, 1e-2), rel=1e-3)
+
+
 def test_saving_and_watching_more_often_does_not_change_the_fingerprint(cases):
     often = TRAINING.model_copy(update={"validate_every": 1, "checkpoint_every": 1})
     assert parameters("USegNet", cases).fingerprint == parameters("USegNet", cases, training=often).fingerprint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import nn
 
@@ -18,15 +19,13 @@ def build_network(
     variant: str,
     width: int = 32,
     spatial_dims: int = 3,
-    attention_kernel: int | None = None,
-    convolution_kind: str = "full",
     in_channels: int = 1,
-    activation_checkpointing: bool = False,
+    **options: Any,
 ) -> USegNet | Competitor:
     """The network of a row of `fhlib.variants` (for `...-Ctx`, one context level's segmentor), with PyTorch's default weights.
 
     `spatial_dims=2` builds any variant for single images; names that begin with `2D-` are always 2D. `in_channels` is 2 where
-    a context is concatenated. The options in between are USegNet's. Raises ValueError for an unknown name, and for options that a
+    a context is concatenated. `options` are USegNet's beyond that. Raises ValueError for an unknown name, and for options that a
     competitor does not have.
     """
     if variant not in VARIANTS:
@@ -36,10 +35,8 @@ def build_network(
     row = VARIANTS[variant]
     dims = row.spatial_dims or spatial_dims
     if row.competitor:
-        if attention_kernel or convolution_kind != "full" or activation_checkpointing:
-            raise ValueError(
-                f"{variant} is not built of fhlib's blocks: it has no kernel, convolution or checkpoint to choose"
-            )
+        if options:
+            raise ValueError(f"{variant} is not built of fhlib's blocks: it has no {', '.join(options)} to choose")
         return COMPETITORS[variant](width, dims, in_channels)
     return USegNet(
         width=width,
@@ -48,10 +45,8 @@ def build_network(
         skip_attention=row.skip_attention,
         path_attention=row.path_attention,
         skips=row.skips,
-        attention_kernel=attention_kernel,
-        convolution_kind=convolution_kind,
         in_channels=in_channels,
-        activation_checkpointing=activation_checkpointing,
+        **options,
     )
 
 
@@ -64,10 +59,12 @@ def build_level(variant: str, level: int, spatial_dims: int, training: Training)
         variant,
         training.width,
         spatial_dims,
-        training.attention_kernel,
-        training.convolution,
         in_channels,
-        training.activation_checkpointing,
+        attention_kernel=training.attention_kernel,
+        attention_unit_mean=training.attention_unit_mean,
+        attention_normalisation=training.attention_normalisation,
+        convolution_kind=training.convolution,
+        activation_checkpointing=training.activation_checkpointing,
     )
 
 

@@ -5,7 +5,7 @@ Channels and kernels are those of the authors' published graph. Every channel co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -59,6 +59,7 @@ class DecoderStage(nn.Module):
         path_attention: int | None,
         side_branch: bool,
         kind: str,
+        attention: Mapping[str, bool],
         activation_checkpointing: bool,
     ) -> None:
         super().__init__()
@@ -66,11 +67,15 @@ class DecoderStage(nn.Module):
         self.activation_checkpointing = activation_checkpointing
         self.up = Upsampling(spatial_dims, in_channels, out_channels, kernel)
         self.skip_attention = (
-            AttentionModule(spatial_dims, skip_channels, width, skip_attention, kind) if skip_attention else None
+            AttentionModule(spatial_dims, skip_channels, width, skip_attention, kind, **attention)
+            if skip_attention
+            else None
         )
         channels = out_channels + (2 * width if skip_attention else skip_channels)
         self.path_attention = (
-            AttentionModule(spatial_dims, channels, width, path_attention, kind) if path_attention else None
+            AttentionModule(spatial_dims, channels, width, path_attention, kind, **attention)
+            if path_attention
+            else None
         )
         self.out_channels = 2 * width if path_attention else channels
         self.side = convolution(spatial_dims, self.out_channels, CLASSES, 1) if side_branch else None
@@ -97,7 +102,8 @@ class USegNet(nn.Module):
     `attention_kernel` overrides the kernels of the authors' code (3: as the paper prints). Pooling takes the raw encoder features;
     a SAM touches the skip only. `skips=False` is 3D-DeconvNet, the same layout without skip connections (section 3.2).
 
-    Beyond the paper: `convolution_kind` (`fhlib.networks.blocks.convolution`) for all but the deconvolutions, and
+    Beyond the paper: `attention_unit_mean` and `attention_normalisation` (`AttentionModule`'s `unit_mean` and `normalise`),
+    `convolution_kind` (`fhlib.networks.blocks.convolution`) for all but the deconvolutions, and
     `activation_checkpointing` (the paper's [42]): in training no activation within a convolution layer, a deconvolution or an
     attention module is kept; the backward pass computes it again.
     """
@@ -111,6 +117,8 @@ class USegNet(nn.Module):
         path_attention: Sequence[int] = (),
         skips: bool = True,
         attention_kernel: int | None = None,
+        attention_unit_mean: bool = False,
+        attention_normalisation: bool = False,
         convolution_kind: str = "full",
         in_channels: int = 1,
         activation_checkpointing: bool = False,
@@ -139,6 +147,7 @@ class USegNet(nn.Module):
                 (attention_kernel or PATH_ATTENTION_KERNEL[level]) if level in path_attention else None,
                 deep_supervision and level in SIDE_BRANCH_LEVELS,
                 convolution_kind,
+                {"unit_mean": attention_unit_mean, "normalise": attention_normalisation},
                 activation_checkpointing,
             )
             self.decoder.append(stage)
