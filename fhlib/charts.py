@@ -139,6 +139,37 @@ def learning_curves(histories: pd.DataFrame | Mapping[str, pd.DataFrame], title:
     return figure
 
 
+def validation_course(curves: pd.DataFrame) -> Figure:
+    """`fhlib.steps.validation_curves` against the step (left), and where each training ends (right), a colour a network.
+
+    Trainings that changed something are dashed on the left; on the right seeds of one training share a row.
+    """
+    order = list(dict.fromkeys(curves["variant"]))
+    colours = dict(zip(order, PALETTE * 3, strict=False))
+    named = curves.assign(dsc=100 * curves["val_dsc"], changed=curves["changed"].fillna(""))
+    named["row"] = [
+        " ".join(part).strip() for part in zip(named["variant"], named["changed"].str.replace(", ", "\n"), strict=True)
+    ]
+    ends = named.groupby(["variant", "level", "run"], sort=False).tail(1)
+    rows = [row for name in order for row in dict.fromkeys(ends.loc[ends["variant"] == name, "row"])]
+    figure, axes = new_figure(1, 2, (11.0, 0.34 * len(rows) + 2.0))
+    for (variant, _, _), curve in named.groupby(["variant", "level", "run"], sort=False):
+        style = "--" if curve["changed"].iloc[0] else "-"
+        axes[0, 0].plot(
+            curve["step"], curve["dsc"], style, color=colours[variant], marker="o", markersize=3, label=variant
+        )
+    handles = dict(zip(*axes[0, 0].get_legend_handles_labels()[::-1], strict=True))
+    axes[0, 0].legend([handles[name] for name in order], order, fontsize=7)
+    axes[0, 0].set(xlabel="step", ylabel="validation DSC [%]", ylim=(named["dsc"].quantile(0.1) - 0.5, None))
+    for row in ends.itertuples():
+        axes[0, 1].plot([row.dsc], [rows.index(row.row)], "o", color=colours[row.variant], markersize=5, alpha=0.8)
+    axes[0, 1].set(
+        yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5), xlabel="validation DSC at the end [%]"
+    )
+    axes[0, 1].tick_params(axis="y", labelsize=7)
+    return figure
+
+
 class LiveCurves:
     """Redraws the learning curves in place while a training runs; call it with the history so far."""
 

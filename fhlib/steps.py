@@ -35,7 +35,7 @@ from fhlib.phantom.simulate import simulate_cohort
 from fhlib.prepare import PreparedCases, prepare_cohort
 from fhlib.presets import suggestion
 from fhlib.study import Study, StudyError, open_study
-from fhlib.training import Watch, copy_levels, fingerprint_of, fit, tune
+from fhlib.training import HISTORY, PARAMETERS, Watch, copy_levels, fingerprint_of, fit, tune
 from fhlib.variants import VARIANTS
 from fhlib.volume import Volume, read_volume, write_volume
 
@@ -303,6 +303,45 @@ def pool_runs(names: Sequence[str]) -> pd.DataFrame:
     if any(other != cases[0] for other in cases):
         raise StudyError(f"runs {', '.join(names)} have other test cases each: pool runs of one cohort")
     return pd.concat(frames.values(), ignore_index=True)
+
+
+def validation_curves(names: Sequence[str]) -> pd.DataFrame:
+    """Mean DSC of the validation cases during each training of several runs on the same cases; test cases are not looked at.
+
+    A row a validation: run, variant, level, seed, learning_rate, warm_up, changed (what else of the training differs from the first run's
+    preset), step, val_dsc; the candidates of a tuning are not among them. Raises StudyError where a run has trained nothing yet, or on
+    other cases than the first.
+    """
+    first = open_study(names[0])
+    usual = first.preset.training_for(open_cohort(first)[0].spatial_dims).model_dump()
+    cases = _cases_and_splits(first)
+    frames = []
+    for name in names:
+        study = open_study(name)
+        finished = sorted(study.folder.glob(f"models/*/level*/{HISTORY}"))
+        if not finished:
+            raise StudyError(f"run {name!r} has trained nothing yet: run 03_train in it first")
+        if _cases_and_splits(study) != cases:
+            raise StudyError(
+                f"run {name!r} was trained or validated on other cases than {names[0]!r}: compare runs of one cohort"
+            )
+        for path in finished:
+            variant, level = path.parts[-3], int(path.parts[-2].removeprefix("level"))
+            if level != VARIANTS[variant].levels:
+                continue  # a copy of its base's
+            training = SegmentorParameters.load(path.with_name(PARAMETERS)).training.model_dump()
+            told = {key: training.pop(key) for key in ("seed", "learning_rate", "warm_up")}
+            often = ("validate_every", "checkpoint_every")
+            changed = ", ".join(f"{k}={v}" for k, v in training.items() if v != usual[k] and k not in often)
+            curve = pd.read_csv(path, usecols=["step", "val_dsc"]).dropna()
+            frames.append(curve.assign(run=name, variant=variant, level=level, **told, changed=changed))
+    columns = ["run", "variant", "level", "seed", "learning_rate", "warm_up", "changed", "step", "val_dsc"]
+    return pd.concat(frames, ignore_index=True)[columns]
+
+
+def _cases_and_splits(study: Study) -> dict[str, str]:
+    index = PreparedCases(study.prepared).index
+    return dict(zip(index["case"], index["split"], strict=True))
 
 
 def _but_seed_and_variants(study: Study) -> dict[str, Any]:

@@ -313,6 +313,36 @@ def test_table_beside_paper_by_hand() -> None:
     assert table.loc["USegNet", "DSC [%], here"] == "" and table.loc["USegNet", "Adb [mm], paper"] == "0.619"
 
 
+def test_the_course_of_validation_puts_seeds_in_one_row_and_changes_in_their_own() -> None:
+    rows = [
+        {
+            "run": run,
+            "variant": variant,
+            "level": 1,
+            "changed": changed,
+            "step": step,
+            "val_dsc": 0.9 + step / 1000 + add,
+        }
+        for run, variant, changed, add in [
+            ("a", "USegNet-DS", "", 0.0),
+            ("a", "USegNet-DS-HAS", "", 0.01),
+            ("b", "USegNet-DS", "", 0.02),
+            ("c", "USegNet-DS-HAS", "steps=20, width=4", 0.03),
+        ]
+        for step in (10, 20)
+    ]
+    course, ends = charts.validation_course(pd.DataFrame(rows)).axes
+    assert [label.get_text() for label in ends.get_yticklabels()] == [
+        "USegNet-DS",
+        "USegNet-DS-HAS",
+        "USegNet-DS-HAS steps=20\nwidth=4",
+    ]
+    points = [(float(line.get_xdata()[0]), int(line.get_ydata()[0])) for line in ends.lines]
+    assert points == [(pytest.approx(92), 0), (pytest.approx(93), 1), (pytest.approx(94), 0), (pytest.approx(95), 2)]
+    assert [line.get_linestyle() for line in course.lines] == ["-", "-", "-", "--"]
+    assert course.lines[0].get_color() == course.lines[2].get_color() != course.lines[1].get_color()
+
+
 def test_charts_of_scores_history_growth_and_times() -> None:
     boxes = charts.score_boxes(scores())
     assert boxes.axes[0].get_yticklabels()[0].get_text() == "USegNet-DS\nn = 2, 1 missed"

@@ -7,9 +7,11 @@ import pytest
 
 from fhlib import study
 from fhlib.__main__ import run_name
+from fhlib.device import Execution
 from fhlib.files import atomic_path, require_free_space, write_text
+from fhlib.inference import SegmentorParameters
 from fhlib.presets import Preparation, PresetError, load_preset, parse_changes, parse_preset
-from fhlib.steps import pool_runs
+from fhlib.steps import pool_runs, validation_curves
 from fhlib.study import StudyError, open_study
 from fhlib.volume import Volume, write_volume
 
@@ -143,3 +145,32 @@ def test_runs_of_other_seeds_on_the_same_cases_are_pooled(data):
     open_study("e", "smoke")
     with pytest.raises(StudyError, match="run 'e' has no scores yet"):
         pool_runs(["a", "e"])
+
+
+def test_the_courses_of_trainings_of_several_runs_name_what_was_changed(data):
+    def finish(name, changes, curve, case="s1"):
+        run = open_study(name, "smoke", changes=changes)
+        for path in (run.tables / "cohort.csv", run.cohort_folder / "cohort.csv"):
+            write_text("case,subject,image,label,split\ns1,s1,i.nrrd,l.nrrd,train\n", path)
+        write_volume(Volume(np.zeros((2, 3, 4), np.uint8), (1, 1, 1)), run.cohort_folder / "i.nrrd")
+        write_text(f"case,subject,split,shape,fingerprint\n{case},{case},train,2x3x4,f\n", run.prepared / "index.csv")
+        folder = run.model_folder("USegNet-DS-HAS") / "level1"
+        preset = run.preset
+        SegmentorParameters(
+            "USegNet-DS-HAS", 1, 3, preset.preparation, preset.training, Execution("no", False), ""
+        ).save(folder / "parameters.json")
+        history = "step,loss,val_dsc\n" + "".join(f"{n},1,{d}\n" for n, d in curve)
+        write_text(history, folder / "history.csv")
+
+    finish("a", {}, [(3, 0.5), (4, ""), (6, 0.75)])
+    finish("b", {"training.seed": 2, "training.attention_learning_rate": 0.3, "training.validate_every": 2}, [(6, 0.5)])
+    table = validation_curves(["a", "b"])
+    assert table["run"].tolist() == ["a", "a", "b"] and table["step"].tolist() == [3, 6, 6]
+    assert table["val_dsc"].tolist() == [0.5, 0.75, 0.5] and table["seed"].tolist() == [0, 0, 2]
+    assert table["changed"].tolist() == ["", "", "attention_learning_rate=0.3"]
+    finish("c", {"training.seed": 3}, [(6, 0.5)], case="s2")
+    with pytest.raises(StudyError, match="'c' was trained or validated on other cases than 'a'"):
+        validation_curves(["a", "c"])
+    open_study("d", "smoke", changes={"training.seed": 4})
+    with pytest.raises(StudyError, match="run 'd' has trained nothing yet"):
+        validation_curves(["a", "d"])
