@@ -23,7 +23,7 @@ from fhlib.augment import augment, intensity_changes
 from fhlib.cascade import join
 from fhlib.device import Execution, process_group
 from fhlib.files import WEIGHTS as WEIGHTS_FOLDER
-from fhlib.files import atomic_path, digest, progress, read_json, write_csv
+from fhlib.files import atomic_path, digest, progress, read_json, write_csv, write_json
 from fhlib.inference import (
     Segmentor,
     SegmentorParameters,
@@ -42,6 +42,7 @@ from fhlib.reach import code_digest
 from fhlib.variants import VARIANTS
 
 WEIGHTS, PARAMETERS, HISTORY, CHECKPOINT = "weights.safetensors", "parameters.json", "history.csv", "checkpoint.pt"
+DIVERGED = "diverged.json"
 MISSING = math.nan
 SLICES_A_VOLUME = 8
 
@@ -93,8 +94,8 @@ def tune(
 ) -> pd.DataFrame:
     """Try every learning rate with every warm-up for `tuning.steps` steps; returns learning_rate, warm_up, val_dsc, best one first.
 
-    Each is a training of its own in `folder` with its whole schedule, so an interrupted tuning continues. One that diverges has no DSC
-    (and diverges again when the tuning is started again).
+    Each is a training of its own in `folder` with its whole schedule, so an interrupted tuning continues. One that diverges has no DSC,
+    and is not tried again with the same data, parameters and code.
     Raises ValueError without validation cases, TrainingDiverged where none is left.
     """
     if not cases.cases("val"):
@@ -108,11 +109,15 @@ def tune(
             parameters.variant, parameters.level, cases, training, parameters.execution, previous
         )
         candidate = replace(parameters, training=training, fingerprint=fingerprint)
+        place = folder / f"{rate:g}-{warm_up:g}"
+        mark = place / DIVERGED
         try:
-            history = fit(cases, candidate, folder / f"{rate:g}-{warm_up:g}", previous, contexts=folder / "contexts")
-            dsc = history["val_dsc"].iloc[-1]
+            if mark.exists() and (known := read_json(mark))["fingerprint"] == fingerprint:
+                raise TrainingDiverged(known["reason"])
+            dsc = fit(cases, candidate, place, previous, contexts=folder / "contexts")["val_dsc"].iloc[-1]
         except TrainingDiverged as error:
             dsc, diverged = MISSING, error
+            write_json({"fingerprint": fingerprint, "reason": str(error)}, mark)
         rows.append({"learning_rate": rate, "warm_up": warm_up, "val_dsc": dsc})
     if diverged and all(math.isnan(row["val_dsc"]) for row in rows):
         raise diverged

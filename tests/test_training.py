@@ -228,6 +228,8 @@ def test_every_network_is_tuned_with_the_same_budget_and_the_best_pair_is_taken(
     worst = 1e-3
     table = tune(cases, parameters("USegNet-DS", cases), tuning, tmp_path / "partly")
     assert table["learning_rate"].tolist() == [1e-5, 1e-5, 1e-2, 1e-2] and table["val_dsc"].isna().sum() == 2
+    worst = 1  # would go well now, and is not tried again
+    assert tune(cases, parameters("USegNet-DS", cases), tuning, tmp_path / "partly").equals(table)
     worst = 0
     with pytest.raises(TrainingDiverged):
         tune(cases, parameters("USegNet-DS", cases), tuning, tmp_path / "wholly")
