@@ -139,10 +139,14 @@ def learning_curves(histories: pd.DataFrame | Mapping[str, pd.DataFrame], title:
     return figure
 
 
+ENDS_WITHIN_POINTS = 1.0
+
+
 def validation_course(curves: pd.DataFrame) -> Figure:
     """`fhlib.steps.validation_curves` against the step (left), and where each training ends (right), a colour a network.
 
-    Trainings that changed something are dashed on the left; on the right seeds of one training share a row.
+    Trainings that changed something are dashed on the left; on the right seeds of one training share a row, and an end more than
+    `ENDS_WITHIN_POINTS` below the best stands at the edge with its number.
     """
     order = list(dict.fromkeys(curves["variant"]))
     colours = dict(zip(order, PALETTE * 3, strict=False))
@@ -161,8 +165,15 @@ def validation_course(curves: pd.DataFrame) -> Figure:
     handles = dict(zip(*axes[0, 0].get_legend_handles_labels()[::-1], strict=True))
     axes[0, 0].legend([handles[name] for name in order], order, fontsize=7)
     axes[0, 0].set(xlabel="step", ylabel="validation DSC [%]", ylim=(named["dsc"].quantile(0.1) - 0.5, None))
+    lowest = ends["dsc"].max() - ENDS_WITHIN_POINTS
     for row in ends.itertuples():
-        axes[0, 1].plot([row.dsc], [rows.index(row.row)], "o", color=colours[row.variant], markersize=5, alpha=0.8)
+        place = rows.index(row.row)
+        marker, at = ("o", row.dsc) if row.dsc >= lowest else ("<", lowest)
+        axes[0, 1].plot([at], [place], marker, color=colours[row.variant], markersize=5, alpha=0.8)
+        if marker == "<":
+            axes[0, 1].annotate(
+                f"{row.dsc:.1f}", (at, place), (6, 0), textcoords="offset points", va="center", fontsize=7
+            )
     axes[0, 1].set(
         yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5), xlabel="validation DSC at the end [%]"
     )
