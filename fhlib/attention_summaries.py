@@ -39,7 +39,7 @@ def slabs(features: Features, module: str, part: str = "A") -> Iterator[tuple[sl
     for start in range(0, maps.shape[1], thickness):
         place = slice(start, start + thickness)
         factors = [np.asarray(values[:, place], np.float32) for values in (attention, shrunk) if values is not None]
-        yield place, factors[0] if len(factors) == 1 else factors[0] * factors[1]
+        yield place, factors[0] if len(factors) == 1 else factors[0] * factors[1] * features.gain
 
 
 def summarise(weights: NDArray[Any], summary: str | int) -> NDArray[np.float32]:

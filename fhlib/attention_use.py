@@ -2,69 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
 from fhlib.comparison import compare_variants
+from fhlib.features import attention_modules, repeats
 from fhlib.files import progress
 from fhlib.inference import Segmentor
 from fhlib.metrics import dice
-from fhlib.networks.attention import AttentionModule, softmax_of_channels
+from fhlib.networks.attention import softmax_of_channels
 from fhlib.prepare import PreparedCases
 
 AS_TRAINED = "as trained"
-KINDS = {"skip_attention": "SAM", "path_attention": "UAM"}
+KINDS = ("SAM", "UAM")
 
 
 @contextmanager
-def flat_attention(net: nn.Module, kinds: Sequence[str] = ("SAM", "UAM")) -> Iterator[None]:
-    """Within, every map A of these kinds of modules is its channel's mean over the image: Eq. 4 without its dependence on place."""
+def flat_attention(net: nn.Module, shape: Sequence[int], kinds: Collection[str] = KINDS) -> Iterator[None]:
+    """Within, every map A of these kinds of modules of a USegNet is its channel's mean over the image: Eq. 4 without the place.
 
-    def flatten(_module: nn.Module, _inputs: object, weights: Tensor) -> Tensor:
-        mean = softmax_of_channels(weights).mean(tuple(range(2, weights.dim())), keepdim=True)
-        return mean.log().expand_as(weights)  # whose softmax is the mean again: it sums to 1
-
-    chosen = [
-        module.weigh
-        for name, module in net.named_modules()
-        if isinstance(module, AttentionModule) and KINDS[name.rpartition(".")[2]] in kinds
-    ]
-    hooks = [weigh.register_forward_hook(flatten) for weigh in chosen]
-    try:
+    `shape`: of the images that it will read, one at a time; their padding does not count in the mean. For prediction only. Raises
+    ValueError for a kind other than SAM and UAM.
+    """
+    if unknown := set(kinds) - set(KINDS):
+        raise ValueError(f"no kind of attention module: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+    with ExitStack() as hooks:
+        for name, module in attention_modules(net).items():
+            if name[:3] in kinds:
+                hooks.callback(module.weigh.register_forward_hook(partial(_flatten, shape)).remove)
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+
+def _flatten(shape: Sequence[int], _module: nn.Module, _inputs: Any, weights: Tensor) -> Tensor:
+    spans = zip(shape, repeats(weights.shape[2:], shape), strict=True)
+    maps = softmax_of_channels(weights.float())
+    for axis, (size, span) in enumerate(spans, start=2):
+        maps = maps.narrow(axis, 0, -(-size // span))
+    mean = maps.mean(tuple(range(2, weights.dim())), keepdim=True)
+    return mean.log().expand_as(weights)  # in single precision; its softmax is the mean again, which sums to 1
 
 
 def attention_use(segmentor: Segmentor, cases: PreparedCases, names: Sequence[str]) -> pd.DataFrame:
-    """DSC of `names` at the network's resolution with flat SAM, flat UAM and both, against the network as it was trained.
+    """DSC (0 to 1, every voxel of 0.5 and more) of `names` at the network's resolution with flat SAM, flat UAM and both, in all context
+    levels at once, against the network as it was trained.
 
-    The rows of `compare_variants` (variant `flat SAM`, ...; a network without modules has none). A small loss says that the network
-    does not need the map's dependence on place; a large one that it has come to rely on it, not that it would do worse had it been
-    trained without.
+    The rows of `compare_variants` (variant `flat SAM`, ...); none for a network without modules, or one that reads patches or slices,
+    whose maps are not of the whole image. A small loss says that the network does without the map's dependence on place, not without
+    its channels' weights; a large one that it has come to rely on it, not that it would do worse had it been trained without.
     """
-    present = {
-        KINDS[name.rpartition(".")[2]]
-        for net in segmentor.levels
-        for name, module in net.named_modules()
-        if isinstance(module, AttentionModule)
-    }
+    present = {name[:3] for net in segmentor.levels for name in attention_modules(net)}
+    if not present or segmentor.slices or segmentor.patch is not None:
+        return compare_variants(pd.DataFrame({"variant": [AS_TRAINED], "case": [""], "dsc": [0.0]}), "dsc", AS_TRAINED)
     trials: dict[str, tuple[str, ...]] = {AS_TRAINED: ()}
-    trials |= {f"flat {kind}": (kind,) for kind in KINDS.values() if kind in present}
+    trials |= {f"flat {kind}": (kind,) for kind in KINDS if kind in present}
     if len(present) > 1:
-        trials["flat SAM and UAM"] = ("SAM", "UAM")
-    nets = nn.ModuleList(segmentor.levels)
+        trials["flat SAM and UAM"] = KINDS
+    subject = cases.index.set_index("case")["subject"]
     rows = []
     for case in progress(names, "flat attention"):
-        image = np.asarray(cases.image(case, original=segmentor.slices))
-        label = np.asarray(cases.label(case, original=segmentor.slices)) > 0
+        image, label = np.asarray(cases.image(case)), np.asarray(cases.label(case)) > 0
         for trial, kinds in trials.items():
-            with flat_attention(nets, kinds):
+            with ExitStack() as flat:
+                for net in segmentor.levels:
+                    flat.enter_context(flat_attention(net, image.shape, kinds))
                 found = segmentor.probability(image) >= 0.5
-            rows.append({"variant": trial, "case": case, "dsc": dice(found, label)})
+            rows.append({"variant": trial, "case": case, "subject": subject[case], "dsc": dice(found, label)})
     return compare_variants(pd.DataFrame(rows), "dsc", AS_TRAINED)

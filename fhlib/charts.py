@@ -143,13 +143,14 @@ ENDS_WITHIN_POINTS = 1.0
 
 
 def validation_course(curves: pd.DataFrame) -> Figure:
-    """`fhlib.steps.validation_curves` against the step (left), and where each training ends (right), a colour a network.
+    """`fhlib.steps.validation_curves` against the step (left), and where each training ends (right), a colour and marker a network.
 
-    Trainings that changed something are dashed on the left; on the right seeds of one training share a row, and an end more than
-    `ENDS_WITHIN_POINTS` below the best stands at the edge with its number.
+    `curves` has at least one row. Trainings that changed something are dashed on the left; on the right seeds of one training share a
+    row, and an end more than `ENDS_WITHIN_POINTS` below the best stands at the edge with its number.
     """
     order = list(dict.fromkeys(curves["variant"]))
     colours = dict(zip(order, PALETTE * 3, strict=False))
+    markers = {name: "osD"[place // len(PALETTE)] for place, name in enumerate(order)}
     named = curves.assign(dsc=100 * curves["val_dsc"], changed=curves["changed"].fillna(""))
     named["row"] = [
         " ".join(part).strip() for part in zip(named["variant"], named["changed"].str.replace(", ", "\n"), strict=True)
@@ -160,7 +161,13 @@ def validation_course(curves: pd.DataFrame) -> Figure:
     for (variant, _, _), curve in named.groupby(["variant", "level", "run"], sort=False):
         style = "--" if curve["changed"].iloc[0] else "-"
         axes[0, 0].plot(
-            curve["step"], curve["dsc"], style, color=colours[variant], marker="o", markersize=3, label=variant
+            curve["step"],
+            curve["dsc"],
+            style,
+            color=colours[variant],
+            marker=markers[variant],
+            markersize=3,
+            label=variant,
         )
     handles = dict(zip(*axes[0, 0].get_legend_handles_labels()[::-1], strict=True))
     axes[0, 0].legend([handles[name] for name in order], order, fontsize=7)
@@ -168,7 +175,7 @@ def validation_course(curves: pd.DataFrame) -> Figure:
     lowest = ends["dsc"].max() - ENDS_WITHIN_POINTS
     for row in ends.itertuples():
         place = rows.index(row.row)
-        marker, at = ("o", row.dsc) if row.dsc >= lowest else ("<", lowest)
+        marker, at = (markers[row.variant], row.dsc) if row.dsc >= lowest else ("<", lowest)
         axes[0, 1].plot([at], [place], marker, color=colours[row.variant], markersize=5, alpha=0.8)
         if marker == "<":
             axes[0, 1].annotate(

@@ -27,7 +27,8 @@ class Features:
     """What one context level saw and did, at the network's resolution.
 
     `attention` and `shrunk`: the paper's module name (`SAM-1` ... `UAM-3`) -> A of Eq. 4 and P of Eq. 3, each (channels, d', h', w') in
-    half precision at the module's own size; the network's padding is at the far end of each axis. T = P A is not stored. Both take
+    half precision at the module's own size; the network's padding is at the far end of each axis. T = P A `gain` is not stored (`gain`: the
+    number of channels with `unit_mean`, else 1, as the paper). Both take
     2 bytes x channels x voxels x 2 (1 + 1/8 + 1/64) for the six modules: 0.86 GB at the paper's 160 x 104 x 176 voxels and 32 channels.
     """
 
@@ -35,6 +36,7 @@ class Features:
     probability: Volume
     attention: Maps
     shrunk: Maps = field(default_factory=dict)
+    gain: int = 1
 
     @property
     def size_bytes(self) -> int:

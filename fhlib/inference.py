@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fhlib.augment import distinct_flips
 from fhlib.cascade import head_probability, join
 from fhlib.device import Execution, inference
-from fhlib.features import Features, recording
+from fhlib.features import Features, attention_modules, recording
 from fhlib.files import atomic_path, digest, file_digest, progress, read_json, write_csv, write_json
 from fhlib.networks.build import build_level
 from fhlib.prepare import at_original_resolution, to_network_grid
@@ -217,7 +217,8 @@ class Segmentor:
         with inference(net), self.execution.autocast(self.device), recording(net, folder, seen) as (attention, shrunk):
             output = net(self.execution.place(x, self.device), with_attention=False)
         probability = head_probability(output.logits)[0, 0].cpu().numpy()
-        return Features(image, image.with_array(probability), attention, shrunk)
+        gain = next((module.gain for module in attention_modules(net).values()), 1)
+        return Features(image, image.with_array(probability), attention, shrunk, gain)
 
     def _tensor(self, array: NDArray[np.floating[Any]]) -> Tensor:
         return torch.tensor(array, dtype=torch.float32, device=self.device)[None, None]

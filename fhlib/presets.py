@@ -82,8 +82,8 @@ class Training(Parameters):
     (`fhlib.augment`): for sizes and machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
     `attention_kernel` replaces the kernels of the authors' code in the attention modules (3: as the paper prints),
     `attention_unit_mean`, `attention_normalisation`, `convolution` and `activation_checkpointing` are USegNet's;
-    `attention_learning_rate` multiplies the learning rate of the attention modules. `join` is how a context level reads the probability
-    of the one before (Eq. 5: the sum).
+    `attention_learning_rate_factor` multiplies `learning_rate` in the attention modules. `join` is how a context level reads the
+    probability of the one before (Eq. 5: the sum).
     With `context_folds` of k >= 2 the contexts of the training cases are predicted **out of fold**, by k models each of which has not
     seen them; 0 is in sample, as in the paper. `start_from` names a folder of `data/weights` whose segmentor the first level begins
     with, to learn on from a few cases of one's own.
@@ -107,7 +107,7 @@ class Training(Parameters):
     attention_kernel: Literal[3, 5] | None = None
     attention_unit_mean: bool = False
     attention_normalisation: bool = False
-    attention_learning_rate: float = Field(default=1.0, gt=0, le=100)
+    attention_learning_rate_factor: float = Field(default=1.0, gt=0, le=100)
     convolution: Literal["full", "pseudo-3D", "separable"] = "full"
     activation_checkpointing: bool = False
     join: Literal["sum", "concatenation"] = "sum"

@@ -34,7 +34,7 @@ from fhlib.phantom.scan import simulate_scan
 from fhlib.phantom.simulate import simulate_cohort
 from fhlib.prepare import PreparedCases, prepare_cohort
 from fhlib.presets import suggestion
-from fhlib.study import Study, StudyError, open_study
+from fhlib.study import Study, StudyError, reopen_study
 from fhlib.training import HISTORY, PARAMETERS, Watch, copy_levels, fingerprint_of, fit, tune
 from fhlib.variants import VARIANTS
 from fhlib.volume import Volume, read_volume, write_volume
@@ -285,9 +285,9 @@ def pool_runs(names: Sequence[str]) -> pd.DataFrame:
     Raises StudyError where a run has no scores, two have one seed, or the runs differ in more than seed and variants.
     """
     frames: dict[int, pd.DataFrame] = {}
-    first = _but_seed_and_variants(open_study(names[0]))
+    first = _but_seed_and_variants(reopen_study(names[0]))
     for name in names:
-        study = open_study(name)
+        study = reopen_study(name)
         if different := [key for key, value in _but_seed_and_variants(study).items() if first[key] != value]:
             raise StudyError(
                 f"run {name!r} differs from {names[0]!r} in {', '.join(different)}: pool runs of other seeds only"
@@ -308,40 +308,54 @@ def pool_runs(names: Sequence[str]) -> pd.DataFrame:
 def validation_curves(names: Sequence[str]) -> pd.DataFrame:
     """Mean DSC of the validation cases during each training of several runs on the same cases; test cases are not looked at.
 
-    A row a validation: run, variant, level, seed, learning_rate, warm_up, changed (what else of the training differs from the first run's
-    preset), step, val_dsc; the candidates of a tuning are not among them. Raises StudyError where a run has trained nothing yet, or on
-    other cases than the first.
+    A row a validation: run, variant, level, seed, learning_rate, warm_up, changed, step, val_dsc (0 to 1); no row where nothing validates,
+    and none for the candidates of a tuning. `changed`: what differs from the first run's training of this variant (its preset's where it
+    has none) but seed and what a tuning chose. Raises StudyError where a run has trained nothing yet, or on other cases, resolution or
+    outlines than the first.
     """
-    first = open_study(names[0])
-    usual = first.preset.training_for(open_cohort(first)[0].spatial_dims).model_dump()
-    cases = _cases_and_splits(first)
+    first = reopen_study(names[0])
+    preset = first.preset.training_for(open_cohort(first)[0].spatial_dims)
+    grounds = _grounds(first)
     frames = []
     for name in names:
-        study = open_study(name)
+        study = reopen_study(name)
         finished = sorted(study.folder.glob(f"models/*/level*/{HISTORY}"))
         if not finished:
             raise StudyError(f"run {name!r} has trained nothing yet: run 03_train in it first")
-        if _cases_and_splits(study) != cases:
+        if different := [key for key, value in _grounds(study).items() if grounds[key] != value]:
             raise StudyError(
-                f"run {name!r} was trained or validated on other cases than {names[0]!r}: compare runs of one cohort"
+                f"run {name!r} differs from {names[0]!r} in {', '.join(different)}: compare trainings on one and the same"
             )
         for path in finished:
             variant, level = path.parts[-3], int(path.parts[-2].removeprefix("level"))
             if level != VARIANTS[variant].levels:
                 continue  # a copy of its base's
             training = SegmentorParameters.load(path.with_name(PARAMETERS)).training.model_dump()
-            told = {key: training.pop(key) for key in ("seed", "learning_rate", "warm_up")}
-            often = ("validate_every", "checkpoint_every")
-            changed = ", ".join(f"{k}={v}" for k, v in training.items() if v != usual[k] and k not in often)
+            told = {key: training[key] for key in ("seed", "learning_rate", "warm_up")}
+            same = first.model_folder(variant) / f"level{level}" / PARAMETERS
+            usual = (SegmentorParameters.load(same).training if same.exists() else preset).model_dump()
+            ignored = {"seed", "validate_every", "checkpoint_every"}
+            ignored |= {"learning_rate", "warm_up"} if study.preset.tuning else set()
+            row = VARIANTS[variant]
+            if not (row.skip_attention or row.path_attention):
+                ignored |= {key for key in training if key.startswith("attention_")}
+            changed = ", ".join(f"{k}={v}" for k, v in training.items() if v != usual[k] and k not in ignored)
             curve = pd.read_csv(path, usecols=["step", "val_dsc"]).dropna()
             frames.append(curve.assign(run=name, variant=variant, level=level, **told, changed=changed))
     columns = ["run", "variant", "level", "seed", "learning_rate", "warm_up", "changed", "step", "val_dsc"]
     return pd.concat(frames, ignore_index=True)[columns]
 
 
-def _cases_and_splits(study: Study) -> dict[str, str]:
+def _grounds(study: Study) -> dict[str, Any]:
+    if not (study.prepared / "index.csv").exists():
+        raise StudyError(f"run {study.name!r} has nothing prepared yet: run 02_prepare in it first")
     index = PreparedCases(study.prepared).index
-    return dict(zip(index["case"], index["split"], strict=True))
+    return {
+        "cohort": study.cohort_folder,
+        "cases and splits": dict(zip(index["case"], index["split"], strict=True)),
+        "preparation": study.preset.preparation,
+        "target": study.preset.target,
+    }
 
 
 def _but_seed_and_variants(study: Study) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fhlib.files import DATA, ROOT, digest, read_json, safe_name, write_json
-from fhlib.presets import Preset, load_preset
+from fhlib.presets import Preset, load_preset, suggestion
 
 
 class StudyError(ValueError):
@@ -115,6 +115,15 @@ def open_study(run: str, preset: str = "", cohort: str | Path = "", changes: Map
     recorded = "" if asked is None else str(asked.relative_to(ROOT) if asked.is_relative_to(ROOT) else asked)
     write_json({"preset": study.preset.name, "cohort": recorded, **({"changes": given} if given else {})}, record_path)
     return study
+
+
+def reopen_study(run: str) -> Study:
+    """Open a run that was started before; raises StudyError where there is none of that name, and starts nothing."""
+    folder = DATA / "runs"
+    if not (folder / safe_name(run, "run") / "run.json").exists():
+        known = sorted(path.parent.name for path in folder.glob("*/run.json"))
+        raise StudyError(f"there is no run {run!r}{suggestion(run, known)}; there are: {', '.join(known) or 'none'}")
+    return open_study(run)
 
 
 def _words(changes: Mapping[str, Any]) -> str:

@@ -95,7 +95,7 @@ def tune(
     """Try every learning rate with every warm-up for `tuning.steps` steps; returns learning_rate, warm_up, val_dsc, best one first.
 
     Each is a training of its own in `folder` with its whole schedule, so an interrupted tuning continues. One that diverges has no DSC,
-    and is not tried again with the same data, parameters and code.
+    and is not tried again with the same data, parameters and code (by any number of processes).
     Raises ValueError without validation cases, TrainingDiverged where none is left.
     """
     if not cases.cases("val"):
@@ -111,13 +111,20 @@ def tune(
         candidate = replace(parameters, training=training, fingerprint=fingerprint)
         place = folder / f"{rate:g}-{warm_up:g}"
         mark = place / DIVERGED
+        known = read_json(mark) if mark.exists() else None
+        if known and known["fingerprint"] != fingerprint_of(
+            parameters.variant, parameters.level, cases, training, parameters.execution, previous, known["processes"]
+        ):
+            known = None  # other data, parameters or code
         try:
-            if mark.exists() and (known := read_json(mark))["fingerprint"] == fingerprint:
+            if known:
                 raise TrainingDiverged(known["reason"])
             dsc = fit(cases, candidate, place, previous, contexts=folder / "contexts")["val_dsc"].iloc[-1]
         except TrainingDiverged as error:
             dsc, diverged = MISSING, error
-            write_json({"fingerprint": fingerprint, "reason": str(error)}, mark)
+            if not known:
+                count = process_group().num_processes
+                write_json({"fingerprint": fingerprint, "processes": count, "reason": str(error)}, mark)
         rows.append({"learning_rate": rate, "warm_up": warm_up, "val_dsc": dsc})
     if diverged and all(math.isnan(row["val_dsc"]) for row in rows):
         raise diverged
@@ -382,25 +389,27 @@ def _parameter_groups(net: nn.Module, training: Training) -> list[dict[str, Any]
     """All parameters at the learning rate, or those of the attention modules apart at theirs (last)."""
     modules = [module for module in net.modules() if isinstance(module, AttentionModule)]
     apart = {id(parameter) for module in modules for parameter in module.parameters()}
-    if training.attention_learning_rate == 1 or not apart:
+    if training.attention_learning_rate_factor == 1 or not apart:
         return [{"params": list(net.parameters())}]
     return [
         {"params": [p for p in net.parameters() if id(p) not in apart]},
         {
             "params": [p for p in net.parameters() if id(p) in apart],
-            "lr": training.learning_rate * training.attention_learning_rate,
+            "lr": training.learning_rate * training.attention_learning_rate_factor,
         },
     ]
 
 
 def _continue_weights(net: nn.Module, given: Segmentor, parameters: SegmentorParameters) -> None:
     known, name = given.parameters, parameters.training.start_from
-    alike = [(p.variant, p.training.width, p.spatial_dims) for p in (known, parameters)]
-    if alike[0] != alike[1]:
-        raise ValueError(
-            f"weights {name!r} are those of {known.variant}, width {known.training.width}, {known.spatial_dims}D, and this training is of "
-            f"{parameters.variant}, width {parameters.training.width}, {parameters.spatial_dims}D: make them the same"
-        )
+    options = ("width", "attention_kernel", "attention_unit_mean", "attention_normalisation", "convolution")
+    theirs, ours = (
+        {"variant": p.variant, "spatial_dims": p.spatial_dims} | p.training.model_dump(include=set(options))
+        for p in (known, parameters)
+    )
+    if different := [key for key, value in theirs.items() if ours[key] != value]:
+        told = [", ".join(f"{key} {side[key]}" for key in different) for side in (theirs, ours)]
+        raise ValueError(f"weights {name!r} have {told[0]}, and this training has {told[1]}: make them the same")
     net.load_state_dict(given.levels[0].state_dict())
 
 

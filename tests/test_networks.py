@@ -15,9 +15,10 @@ from fhlib.device import Execution
 from fhlib.losses import composite_loss
 from fhlib.networks.attention import AttentionModule, softmax_of_channels
 from fhlib.networks.blocks import Upsampling, VolumeNorm, convolution
-from fhlib.networks.build import build_network, initialise
+from fhlib.networks.build import build_level, build_network, initialise
 from fhlib.networks.competitors import Competitor
 from fhlib.networks.usegnet import pad_to_multiple
+from fhlib.presets import load_preset
 from fhlib.variants import VARIANTS, paper_number
 
 
@@ -131,11 +132,12 @@ def test_attention_of_unit_mean_and_normalised_output():
     assert torch.equal(attention, same) and torch.allclose(4 * attention.mean(), torch.tensor(1.0))
     deviation, mean = torch.std_mean(out, dim=(2, 3, 4), keepdim=True, correction=0)
     assert torch.allclose(again, (out - mean) / deviation, atol=1e-3)
-    for name in ("attention_unit_mean", "attention_normalisation"):  # and every module has it
-        net = build_network("USegNet-DS-HAS", 4, 2, **{name: True})
+    for name in ("attention_unit_mean", "attention_normalisation"):  # and every module of a training has it
+        training = load_preset("smoke").training.model_copy(update={name: True})
+        net = build_level("USegNet-DS-HAS", 1, 2, training)
         modules = [m for m in net.modules() if isinstance(m, AttentionModule)]
         assert len(modules) == 6
-        assert all((m.gain == 4) if "mean" in name else len(list(m.norm.parameters())) == 2 for m in modules)
+        assert all((m.gain == 4) if "mean" in name else m.norm is not None for m in modules)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
@@ -293,7 +295,8 @@ def test_competitors_have_their_own_size_and_refuse_our_options(variant, paramet
     # 23.6 M and 15.7 M are the published sizes; the residual U-Net's is added up from its channels 32, 64, 128, 256, 320
     assert count(build_network(variant)) == pytest.approx(parameters, rel=0.005)
     with pytest.raises(ValueError, match="not built of fhlib's blocks"):
-        build_network(variant, convolution_kind="separable")
+        build_network(variant, 4, 2, convolution_kind="separable")
+    build_network(variant, 4, 2, convolution_kind="full", activation_checkpointing=False)
 
 
 def test_the_attention_u_net_does_not_depend_on_its_neighbours_in_the_batch():

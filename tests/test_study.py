@@ -163,13 +163,28 @@ def test_the_courses_of_trainings_of_several_runs_name_what_was_changed(data):
         write_text(history, folder / "history.csv")
 
     finish("a", {}, [(3, 0.5), (4, ""), (6, 0.75)])
-    finish("b", {"training.seed": 2, "training.attention_learning_rate": 0.3, "training.validate_every": 2}, [(6, 0.5)])
+    finish(
+        "b",
+        {"training.seed": 2, "training.attention_learning_rate_factor": 0.3, "training.validate_every": 2},
+        [(6, 0.5)],
+    )
     table = validation_curves(["a", "b"])
     assert table["run"].tolist() == ["a", "a", "b"] and table["step"].tolist() == [3, 6, 6]
     assert table["val_dsc"].tolist() == [0.5, 0.75, 0.5] and table["seed"].tolist() == [0, 0, 2]
-    assert table["changed"].tolist() == ["", "", "attention_learning_rate=0.3"]
+    assert table["changed"].tolist() == ["", "", "attention_learning_rate_factor=0.3"]
+    finish("slow", {"tuning": None, "training.learning_rate": 1e-4}, [(6, 0.5)])  # a change where nothing is tuned
+    assert validation_curves(["a", "slow"])["changed"].tolist() == ["", "", "learning_rate=0.0001"]
+    tuning = {"tuning": {"learning_rates": [1e-4], "steps": 1}}
+    finish("tuned", {**tuning, "training.learning_rate": 1e-4}, [(6, 0.5)])  # the tuning's choice
+    assert validation_curves(["a", "tuned"])["changed"].tolist() == ["", "", ""]
+    finish("grid", {"preparation.spacing_mm": 4.5}, [(6, 0.5)])
+    with pytest.raises(StudyError, match="'grid' differs from 'a' in preparation"):
+        validation_curves(["a", "grid"])
+    with pytest.raises(StudyError, match="there is no run 'slo'; did you mean 'slow'"):
+        validation_curves(["a", "slo"])
+    assert not (data / "runs" / "slo").exists()
     finish("c", {"training.seed": 3}, [(6, 0.5)], case="s2")
-    with pytest.raises(StudyError, match="'c' was trained or validated on other cases than 'a'"):
+    with pytest.raises(StudyError, match="'c' differs from 'a' in cases and splits"):
         validation_curves(["a", "c"])
     open_study("d", "smoke", changes={"training.seed": 4})
     with pytest.raises(StudyError, match="run 'd' has trained nothing yet"):

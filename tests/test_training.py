@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -150,8 +151,12 @@ def test_images_are_scaled_by_the_papers_factor():
     assert label_to_network_grid(image.with_array(np.ones(image.shape)), Preparation(spacing_mm=1)).array.all()
 
 
-def test_resumed_training_equals_uninterrupted_bit_for_bit(cases, tmp_path):
-    p = parameters("USegNet-DS-HAS", cases)
+@pytest.mark.parametrize(
+    "factor", [1.0, 0.3]
+)  # of the attention modules' learning rate: one group of parameters, and two
+def test_resumed_training_equals_uninterrupted_bit_for_bit(cases, tmp_path, factor):
+    training = TRAINING.model_copy(update={"attention_learning_rate_factor": factor})
+    p = parameters("USegNet-DS-HAS", cases, training=training)
     whole = fit(cases, p, tmp_path / "whole")
     stopped = replace(p)
 
@@ -230,6 +235,10 @@ def test_every_network_is_tuned_with_the_same_budget_and_the_best_pair_is_taken(
     assert table["learning_rate"].tolist() == [1e-5, 1e-5, 1e-2, 1e-2] and table["val_dsc"].isna().sum() == 2
     worst = 1  # would go well now, and is not tried again
     assert tune(cases, parameters("USegNet-DS", cases), tuning, tmp_path / "partly").equals(table)
+    mark = next((tmp_path / "partly").glob("*/diverged.json"))
+    assert json.loads(mark.read_text())["processes"] == 1
+    others = cases.without(["c0"])  # other data are tried
+    assert tune(others, parameters("USegNet-DS", others), tuning, tmp_path / "partly")["val_dsc"].notna().all()
     worst = 0
     with pytest.raises(TrainingDiverged):
         tune(cases, parameters("USegNet-DS", cases), tuning, tmp_path / "wholly")
@@ -239,19 +248,27 @@ def test_every_network_is_tuned_with_the_same_budget_and_the_best_pair_is_taken(
 
 def test_attention_modules_have_a_learning_rate_of_their_own(cases, tmp_path):
     def moved(factor):  # Adam's first step moves every weight that has a gradient by the learning rate
-        training = TRAINING.model_copy(update={"steps": 1, "schedule": "constant", "attention_learning_rate": factor})
+        training = TRAINING.model_copy(
+            update={"steps": 1, "schedule": "constant", "attention_learning_rate_factor": factor}
+        )
         trainer = _Trainer(
             cases, parameters("USegNet-DS-HAS", cases, training=training), tmp_path / f"{factor}", None, None
         )
         before = {name: p.detach().clone() for name, p in trainer.net.named_parameters()}
         trainer.run(None)
         after = trainer.net.named_parameters()
-        steps = {name: float((p - before[name]).abs().max()) for name, p in after}
+        steps = {name: float((p.detach() - before[name]).abs().max()) for name, p in after}
         apart = {name for name in steps if "_attention." in name}
         return max(steps[name] for name in apart), max(step for name, step in steps.items() if name not in apart)
 
     assert moved(1.0) == pytest.approx((1e-2, 1e-2), rel=1e-3)
     assert moved(0.3) == pytest.approx((3e-3, 1e-2), rel=1e-3)
+    training = TRAINING.model_copy(update={"attention_learning_rate_factor": 0.3})
+    p = parameters("USegNet-DS-HAS", cases, training=training)
+    trainer = _Trainer(cases, p, tmp_path / "cycle", None, None)
+    rates = [group["initial_lr"] for group in trainer.optimiser.param_groups]
+    assert [group["max_lr"] for group in trainer.optimiser.param_groups] == pytest.approx([1e-2, 3e-3])
+    assert rates[1] == pytest.approx(0.3 * rates[0])
 
 
 def test_saving_and_watching_more_often_does_not_change_the_fingerprint(cases):
@@ -590,7 +607,7 @@ def test_training_goes_on_from_shipped_weights(cases, tmp_path, monkeypatch):
     weights.write_bytes(weights.read_bytes()[:-2] + b"\x00\x01")
     assert parameters("USegNet-DS", cases, training=on).fingerprint != before
     with pytest.raises(
-        ValueError, match="weights 'other' are those of USegNet-DS, width 4, 3D, and this training is of USegNet-DS-HAS"
+        ValueError, match="weights 'other' have variant USegNet-DS, and this training has variant USegNet-DS-HAS: make"
     ):
         other = little.model_copy(update={"start_from": "other"})
         fit(cases, parameters("USegNet-DS-HAS", cases, training=other), tmp_path / "wrong")

@@ -36,7 +36,7 @@ class AttentionModule(nn.Module):
             convolution(spatial_dims, width, width, kernel, kind), convolution(spatial_dims, width, width, kernel, kind)
         )
         self.out = convolution(spatial_dims, 2 * width, 2 * width, kernel, kind)
-        self.norm = VolumeNorm(2 * width) if normalise else nn.Identity()
+        self.norm = VolumeNorm(2 * width) if normalise else None
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(b, in, ...) -> output (b, 2 width, ...), attention A (b, width, ...)."""
@@ -45,7 +45,8 @@ class AttentionModule(nn.Module):
         refined = shrunk * attention  # T
         if self.gain != 1:
             refined = refined * self.gain
-        return self.norm(self.out(torch.cat([shrunk, refined], dim=1))), attention
+        out = self.out(torch.cat([shrunk, refined], dim=1))
+        return out if self.norm is None else self.norm(out), attention
 
 
 def softmax_of_channels(x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ def build_network(
     variant: str,
     width: int = 32,
     spatial_dims: int = 3,
+    *,
     in_channels: int = 1,
     **options: Any,
 ) -> USegNet | Competitor:
@@ -35,8 +36,8 @@ def build_network(
     row = VARIANTS[variant]
     dims = row.spatial_dims or spatial_dims
     if row.competitor:
-        if options:
-            raise ValueError(f"{variant} is not built of fhlib's blocks: it has no {', '.join(options)} to choose")
+        if chosen := [name for name, value in options.items() if value not in (None, False, "full")]:
+            raise ValueError(f"{variant} is not built of fhlib's blocks: it has no {', '.join(chosen)} to choose")
         return COMPETITORS[variant](width, dims, in_channels)
     return USegNet(
         width=width,
@@ -59,7 +60,7 @@ def build_level(variant: str, level: int, spatial_dims: int, training: Training)
         variant,
         training.width,
         spatial_dims,
-        in_channels,
+        in_channels=in_channels,
         attention_kernel=training.attention_kernel,
         attention_unit_mean=training.attention_unit_mean,
         attention_normalisation=training.attention_normalisation,
