@@ -15,6 +15,7 @@ import seaborn as sns
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from fhlib import growth
@@ -169,8 +170,8 @@ def validation_course(curves: pd.DataFrame) -> Figure:
             markersize=3,
             label=variant,
         )
-    handles = dict(zip(*axes[0, 0].get_legend_handles_labels()[::-1], strict=True))
-    axes[0, 0].legend([handles[name] for name in order], order, fontsize=7)
+    lines = [Line2D([], [], color=colours[name], marker=markers[name], markersize=3) for name in order]
+    axes[0, 0].legend(lines, order, fontsize=7)
     axes[0, 0].set(xlabel="step", ylabel="validation DSC [%]", ylim=(named["dsc"].quantile(0.1) - 0.5, None))
     lowest = ends["dsc"].max() - ENDS_WITHIN_POINTS
     for row in ends.itertuples():
