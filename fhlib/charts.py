@@ -15,7 +15,6 @@ import seaborn as sns
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from fhlib import growth
@@ -144,7 +143,8 @@ ENDS_WITHIN_POINTS = 1.0
 
 
 def validation_course(curves: pd.DataFrame) -> Figure:
-    """`fhlib.steps.validation_curves` against the step (left), and where each training ends (right), a colour and marker a network.
+    """`fhlib.steps.validation_curves` against the step (left), and where each training ends (right), a colour and marker a network
+    (the right panel is the left's legend).
 
     `curves` has at least one row. Trainings that changed something are dashed on the left; on the right seeds of one training share a
     row, and an end more than `ENDS_WITHIN_POINTS` below the best stands at the edge with its number.
@@ -170,8 +170,6 @@ def validation_course(curves: pd.DataFrame) -> Figure:
             markersize=3,
             label=variant,
         )
-    lines = [Line2D([], [], color=colours[name], marker=markers[name], markersize=3) for name in order]
-    axes[0, 0].legend(lines, order, fontsize=7)
     axes[0, 0].set(xlabel="step", ylabel="validation DSC [%]", ylim=(named["dsc"].quantile(0.1) - 0.5, None))
     lowest = ends["dsc"].max() - ENDS_WITHIN_POINTS
     for row in ends.itertuples():
