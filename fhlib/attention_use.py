@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from fhlib.comparison import compare_variants
+from fhlib.comparison import COMPARED, compare_variants
 from fhlib.features import attention_modules, repeats
 from fhlib.files import progress
 from fhlib.inference import Segmentor
@@ -58,7 +58,7 @@ def attention_use(segmentor: Segmentor, cases: PreparedCases, names: Sequence[st
     """
     present = {name[:3] for net in segmentor.levels for name in attention_modules(net)}
     if not present or segmentor.slices or segmentor.patch is not None:
-        return compare_variants(pd.DataFrame({"variant": [AS_TRAINED], "case": [""], "dsc": [0.0]}), "dsc", AS_TRAINED)
+        return pd.DataFrame(columns=list(COMPARED))
     trials: dict[str, tuple[str, ...]] = {AS_TRAINED: ()}
     trials |= {f"flat {kind}": (kind,) for kind in KINDS if kind in present}
     if len(present) > 1:

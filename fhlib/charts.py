@@ -168,7 +168,6 @@ def validation_course(curves: pd.DataFrame) -> Figure:
             color=colours[variant],
             marker=markers[variant],
             markersize=3,
-            label=variant,
         )
     axes[0, 0].set(xlabel="step", ylabel="validation DSC [%]", ylim=(named["dsc"].quantile(0.1) - 0.5, None))
     lowest = ends["dsc"].max() - ENDS_WITHIN_POINTS
