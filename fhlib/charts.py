@@ -143,7 +143,7 @@ ENDS_WITHIN_POINTS = 1.0
 
 
 def validation_course(curves: pd.DataFrame) -> Figure:
-    """`fhlib.steps.validation_curves` against the step (left), and where each training ends (right), a colour and marker a network
+    """`fhlib.pooling.validation_curves` against the step (left), and where each training ends (right), a colour and marker a network
     (the right panel is the left's legend).
 
     `curves` has at least one row. Trainings that changed something are dashed on the left; on the right seeds of one training share a

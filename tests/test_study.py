@@ -10,8 +10,8 @@ from fhlib.__main__ import run_name
 from fhlib.device import Execution
 from fhlib.files import atomic_path, require_free_space, write_text
 from fhlib.inference import SegmentorParameters
+from fhlib.pooling import pool_runs, validation_curves
 from fhlib.presets import Preparation, PresetError, load_preset, parse_changes, parse_preset
-from fhlib.steps import pool_runs, validation_curves
 from fhlib.study import StudyError, open_study
 from fhlib.volume import Volume, write_volume
 
