@@ -11,33 +11,36 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fhlib.agreement import bland_altman as bland_altman
-    from fhlib.agreement import repeatability as repeatability
-    from fhlib.inference import load_segmentor as load_segmentor
-    from fhlib.metrics import evaluate as evaluate
+    from fhlib.images.formats import read_volume as read_volume
+    from fhlib.images.formats import write_volume as write_volume
+    from fhlib.images.volume import Volume as Volume
+    from fhlib.measures.agreement import bland_altman as bland_altman
+    from fhlib.measures.metrics import evaluate as evaluate
+    from fhlib.measures.reliability import repeatability as repeatability
     from fhlib.networks.build import build_network as build_network
-    from fhlib.phantom.simulate import simulate_scan as simulate_scan
+    from fhlib.phantom.scan import simulate_scan as simulate_scan
+    from fhlib.segmentation.segmentor import Segmentation as Segmentation
+    from fhlib.segmentation.segmentor import Segmentor as Segmentor
+    from fhlib.segmentation.segmentor import load_segmentor as load_segmentor
     from fhlib.variants import TABLE1 as TABLE1
     from fhlib.variants import TABLE2 as TABLE2
-    from fhlib.volume import read_volume as read_volume
-    from fhlib.volume import write_volume as write_volume
 
-_PUBLIC = {
-    "read_volume": "fhlib.volume",
-    "write_volume": "fhlib.volume",
-    "Volume": "fhlib.volume",
+PUBLIC = {
+    "read_volume": "fhlib.images.formats",
+    "write_volume": "fhlib.images.formats",
+    "Volume": "fhlib.images.volume",
     "TABLE1": "fhlib.variants",
     "TABLE2": "fhlib.variants",
     "build_network": "fhlib.networks.build",
-    "evaluate": "fhlib.metrics",
-    "bland_altman": "fhlib.agreement",
-    "repeatability": "fhlib.agreement",
-    "load_segmentor": "fhlib.inference",
-    "Segmentor": "fhlib.inference",
-    "Segmentation": "fhlib.inference",
-    "simulate_scan": "fhlib.phantom.simulate",
+    "evaluate": "fhlib.measures.metrics",
+    "bland_altman": "fhlib.measures.agreement",
+    "repeatability": "fhlib.measures.reliability",
+    "load_segmentor": "fhlib.segmentation.segmentor",
+    "Segmentor": "fhlib.segmentation.segmentor",
+    "Segmentation": "fhlib.segmentation.segmentor",
+    "simulate_scan": "fhlib.phantom.scan",
 }
-__all__ = sorted(_PUBLIC)
+__all__ = sorted(PUBLIC)
 
 try:
     __version__ = version("fhlib")
@@ -46,9 +49,9 @@ except PackageNotFoundError:  # read from a folder that was not installed
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name not in PUBLIC:
         raise AttributeError(f"module 'fhlib' has no attribute {name!r}; it has: {', '.join(__all__)}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    return getattr(import_module(PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:

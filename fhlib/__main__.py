@@ -84,8 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _study(options: argparse.Namespace) -> int:
     from fhlib.files import ROOT
     from fhlib.presets import PresetError, load_preset, parse_changes, suggestion
-    from fhlib.run import TITLES, RunBusyError, run_study, say
-    from fhlib.study import open_study
+    from fhlib.study.run import open_study
+    from fhlib.workflow.progress import TITLES, say
+    from fhlib.workflow.run import RunBusyError, run_study
 
     steps = list(TITLES.values())
     try:
@@ -121,10 +122,9 @@ def run_name(preset: str, cohort: Path | None, changes: Mapping[str, Any] | None
 
 def _train(options: argparse.Namespace) -> int:
     from fhlib.presets import suggestion
-    from fhlib.runmap import levels_of
-    from fhlib.steps import train
-    from fhlib.study import open_study
-    from fhlib.variants import VARIANTS
+    from fhlib.study.run import open_study
+    from fhlib.study.train import train
+    from fhlib.variants import VARIANTS, levels_of
 
     try:
         if options.variant not in VARIANTS:
@@ -139,24 +139,24 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from fhlib.report import write_report
+    from fhlib.workflow.report import write_report
 
     write_report(options.run, notebooks=options.notebooks)
     return 0
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from fhlib.files import WEIGHTS, safe_name, write_csv
-    from fhlib.inference import load_segmentor
-    from fhlib.segment import segment_files, volumes_in
+    from fhlib.files import WEIGHTS_FOLDER, safe_name, write_csv
+    from fhlib.segmentation.own_volumes import segment_files, volumes_in
+    from fhlib.segmentation.segmentor import load_segmentor
 
     try:
         sources = volumes_in(options.volumes)
-        segmentor = load_segmentor(WEIGHTS / safe_name(options.weights, "weights"))
+        segmentor = load_segmentor(WEIGHTS_FOLDER / safe_name(options.weights, "weights"))
         beside = options.skull_weights
         if beside is None:
             beside = "skull" if options.weights == "head" else ""
-        skull = load_segmentor(WEIGHTS / safe_name(beside, "weights")) if beside else None
+        skull = load_segmentor(WEIGHTS_FOLDER / safe_name(beside, "weights")) if beside else None
         rows, _ = segment_files(segmentor, sources, options.results, skull, options.ga_weeks, keep=0)
         write_csv(rows, options.results / "segment.csv")
     except (ValueError, OSError) as error:
@@ -167,12 +167,12 @@ def _segment(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from fhlib.files import ROOT, WEIGHTS, safe_name
-    from fhlib.steps import export_weights
-    from fhlib.study import open_study
+    from fhlib.files import ROOT, WEIGHTS_FOLDER, safe_name
+    from fhlib.study.run import open_study
+    from fhlib.study.ship_weights import export_weights
 
     try:
-        destination = WEIGHTS / safe_name(options.name, "name")
+        destination = WEIGHTS_FOLDER / safe_name(options.name, "name")
         export_weights(open_study(options.run), safe_name(options.variant, "variant"), destination)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

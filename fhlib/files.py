@@ -6,7 +6,6 @@ Digests of contents (never of dates) say whether a result still belongs to the c
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 ROOT = Path(os.environ.get("FHLIB_ROOT") or Path(__file__).resolve().parents[1])
 DATA = ROOT / "data"
-WEIGHTS = DATA / "weights"
+WEIGHTS_FOLDER = DATA / "weights"
 PACKAGE = Path(__file__).resolve().parent
 
 Item = TypeVar("Item")
@@ -68,18 +67,6 @@ def write_json(content: Any, path: Path | str) -> Path:
 def read_json(path: Path | str) -> Any:
     """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def digest(*parts: Any) -> str:
-    """Short hash of JSON-like values, independent of the order of keys in mappings."""
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def file_digest(path: Path | str) -> str:
-    """Short hash of a file's bytes."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def require_free_space(folder: Path | str, needed_bytes: float) -> None:

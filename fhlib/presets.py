@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fhlib.files import DATA, WEIGHTS
+from fhlib.files import DATA, WEIGHTS_FOLDER
 from fhlib.variants import VARIANTS
 
 PRESETS = DATA / "presets"
@@ -79,11 +79,9 @@ class Training(Parameters):
     weights from a truncated normal. `schedule="one-cycle"` warms up over a share of `warm_up` of the steps and anneals, for short
     trainings. Beyond the paper, `symmetries="all"` also exchanges axes,
     `zoom_probability` zooms, rotates and shifts, and `intensity_probability` changes contrast, brightness, blur and noise
-    (`fhlib.augment`): for sizes and machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
+    (`fhlib.training.augment`): for sizes and machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
     `attention_kernel` replaces the kernels of the authors' code in the attention modules (3: as the paper prints),
-    `attention_unit_mean`, `attention_normalisation`, `convolution` and `activation_checkpointing` are USegNet's;
-    `attention_learning_rate_factor` multiplies `learning_rate` in the attention modules. `join` is how a context level reads the
-    probability of the one before (Eq. 5: the sum).
+    `convolution` and `activation_checkpointing` are USegNet's.
     With `context_folds` of k >= 2 the contexts of the training cases are predicted **out of fold**, by k models each of which has not
     seen them; 0 is in sample, as in the paper. `start_from` names a folder of `data/weights` whose segmentor the first level begins
     with, to learn on from a few cases of one's own.
@@ -105,12 +103,8 @@ class Training(Parameters):
     intensity_probability: float = Field(default=0.0, ge=0, le=1)
     dice_weight: float = Field(default=0.0, ge=0)
     attention_kernel: Literal[3, 5] | None = None
-    attention_unit_mean: bool = False
-    attention_normalisation: bool = False
-    attention_learning_rate_factor: float = Field(default=1.0, gt=0, le=100)
     convolution: Literal["full", "pseudo-3D", "separable"] = "full"
     activation_checkpointing: bool = False
-    join: Literal["sum", "concatenation"] = "sum"
     context_folds: int = Field(default=0, ge=0, le=20)
     batch_size: int = Field(default=1, ge=1)
     validate_every: int = Field(default=100, ge=1)
@@ -120,7 +114,7 @@ class Training(Parameters):
     @field_validator("start_from")
     @classmethod
     def _shipped(cls, name: str) -> str:
-        known = sorted(path.name for path in WEIGHTS.glob("*") if path.is_dir())
+        known = sorted(path.name for path in WEIGHTS_FOLDER.glob("*") if path.is_dir())
         if name and name not in known:
             raise ValueError(
                 f"no weights {name!r} in data/weights{suggestion(name, known)}; there are: {', '.join(known)}"

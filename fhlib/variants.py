@@ -9,6 +9,7 @@ number 1 is at 1/4 size ("UAM 1 module before the second deconvolution layer", s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 ALL_LEVELS = (1, 2, 3)
@@ -21,7 +22,8 @@ class Variant:
     `skip_attention` (SAM) and `path_attention` (UAM) are the encoder levels that carry a module. `patch` is the edge of the cubic
     patches the network reads in training and prediction, in voxels of the paper's 0.95 mm (None: whole volumes). `spatial_dims` is
     fixed where the name fixes it (a 2D variant reads volumes slice by slice). `levels` counts Auto-Context levels (section 2.5); those
-    before the last are the segmentors of `base`. A `competitor` is not the paper's: a row of `fhlib.networks.competitors`.
+    before the last are the segmentors of `base`. `network` names a function `module:function` that builds
+    a network of others in USegNet's place (`fhlib.networks.competitors`); it is imported only where the variant is used.
     """
 
     name: str
@@ -33,7 +35,12 @@ class Variant:
     spatial_dims: int | None = None
     levels: int = 1
     base: str | None = None
-    competitor: bool = False
+    network: str | None = None
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules that build the network beyond `fhlib.networks.build`."""
+        return (self.network.partition(":")[0],) if self.network else ()
 
 
 def paper_number(level: int) -> int:
@@ -58,21 +65,13 @@ _ROWS = (
         levels=2,
         base="USegNet-DS-HAS",
     ),
-    Variant(
-        "USegNet-DS-HAS-Ctx3",
-        deep_supervision=True,
-        skip_attention=ALL_LEVELS,
-        path_attention=ALL_LEVELS,
-        levels=3,
-        base="USegNet-DS-HAS-Ctx",
-    ),
     Variant("SAM-1", deep_supervision=True, skip_attention=(3,)),
     Variant("SAM-12", deep_supervision=True, skip_attention=(2, 3)),
     Variant("UAM-1", deep_supervision=True, path_attention=(3,)),
     Variant("UAM-12", deep_supervision=True, path_attention=(2, 3)),
-    Variant("Attention-U-Net", competitor=True),
-    Variant("Residual-U-Net", deep_supervision=True, competitor=True),
-    Variant("Swin-UNETR", competitor=True),
+    Variant("Attention-U-Net", network="fhlib.networks.competitors:attention_u_net"),
+    Variant("Residual-U-Net", deep_supervision=True, network="fhlib.networks.competitors:residual_u_net"),
+    Variant("Swin-UNETR", network="fhlib.networks.competitors:swin_unetr"),
 )
 
 VARIANTS: dict[str, Variant] = {row.name: row for row in _ROWS}
@@ -89,3 +88,18 @@ TABLE1: tuple[str, ...] = (
     "USegNet-DS-HAS-Ctx",
 )
 TABLE2: tuple[str, ...] = ("USegNet-DS", "SAM-1", "SAM-12", "USegNet-DS-SAM", "UAM-1", "UAM-12", "USegNet-DS-UAM")
+
+
+def trained_levels(variants: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """Every (variant, context level) that has to be trained so that `variants` can predict, each once, in order.
+
+    The levels before a cascade's last are its base's, trained even where the preset does not list the base.
+    """
+    needed = [trained for name in variants for trained in levels_of(name)]
+    return tuple(dict.fromkeys(needed))
+
+
+def levels_of(variant: str) -> tuple[tuple[str, int], ...]:
+    """The (variant, level) whose weights make up `variant`, first level first."""
+    row = VARIANTS[variant]
+    return (*(levels_of(row.base) if row.base else ()), (variant, row.levels))

@@ -64,7 +64,7 @@ def run_study(clone: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def execute_notebook(clone: Path, name: str, out: Path, **parameters: object) -> None:
     """Execute `notebooks/<name>.ipynb` of a copied clone with its own package, in the preset smoke; fails with what it printed."""
-    command = [sys.executable, "-m", "fhlib.execute", str(clone / "notebooks" / f"{name}.ipynb"), str(out)]
+    command = [sys.executable, "-m", "fhlib.workflow.execute", str(clone / "notebooks" / f"{name}.ipynb"), str(out)]
     for key, value in {"run": "smoke", "preset": "smoke", **parameters}.items():
         command += ["-p", key, str(value)]
     environment = {**os.environ, "PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone), "OMP_NUM_THREADS": "1"}

@@ -11,21 +11,12 @@ import pingouin
 import pytest
 from scipy import stats
 
-from fhlib import steps
-from fhlib.agreement import (
-    bland_altman,
-    bootstrap_interval,
-    compare_variants,
-    concordance,
-    direction_effect,
-    holm,
-    icc11,
-    icc21,
-    rank_stability,
-    repeatability,
-)
-from fhlib.comparison import compare_trainings
-from fhlib.metrics import MEASURES
+from fhlib.measures.agreement import bland_altman
+from fhlib.measures.comparison import compare_trainings, compare_variants, rank_stability
+from fhlib.measures.intervals import bootstrap_interval, holm
+from fhlib.measures.metrics import MEASURES
+from fhlib.measures.reliability import concordance, direction_effect, icc11, icc21, repeatability
+from fhlib.study import cohort as steps
 
 # Bland and Altman, Lancet 1986: peak expiratory flow rate (l/min) of 17 subjects, each meter twice
 WRIGHT_1 = np.array([494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427])

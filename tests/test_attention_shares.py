@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fhlib.attention_shares import (
+from fhlib.images.volume import Volume
+from fhlib.interpretability.shares import (
     MEASURES,
     REGIONS,
     attention_shares,
@@ -19,8 +20,7 @@ from fhlib.attention_shares import (
     shares_figure,
     summarise_shares,
 )
-from fhlib.features import Features
-from fhlib.volume import Volume
+from fhlib.networks.features import Features
 
 SPACING = (1.0, 2.0, 1.5)
 

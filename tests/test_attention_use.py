@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from fhlib.attention_use import attention_use, flat_attention
-from fhlib.device import Execution
-from fhlib.inference import Segmentor, SegmentorParameters
+from fhlib.interpretability.flat_maps import attention_use, flat_attention
+from fhlib.models.device import Execution
+from fhlib.models.parameters import SegmentorParameters
 from fhlib.networks.attention import AttentionModule
 from fhlib.networks.build import build_network
 from fhlib.presets import load_preset
+from fhlib.segmentation.segmentor import Segmentor
 
 
 @pytest.mark.parametrize("shape", [(13, 22), (6, 11, 9)])

@@ -9,8 +9,9 @@ import pytest
 from scipy import ndimage
 from scipy.ndimage import rotate
 
-from fhlib.augment import augment, change_intensities, distinct_flips, random_erasing, zoom_and_rotate
+from fhlib.models.inputs import distinct_flips
 from fhlib.presets import Training
+from fhlib.training.augment import augment, change_intensities, random_erasing, zoom_and_rotate
 
 
 def settings(**changes):

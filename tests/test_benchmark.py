@@ -11,10 +11,7 @@ import pytest
 import torch
 from conftest import copy_clone, execute_notebook
 
-from fhlib.benchmark import WHY, compare_tools, ellipsoids, installed
-from fhlib.device import Execution
-from fhlib.inference import Segmentor, SegmentorParameters
-from fhlib.network_benchmark import (
+from fhlib.benchmarks.networks import (
     _largest_convolution,
     compare_precisions,
     costs,
@@ -22,8 +19,12 @@ from fhlib.network_benchmark import (
     operations,
     training_memory,
 )
+from fhlib.benchmarks.tools import WHY, compare_tools, ellipsoids, installed
+from fhlib.models.device import Execution
+from fhlib.models.parameters import SegmentorParameters
 from fhlib.networks.build import build_network, initialise
 from fhlib.presets import Preparation, Training
+from fhlib.segmentation.segmentor import Segmentor
 
 
 def test_boxes_two_voxels_apart_by_hand():

@@ -9,9 +9,9 @@ import pytest
 from scipy import special
 from scipy.spatial.transform import Rotation
 
-from fhlib.biometry import biometry, ellipse_perimeter
+from fhlib.images.volume import Volume
+from fhlib.measures.biometry import biometry, ellipse_perimeter
 from fhlib.phantom.anatomy import Head, draw_subject
-from fhlib.volume import Volume
 
 
 def oblique_grid(shape, spacing, rotation):

@@ -21,9 +21,10 @@ from conftest import copy_clone
 from nbformat import v4
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from fhlib import figures, surfaces
-from fhlib.report import write_report
-from fhlib.volume import Volume
+from fhlib.figures import planes as figures
+from fhlib.figures import surfaces
+from fhlib.images.volume import Volume
+from fhlib.workflow.report import write_report
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 ARGUMENTS = [

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fhlib import audit
-from fhlib.claims import VERDICTS, Obtained, evaluate_claims, judge, read_claims
+from fhlib.paper import audit
+from fhlib.paper.claims import VERDICTS, Obtained, evaluate_claims, judge, read_claims
 from fhlib.variants import TABLE1, TABLE2
 
 FIVE = ("dsc", "conf", "jacc", "adb_mm", "hdb_mm")

@@ -6,15 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhlib.cohort import (
-    CohortError,
-    assign_splits,
-    check_cohort,
-    describe_findings,
-    load_cohort,
-    write_manifest,
-)
-from fhlib.volume import Volume, write_volume
+from fhlib.cohorts.checks import check_cohort
+from fhlib.cohorts.manifest import CohortError, describe_findings, load_cohort, write_manifest
+from fhlib.cohorts.splits import assign_splits
+from fhlib.images.formats import write_volume
+from fhlib.images.volume import Volume
 
 OBLIQUE = (-0.8660254037844386, 0.5, 0.0, 0.5, 0.8660254037844386, 0.0, 0.0, 0.0, 1.0)
 

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from fhlib.execute import NotebookError, check_parameters, execute_notebook, main, scrub
+from fhlib.workflow.execute import NotebookError, check_parameters, execute_notebook, main, scrub
 
 
 @pytest.fixture

@@ -14,8 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fhlib import attention_summaries
-from fhlib.attention_summaries import (
+from fhlib.figures.style import CONTOURS
+from fhlib.images.volume import Volume
+from fhlib.interpretability import summaries as attention_summaries
+from fhlib.interpretability.explorer import ALL_PARTS, ALONE, KEPT_MAPS, AttentionExplorer
+from fhlib.interpretability.panels import Overlay, Row, compose
+from fhlib.interpretability.pointer import Pointed
+from fhlib.interpretability.summaries import (
     attention_maps,
     before_and_after,
     boundary_channel,
@@ -24,13 +29,8 @@ from fhlib.attention_summaries import (
     summarise,
     summary_map,
 )
-from fhlib.explorer import ALL_PARTS, ALONE, KEPT_MAPS, AttentionExplorer
-from fhlib.features import Features, on_image_grid, recording
-from fhlib.figures import CONTOURS
 from fhlib.networks.build import build_network
-from fhlib.panels import Overlay, Row, compose
-from fhlib.pointer import Pointed
-from fhlib.volume import Volume
+from fhlib.networks.features import Features, on_image_grid, recording
 
 SHAPE, SPACING = (20, 13, 30), (0.5, 1.5, 0.8)
 PAPER_SHAPE, PAPER_CHANNELS = (160, 104, 176), 32
@@ -272,7 +272,7 @@ def test_static_twins_in_2d_and_3d_and_maps_of_all_modules() -> None:
 
 def test_shown_output_carries_a_picture_for_readers_without_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[dict] = []
-    monkeypatch.setattr("fhlib.explorer.display", lambda bundle, raw: shown.append(bundle))
+    monkeypatch.setattr("fhlib.interpretability.explorer.display", lambda bundle, raw: shown.append(bundle))
     AttentionExplorer({"HAS": features()}, reference=head()).show()
     picture = Image.open(io.BytesIO(base64.b64decode(shown[0]["image/png"])))
     assert "application/vnd.jupyter.widget-view+json" in shown[0] and np.asarray(picture.convert("L")).std() > 20

@@ -11,11 +11,13 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fhlib import agreement_charts, charts, figures, schematic, surfaces
-from fhlib.audit import printed_ratios
-from fhlib.growth import fit_volume_chart
+from fhlib.figures import agreement_charts, schematic, surfaces
+from fhlib.figures import planes as figures
+from fhlib.figures import score_charts as charts
+from fhlib.images.volume import Volume
+from fhlib.measures.growth import fit_volume_chart
 from fhlib.networks.build import build_network
-from fhlib.volume import Volume
+from fhlib.paper.audit import printed_ratios
 
 SPACING = (0.5, 1.0, 2.0)
 

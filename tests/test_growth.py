@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fhlib import growth
+from fhlib.measures import growth
 
 
 @pytest.mark.parametrize(

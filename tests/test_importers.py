@@ -10,10 +10,14 @@ import pytest
 from pandas.testing import assert_frame_equal
 from test_volume import right_handed, write_series
 
-import fhlib.importers as importers
-from fhlib.cohort import assign_splits, check_cohort, load_cohort
-from fhlib.importers import fill_outline, import_cohort
-from fhlib.volume import Volume, read_volume, write_volume
+import fhlib.cohorts.importers as importers
+from fhlib.cohorts.checks import check_cohort
+from fhlib.cohorts.hc18 import fill_outline
+from fhlib.cohorts.importers import import_cohort
+from fhlib.cohorts.manifest import load_cohort
+from fhlib.cohorts.splits import assign_splits
+from fhlib.images.formats import read_volume, write_volume
+from fhlib.images.volume import Volume
 
 CSV = "training_set_pixel_size_and_HC.csv"
 

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from fhlib.cascade import head_probability, join
-from fhlib.losses import composite_loss, downscale_label
+from fhlib.models.cascade import head_probability, join
 from fhlib.networks.usegnet import SegmentorOutput
+from fhlib.training.losses import composite_loss, downscale_label
 
 
 def test_loss_is_the_sum_of_three_cross_entropies_with_equal_weights():

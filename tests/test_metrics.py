@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fhlib.metrics import MEASURES, evaluate, image_diagonal_mm, missed_scores, surface, surface_distances
+from fhlib.measures.metrics import MEASURES, evaluate, image_diagonal_mm, missed_scores, surface, surface_distances
 
 SPACING = (1.5, 1.0, 0.5)
 

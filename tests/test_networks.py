@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from fhlib import TABLE1, TABLE2
-from fhlib.device import Execution
-from fhlib.losses import composite_loss
+from fhlib.models.device import Execution
 from fhlib.networks.attention import AttentionModule, softmax_of_channels
 from fhlib.networks.blocks import Upsampling, VolumeNorm, convolution
 from fhlib.networks.build import build_level, build_network, initialise
 from fhlib.networks.competitors import Competitor
 from fhlib.networks.usegnet import pad_to_multiple
 from fhlib.presets import load_preset
+from fhlib.training.losses import composite_loss
 from fhlib.variants import VARIANTS, paper_number
 
 

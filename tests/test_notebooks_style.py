@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fhlib.reach import reached
+from fhlib.fingerprints import reached
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 NAMES = {

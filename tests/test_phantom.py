@@ -7,16 +7,18 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from fhlib import growth
-from fhlib.cohort import check_cohort
-from fhlib.metrics import evaluate
-from fhlib.phantom import acoustics, machines, shapes, simulate
+from fhlib.cohorts import simulated as simulate
+from fhlib.cohorts.checks import check_cohort
+from fhlib.images.formats import read_volume
+from fhlib.measures import growth
+from fhlib.measures.metrics import evaluate
+from fhlib.phantom import acoustics, shapes
+from fhlib.phantom import probe as machines
 from fhlib.phantom.anatomy import Head, draw_subject
 from fhlib.phantom.probe import BeamGrid, Box, Probe, blocks, scan_convert
 from fhlib.phantom.scan import SCAN_DIRECTIONS, set_up, simulate_scan, tissue_map
 from fhlib.phantom.tissues import ID
 from fhlib.presets import SimulatedCohort
-from fhlib.volume import read_volume
 
 
 @pytest.fixture(scope="module")

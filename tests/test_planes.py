@@ -12,16 +12,25 @@ from scipy import ndimage
 from test_importers import make_hc18
 
 from fhlib import simulate_scan
-from fhlib.comparison import by_head_size
-from fhlib.manifest import load_cohort, write_manifest
-from fhlib.phantom import acoustics, machines
-from fhlib.phantom.edges import REGIONS, _surface, edge_contrast, invisible_share
+from fhlib.cohorts.manifest import load_cohort, write_manifest
+from fhlib.cohorts.simulated import add_planes
+from fhlib.images.formats import write_volume
+from fhlib.images.volume import Volume
+from fhlib.measures.comparison import by_head_size
+from fhlib.phantom import acoustics
+from fhlib.phantom import probe as machines
 from fhlib.phantom.plane import simulate_plane
 from fhlib.phantom.probe import BeamGrid
-from fhlib.phantom.realism import MEASURES, compare_planes, plane_measures
+from fhlib.phantom.realism import (
+    MEASURES,
+    REGIONS,
+    _surface,
+    compare_planes,
+    edge_contrast,
+    invisible_share,
+    plane_measures,
+)
 from fhlib.phantom.scan import set_up
-from fhlib.phantom.simulate import add_planes
-from fhlib.volume import Volume, write_volume
 
 
 @pytest.fixture(scope="module")

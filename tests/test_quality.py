@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fhlib.calibration import calibrate, coverage, damaged, flag_rates
-from fhlib.device import Execution
-from fhlib.inference import Segmentation, Segmentor, SegmentorParameters
+from fhlib.images.volume import Volume
+from fhlib.models.device import Execution
+from fhlib.models.parameters import SegmentorParameters
 from fhlib.networks.build import build_network
 from fhlib.presets import Prediction, Preparation, Training
-from fhlib.quality import (
+from fhlib.segmentation.calibration import calibrate, coverage, damaged, flag_rates
+from fhlib.segmentation.quality import (
     Calibration,
     Evidence,
     agreement_of,
@@ -21,7 +22,7 @@ from fhlib.quality import (
     intensity_features,
     quality_flags,
 )
-from fhlib.volume import Volume
+from fhlib.segmentation.segmentor import Segmentation, Segmentor
 
 FEATURES = (0.1, 0.4, 0.2, 0.0, 0.5)
 SURE = Evidence(0.95, 0.97, (50.0, 51.0), FEATURES)

@@ -15,8 +15,9 @@ import pytest
 from nbformat import v4
 from PIL import Image
 
-from fhlib import report
-from fhlib.report import REMOVED, scrub, write_report
+from fhlib.workflow import report
+from fhlib.workflow.privacy import REMOVED, scrub
+from fhlib.workflow.report import write_report
 
 
 def png(width: int = 40, height: int = 20, noise: bool = False) -> str:

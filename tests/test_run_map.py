@@ -16,14 +16,16 @@ import yaml
 from conftest import copy_clone, execute_notebook, run_study
 from safetensors.torch import load_file
 
-from fhlib import reach
+from fhlib import fingerprints as reach
 from fhlib.__main__ import main, run_name
+from fhlib.images.formats import write_volume
+from fhlib.images.volume import Volume
 from fhlib.presets import load_preset
-from fhlib.run import RunBusyError, only_start_of
-from fhlib.runmap import explain, folder_state, levels_of, module_state, notebook_state, preset_state, trained_levels
-from fhlib.steps import learn_from_few
-from fhlib.study import Study, StudyError
-from fhlib.volume import Volume, write_volume
+from fhlib.study.few_cases import learn_from_few
+from fhlib.study.run import Study, StudyError
+from fhlib.variants import levels_of, trained_levels
+from fhlib.workflow.dependencies import explain, folder_state, module_state, notebook_state, preset_state
+from fhlib.workflow.run import RunBusyError, only_start_of
 
 VARIANTS = ("USegNet-DS", "USegNet-DS-HAS", "USegNet-DS-HAS-Ctx")
 STEPS = [

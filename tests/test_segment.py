@@ -10,14 +10,16 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from fhlib import segment
-from fhlib.export import MEANINGS, case_page, write_dicom_seg, write_segmentation
-from fhlib.figures import new_figure
-from fhlib.growth import centile
-from fhlib.inference import Segmentation
-from fhlib.quality import Evidence
-from fhlib.segment import segment_files, volumes_in
-from fhlib.volume import Volume, read_volume, to_sitk, write_volume
+from fhlib.figures.style import new_figure
+from fhlib.images.exchange import write_dicom_seg, write_segmentation
+from fhlib.images.formats import read_volume, write_volume
+from fhlib.images.volume import Volume, to_sitk
+from fhlib.measures.growth import centile
+from fhlib.segmentation import own_volumes as segment
+from fhlib.segmentation.own_volumes import segment_files, volumes_in
+from fhlib.segmentation.page import case_page
+from fhlib.segmentation.quality import MEANINGS, Evidence
+from fhlib.segmentation.segmentor import Segmentation
 
 OBLIQUE = (0.8, 0.6, 0.0, -0.6, 0.8, 0.0, 0.0, 0.0, -1.0)
 

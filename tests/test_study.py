@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fhlib import study
 from fhlib.__main__ import run_name
-from fhlib.device import Execution
 from fhlib.files import atomic_path, require_free_space, write_text
-from fhlib.inference import SegmentorParameters
-from fhlib.pooling import pool_runs, validation_curves
+from fhlib.images.formats import write_volume
+from fhlib.images.volume import Volume
+from fhlib.models.device import Execution
+from fhlib.models.parameters import SegmentorParameters
 from fhlib.presets import Preparation, PresetError, load_preset, parse_changes, parse_preset
-from fhlib.study import StudyError, open_study
-from fhlib.volume import Volume, write_volume
+from fhlib.study import run as study
+from fhlib.study.ablation import pool_runs, validation_curves
+from fhlib.study.run import StudyError, open_study
 
 
 @pytest.mark.parametrize("name", ["smoke", "quick", "desk", "paper", "all-ages", "fine-tune", "sim-to-real", "desk-2d"])

@@ -16,33 +16,26 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fhlib import device
-from fhlib.cohort import load_cohort
-from fhlib.device import Execution, choose_execution
-from fhlib.inference import (
-    SegmentorParameters,
-    export_segmentor,
-    load_segmentor,
-    model_digest,
-    predict_cases,
-    read_prediction,
-)
+from fhlib.cohorts.manifest import load_cohort
+from fhlib.images.formats import write_volume
+from fhlib.images.grids import resample
+from fhlib.images.volume import Volume
+from fhlib.models import device
+from fhlib.models.device import Execution, choose_execution
+from fhlib.models.inputs import label_to_network_grid, to_network_grid
+from fhlib.models.parameters import SegmentorParameters
+from fhlib.models.weights import model_digest
 from fhlib.networks.build import build_level, build_network
-from fhlib.prepare import label_to_network_grid, prepare_cohort, to_network_grid
 from fhlib.presets import Prediction, Preparation, Training, Tuning
-from fhlib.quality import largest_component
-from fhlib.runmap import levels_of
-from fhlib.training import (
-    TrainingDiverged,
-    _random_patch,
-    _start_from,
-    _Trainer,
-    copy_levels,
-    fingerprint_of,
-    fit,
-    tune,
-)
-from fhlib.volume import Volume, resample, write_volume
+from fhlib.segmentation.predictions import predict_cases, read_prediction
+from fhlib.segmentation.quality import largest_component
+from fhlib.segmentation.segmentor import load_segmentor
+from fhlib.study.ship_weights import export_segmentor
+from fhlib.training.contexts import copy_levels
+from fhlib.training.prepared import prepare_cohort
+from fhlib.training.trainer import TrainingDiverged, _random_patch, _start_from, _Trainer, fingerprint_of, fit
+from fhlib.training.tuning import tune
+from fhlib.variants import levels_of
 
 PREPARATION = Preparation(spacing_mm=4.0)
 OBLIQUE = (0.8, 0.6, 0.0, -0.6, 0.8, 0.0, 0.0, 0.0, -1.0)
@@ -184,7 +177,8 @@ def test_a_killed_training_continues_to_the_same_weights(cohort, cases, tmp_path
     fit(cases, p, tmp_path / "whole")
     code = (
         "import sys; from pathlib import Path\n"
-        "from fhlib.inference import SegmentorParameters; from fhlib.prepare import PreparedCases; from fhlib.training import fit\n"
+        "from fhlib.models.parameters import SegmentorParameters; from fhlib.training.prepared import PreparedCases\n"
+        "from fhlib.training.trainer import fit\n"
         "fit(PreparedCases(Path(sys.argv[1])), SegmentorParameters.load(Path(sys.argv[2])), Path(sys.argv[3]))"
     )
     given = tmp_path / "whole" / "parameters.json"
@@ -427,7 +421,7 @@ def test_a_concatenated_context_is_a_second_channel_that_starts_with_no_weight(c
 
 def test_the_trainings_of_a_tuning_share_their_contexts(cases, cascade, tmp_path, monkeypatch):
     base, saved, save = cascade.parent / "USegNet-DS-HAS", [], np.save
-    monkeypatch.setattr("fhlib.training.np.save", lambda path, array: (saved.append(path), save(path, array)))
+    monkeypatch.setattr("fhlib.training.contexts.np.save", lambda path, array: (saved.append(path), save(path, array)))
     p = parameters("USegNet-DS-HAS-Ctx", cases, level=2, previous=base)
     tune(cases, p, Tuning(learning_rates=(1e-3, 1e-2), steps=1), tmp_path, base)
     assert len(saved) == 4  # c0 to c3, once for both candidates
@@ -499,8 +493,8 @@ def test_two_processes_train_like_one_with_twice_the_batch(cases, tmp_path, monk
     parameters("USegNet-DS-HAS", alike, training=halves).save(tmp_path / "given.json")
     code = (
         "import sys; from dataclasses import replace; from pathlib import Path\n"
-        "from fhlib.inference import SegmentorParameters; from fhlib.prepare import PreparedCases\n"
-        "from fhlib.training import fingerprint_of, fit\n"
+        "from fhlib.models.parameters import SegmentorParameters; from fhlib.training.prepared import PreparedCases\n"
+        "from fhlib.training.trainer import fit\n"
         "cases, p = PreparedCases(Path(sys.argv[1])).without(['c3']), SegmentorParameters.load(Path(sys.argv[2]))\n"
         "mark = fingerprint_of(p.variant, p.level, cases, p.training, p.execution, None)\n"
         "fit(cases, replace(p, fingerprint=mark, processes=2), Path(sys.argv[3]))"
@@ -590,7 +584,7 @@ def test_exported_weights_are_half_as_large_and_segment_alike(cohort, cases, tmp
 
 
 def test_training_goes_on_from_shipped_weights(cases, tmp_path, monkeypatch):
-    monkeypatch.setattr("fhlib.training.WEIGHTS_FOLDER", tmp_path / "weights")
+    monkeypatch.setattr("fhlib.training.trainer.WEIGHTS_FOLDER", tmp_path / "weights")
     first = TRAINING.model_copy(update={"steps": 30, "validate_every": 30})
     fit(cases, parameters("USegNet-DS", cases, training=first), tmp_path / "model" / "level1")
     export_segmentor(tmp_path / "model", tmp_path / "weights" / "head")

@@ -8,19 +8,9 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhlib.volume import (
-    Crop,
-    Padding,
-    Volume,
-    bounding_box,
-    crop_to_box,
-    from_sitk,
-    pad_to_multiple,
-    read_volume,
-    resample,
-    to_sitk,
-    write_volume,
-)
+from fhlib.images.formats import read_volume, write_volume
+from fhlib.images.grids import Crop, Padding, bounding_box, crop_to_box, pad_to_multiple, resample
+from fhlib.images.volume import Volume, from_sitk, to_sitk
 
 OBLIQUE = {
     # 30 degrees about z, then x mirrored (negative determinant)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fhlib.networks.blocks import VolumeNorm, convolution
+from fhlib.networks.blocks import convolution
 
 
 class AttentionModule(nn.Module):
@@ -14,39 +14,22 @@ class AttentionModule(nn.Module):
     With F the input: P = conv1(F) shrinks to `width` channels; W = conv_k(conv_k(P)) (Eq. 3); A = softmax(W) over the channels
     (Eq. 4); T = P * A; the output is conv_k(concat(P, T)) with 2 `width` channels. No normalisation and no ReLU in between.
     The paper prints kernel 3 everywhere; the authors' code uses 5 at the deep levels, which the caller chooses.
-
-    Two deviations, to find out what holds attention back: A averages 1 / `width` over the channels, so that T begins `width` times
-    weaker than P; with `unit_mean` T = P * A * `width`. With `normalise` the output goes through a `VolumeNorm`.
     """
 
-    def __init__(
-        self,
-        spatial_dims: int,
-        in_channels: int,
-        width: int,
-        kernel: int,
-        kind: str = "full",
-        unit_mean: bool = False,
-        normalise: bool = False,
-    ) -> None:
+    def __init__(self, spatial_dims: int, in_channels: int, width: int, kernel: int, kind: str = "full") -> None:
         super().__init__()
-        self.gain = width if unit_mean else 1
         self.shrink = convolution(spatial_dims, in_channels, width, 1)
         self.weigh = nn.Sequential(
             convolution(spatial_dims, width, width, kernel, kind), convolution(spatial_dims, width, width, kernel, kind)
         )
         self.out = convolution(spatial_dims, 2 * width, 2 * width, kernel, kind)
-        self.norm = VolumeNorm(2 * width) if normalise else None
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(b, in, ...) -> output (b, 2 width, ...), attention A (b, width, ...)."""
         shrunk = self.shrink(features)  # P
         attention = softmax_of_channels(self.weigh(shrunk))  # A
         refined = shrunk * attention  # T
-        if self.gain != 1:
-            refined = refined * self.gain
-        out = self.out(torch.cat([shrunk, refined], dim=1))
-        return out if self.norm is None else self.norm(out), attention
+        return self.out(torch.cat([shrunk, refined], dim=1)), attention
 
 
 def softmax_of_channels(x: Tensor) -> Tensor:

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from fhlib.networks.attention import AttentionModule
 from fhlib.networks.blocks import FactoredConvolution
-from fhlib.networks.competitors import COMPETITORS, Competitor
 from fhlib.networks.usegnet import CLASSES, USegNet
 from fhlib.presets import Training, suggestion
 from fhlib.variants import VARIANTS
 
 
-def build_network(
-    variant: str,
-    width: int = 32,
-    spatial_dims: int = 3,
-    *,
-    in_channels: int = 1,
-    **options: Any,
-) -> USegNet | Competitor:
+def build_network(variant: str, width: int = 32, spatial_dims: int = 3, **options: Any) -> nn.Module:
     """The network of a row of `fhlib.variants` (for `...-Ctx`, one context level's segmentor), with PyTorch's default weights.
 
-    `spatial_dims=2` builds any variant for single images; names that begin with `2D-` are always 2D. `in_channels` is 2 where
-    a context is concatenated. `options` are USegNet's beyond that. Raises ValueError for an unknown name, and for options that a
-    competitor does not have.
+    Args:
+        variant: its name; one that begins with `2D-` is always 2D.
+        width: channels of the first level (32 in the paper); every channel count scales with it.
+        spatial_dims: 3, or 2 for single images.
+        options: USegNet's beyond that.
+
+    Raises ValueError for an unknown name, and for options that a network of others does not have.
     """
     if variant not in VARIANTS:
         raise ValueError(
@@ -35,10 +32,11 @@ def build_network(
         )
     row = VARIANTS[variant]
     dims = row.spatial_dims or spatial_dims
-    if row.competitor:
+    if row.network:
         if chosen := [name for name, value in options.items() if value not in (None, False, "full")]:
             raise ValueError(f"{variant} is not built of fhlib's blocks: it has no {', '.join(chosen)} to choose")
-        return COMPETITORS[variant](width, dims, in_channels)
+        module, _, function = row.network.partition(":")
+        return getattr(import_module(module), function)(width, dims)
     return USegNet(
         width=width,
         spatial_dims=dims,
@@ -46,24 +44,19 @@ def build_network(
         skip_attention=row.skip_attention,
         path_attention=row.path_attention,
         skips=row.skips,
-        in_channels=in_channels,
         **options,
     )
 
 
-def build_level(variant: str, level: int, spatial_dims: int, training: Training) -> USegNet | Competitor:
-    """The segmentor of one context level with a preset's options; those that a competitor does not have pass it by."""
-    in_channels = 2 if level > 1 and training.join == "concatenation" else 1
-    if VARIANTS[variant].competitor:
-        return build_network(variant, training.width, spatial_dims, in_channels=in_channels)
+def build_level(variant: str, spatial_dims: int, training: Training) -> nn.Module:
+    """The segmentor of one context level with a preset's options; those that a network of others does not have pass it by."""
+    if VARIANTS[variant].network:
+        return build_network(variant, training.width, spatial_dims)
     return build_network(
         variant,
         training.width,
         spatial_dims,
-        in_channels=in_channels,
         attention_kernel=training.attention_kernel,
-        attention_unit_mean=training.attention_unit_mean,
-        attention_normalisation=training.attention_normalisation,
         convolution_kind=training.convolution,
         activation_checkpointing=training.activation_checkpointing,
     )
@@ -75,9 +68,9 @@ def initialise(net: nn.Module, scheme: str) -> None:
     `truncated-normal`: sigma 0.001 and bias 0.01 as in the authors' code (section 3.1 names the distribution only), cut at two
     sigma as TensorFlow does. With a learning rate of 1e-5 this is slow to start. `variance-preserving`: Kaiming normal, with gain 1
     where no ReLU follows (attention modules, heads), and zero biases; a deviation, for trainings shorter than the paper's.
-    Competitors keep their own.
+    Networks of others keep their own.
     """
-    if isinstance(net, Competitor):
+    if not isinstance(net, USegNet):
         return
     linear = {
         id(layer) for module in net.modules() if isinstance(module, AttentionModule) for layer in module.modules()

@@ -1,14 +1,16 @@
-"""Networks of others in the place of USegNet: MONAI's, trained by the same engine on the same cases."""
+"""Networks of others in the place of USegNet: MONAI's, trained by the same engine on the same cases.
+
+A row of `fhlib.variants` names each by module and function. Yours may be a function in any module: it takes a width and the number of
+spatial dimensions, and gives a network that returns `SegmentorOutput` (`Competitor` wraps one).
+"""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fhlib.networks.blocks import Convolution3d, VolumeNorm
-from fhlib.networks.usegnet import CLASSES, SegmentorOutput, pad_to_multiple
+from fhlib.networks.usegnet import CLASSES, SegmentorOutput, pad_input
 
 
 class Competitor(nn.Module):
@@ -31,7 +33,7 @@ class Competitor(nn.Module):
     def forward(self, x: Tensor, with_attention: bool = True) -> SegmentorOutput:
         """x: (b, c, d, h, w) or (b, c, h, w). `with_attention` is there for USegNet's sake."""
         size = x.shape[2:]
-        x = pad_to_multiple(x, self.multiple)
+        x = pad_input(x, self.multiple)
         if max(x.shape[2:]) == self.multiple:  # instance normalisation wants more than one voxel at the bottom
             x = F.pad(x, (0, self.multiple))
         logits = self.net(x)
@@ -51,7 +53,7 @@ def _skip_first(layer: nn.Conv2d | nn.Conv3d) -> None:
     layer.register_forward_pre_hook(lambda _, inputs: (inputs[0][kept],))
 
 
-def attention_u_net(width: int, spatial_dims: int, in_channels: int) -> Competitor:
+def attention_u_net(width: int, spatial_dims: int) -> Competitor:
     """Attention U-Net (Oktay et al. 2018), MONAI's, with five levels of `width` to 16 `width` channels.
 
     Its batch normalisation is replaced by this package's normalisation over the volume at hand: with batches of one volume,
@@ -60,7 +62,7 @@ def attention_u_net(width: int, spatial_dims: int, in_channels: int) -> Competit
     from monai.networks.nets import AttentionUnet
 
     channels = [width * 2**level for level in range(5)]
-    net = AttentionUnet(spatial_dims, in_channels, CLASSES, channels, strides=[2] * 4)
+    net = AttentionUnet(spatial_dims, 1, CLASSES, channels, strides=[2] * 4)
     for module in list(net.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
@@ -68,7 +70,7 @@ def attention_u_net(width: int, spatial_dims: int, in_channels: int) -> Competit
     return Competitor(net, spatial_dims, multiple=16)
 
 
-def residual_u_net(width: int, spatial_dims: int, in_channels: int) -> Competitor:
+def residual_u_net(width: int, spatial_dims: int) -> Competitor:
     """A residual U-Net of the nnU-Net family (Isensee et al. 2021): MONAI's DynUNet, planned as nnU-Net would for the paper's volumes.
 
     Isotropic voxels: kernels of 3 everywhere, halved four times (the shortest side of the paper's prepared volumes, 104 voxels, comes
@@ -80,7 +82,7 @@ def residual_u_net(width: int, spatial_dims: int, in_channels: int) -> Competito
 
     net = DynUNet(
         spatial_dims,
-        in_channels,
+        1,
         CLASSES,
         kernel_size=[3] * 5,
         strides=[1, 2, 2, 2, 2],
@@ -93,16 +95,9 @@ def residual_u_net(width: int, spatial_dims: int, in_channels: int) -> Competito
     return Competitor(net, spatial_dims, multiple=16, deep_supervision=True)
 
 
-def swin_unetr(width: int, spatial_dims: int, in_channels: int) -> Competitor:
+def swin_unetr(width: int, spatial_dims: int) -> Competitor:
     """Swin UNETR (Hatamizadeh et al. 2022), MONAI's, with a feature size of 12 for every 16 of `width` (24, MONAI's own, at 32)."""
     from monai.networks.nets import SwinUNETR
 
-    net = SwinUNETR(in_channels, CLASSES, feature_size=12 * max(1, round(width / 16)), spatial_dims=spatial_dims)
+    net = SwinUNETR(1, CLASSES, feature_size=12 * max(1, round(width / 16)), spatial_dims=spatial_dims)
     return Competitor(net, spatial_dims, multiple=32)
-
-
-COMPETITORS: dict[str, Callable[[int, int, int], Competitor]] = {
-    "Attention-U-Net": attention_u_net,
-    "Residual-U-Net": residual_u_net,
-    "Swin-UNETR": swin_unetr,
-}

@@ -5,7 +5,7 @@ Channels and kernels are those of the authors' published graph. Every channel co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -59,7 +59,6 @@ class DecoderStage(nn.Module):
         path_attention: int | None,
         side_branch: bool,
         kind: str,
-        attention: Mapping[str, bool],
         activation_checkpointing: bool,
     ) -> None:
         super().__init__()
@@ -67,15 +66,11 @@ class DecoderStage(nn.Module):
         self.activation_checkpointing = activation_checkpointing
         self.up = Upsampling(spatial_dims, in_channels, out_channels, kernel)
         self.skip_attention = (
-            AttentionModule(spatial_dims, skip_channels, width, skip_attention, kind, **attention)
-            if skip_attention
-            else None
+            AttentionModule(spatial_dims, skip_channels, width, skip_attention, kind) if skip_attention else None
         )
         channels = out_channels + (2 * width if skip_attention else skip_channels)
         self.path_attention = (
-            AttentionModule(spatial_dims, channels, width, path_attention, kind, **attention)
-            if path_attention
-            else None
+            AttentionModule(spatial_dims, channels, width, path_attention, kind) if path_attention else None
         )
         self.out_channels = 2 * width if path_attention else channels
         self.side = convolution(spatial_dims, self.out_channels, CLASSES, 1) if side_branch else None
@@ -102,8 +97,7 @@ class USegNet(nn.Module):
     `attention_kernel` overrides the kernels of the authors' code (3: as the paper prints). Pooling takes the raw encoder features;
     a SAM touches the skip only. `skips=False` is 3D-DeconvNet, the same layout without skip connections (section 3.2).
 
-    Beyond the paper: `attention_unit_mean` and `attention_normalisation` (`AttentionModule`'s `unit_mean` and `normalise`),
-    `convolution_kind` (`fhlib.networks.blocks.convolution`) for all but the deconvolutions, and
+    Beyond the paper: `convolution_kind` (`fhlib.networks.blocks.convolution`) for all but the deconvolutions, and
     `activation_checkpointing` (the paper's [42]): in training no activation within a convolution layer, a deconvolution or an
     attention module is kept; the backward pass computes it again.
     """
@@ -117,17 +111,14 @@ class USegNet(nn.Module):
         path_attention: Sequence[int] = (),
         skips: bool = True,
         attention_kernel: int | None = None,
-        attention_unit_mean: bool = False,
-        attention_normalisation: bool = False,
         convolution_kind: str = "full",
-        in_channels: int = 1,
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.spatial_dims, self.skips = spatial_dims, skips
         self.activation_checkpointing = activation_checkpointing
         self.pool = MAX_POOL[spatial_dims](2)
-        channels = [in_channels, *(width * multiple for _, multiple in ENCODER_PLAN)]
+        channels = [1, *(width * multiple for _, multiple in ENCODER_PLAN)]
         self.encoder = nn.ModuleList(
             EncoderBlock(spatial_dims, channels[i], channels[i + 1], kernel, convolution_kind)
             for i, (kernel, _) in enumerate(ENCODER_PLAN)
@@ -147,7 +138,6 @@ class USegNet(nn.Module):
                 (attention_kernel or PATH_ATTENTION_KERNEL[level]) if level in path_attention else None,
                 deep_supervision and level in SIDE_BRANCH_LEVELS,
                 convolution_kind,
-                {"unit_mean": attention_unit_mean, "normalise": attention_normalisation},
                 activation_checkpointing,
             )
             self.decoder.append(stage)
@@ -155,12 +145,12 @@ class USegNet(nn.Module):
         self.head = convolution(spatial_dims, in_channels, CLASSES, 1)
 
     def forward(self, x: Tensor, with_attention: bool = True) -> SegmentorOutput:
-        """x: (b, c, d, h, w) or (b, c, h, w), with one channel unless contexts are concatenated.
+        """x: (b, 1, d, h, w) or (b, 1, h, w).
 
         `with_attention=False` drops the maps at once, which saves memory in prediction.
         """
         size = x.shape[2:]
-        x = pad_to_multiple(x)
+        x = pad_input(x)
         skips: list[Tensor] = []
         for block in self.encoder[:-1]:
             skips.append(self._encode(block, x))
@@ -189,7 +179,7 @@ def run(block: nn.Module, x: Tensor, activation_checkpointing: bool) -> Any:
     return block(x)
 
 
-def pad_to_multiple(x: Tensor, multiple: int = 8) -> Tensor:
+def pad_input(x: Tensor, multiple: int = 8) -> Tensor:
     """Zeros at the far end of each spatial axis; a multiple of 8, so that three poolings divide evenly."""
     missing = [-n % multiple for n in x.shape[2:]]
     if not any(missing):

@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
-from fhlib.phantom.machines import Site
-from fhlib.phantom.probe import BeamGrid, in_threads
+from fhlib.phantom.probe import BeamGrid, Site, in_threads
 from fhlib.phantom.shapes import Field
 from fhlib.phantom.tissues import ATTENUATION_DB, ECHOGENICITY_DB, STREAK_DB, STREAK_FROM, TEXTURE_DB
 

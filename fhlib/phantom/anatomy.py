@@ -1,7 +1,7 @@
 """The fetal head as analytic signed distances, drawn from gestational age.
 
 Head coordinates are in mm with the skull's centre as origin: x to the fetus's left, y to its back, z to its vertex
-(the face looks towards -y). Skull size follows the INTERGROWTH-21st charts of the outer skull (`fhlib.growth`).
+(the face looks towards -y). Skull size follows the INTERGROWTH-21st charts of the outer skull (`fhlib.measures.growth`).
 Positions inside the head are fractions of OFD or BPD read off general anatomy. Numbers in this module without a named source
 are unconfirmed general knowledge. Orbit and binocular distances follow Suh (2006), the nasal bone 4 mm at 14 to 12 mm at 35
 weeks (unconfirmed).
@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fhlib import growth
+from fhlib.measures import growth
 from fhlib.phantom.shapes import (
     Field,
     Points,

@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fhlib.images.volume import Volume
 from fhlib.phantom.acoustics import form_image
 from fhlib.phantom.anatomy import Head, Subject, draw_subject
-from fhlib.phantom.machines import Site, drawn_machine
-from fhlib.phantom.probe import BeamGrid, Box, Probe, scan_convert
+from fhlib.phantom.probe import BeamGrid, Box, Probe, Site, drawn_machine, scan_convert
 from fhlib.phantom.scan import acquire, rotation
 from fhlib.phantom.scene import Pose, Scene
-from fhlib.volume import Volume
 
 SHAPE = (540, 800)
 PLANES = 7

@@ -13,13 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fhlib.images.volume import Volume
 from fhlib.phantom.acoustics import Beams, Skull, form_image, local_response
 from fhlib.phantom.anatomy import Head, Subject, draw_subject
-from fhlib.phantom.machines import SITES, Site, drawn_machine
-from fhlib.phantom.probe import BeamGrid, Box, Probe, blocks, enclosing_sphere, in_threads, scan_convert
+from fhlib.phantom.probe import (
+    SITES,
+    BeamGrid,
+    Box,
+    Probe,
+    Site,
+    blocks,
+    drawn_machine,
+    enclosing_sphere,
+    in_threads,
+    scan_convert,
+)
 from fhlib.phantom.scene import Pose, Scene
 from fhlib.phantom.tissues import ID, TISSUES
-from fhlib.volume import Volume
 
 SCAN_DIRECTIONS = ("from the front", "from the side", "from the top of the head")
 TOP_ABOVE_FACE_MM = 8.0

@@ -1,0 +1,101 @@
+"""Is this machine ready, and how long will a preset take on it?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+
+import pandas as pd
+import torch
+
+from fhlib.models.device import Execution, fastest
+from fhlib.networks.build import build_network
+from fhlib.presets import Preset
+from fhlib.training.losses import composite_loss
+from fhlib.variants import VARIANTS, trained_levels
+
+NEEDED = (
+    "torch",
+    "SimpleITK",
+    "monai",
+    "accelerate",
+    "safetensors",
+    "pydantic",
+    "pandera",
+    "papermill",
+    "nbconvert",
+    "jupyterlab",
+    "ipywidgets",
+    "snakemake",
+    "seaborn",
+    "pingouin",
+)
+PAPER_BOX_MM = (98.0, 147.4, 167.2)
+LARGEST_TRIAL = (32, 48, 56)
+"""Size of the timed volume (voxels); larger ones are scaled from it by their number of voxels."""
+PREDICTED_SHARE = 0.35
+"""A forward pass against a training step; about 1/3 by operations."""
+
+
+def check_environment() -> pd.DataFrame:
+    """Versions of the packages that the study needs, and the device; a missing package is named with its remedy."""
+    rows = [("python", platform.python_version(), "3.11 is tested")]
+    for package in NEEDED:
+        try:
+            rows.append((package, importlib.metadata.version(package), ""))
+        except importlib.metadata.PackageNotFoundError:
+            rows.append((package, "missing", "install with: make install"))
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    rows.append(("GPU", gpu, "" if torch.cuda.is_available() else "the quick and desk presets need none"))
+    rows.append(("CPU", f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}", ""))
+    return pd.DataFrame(rows, columns=["what", "found", "remark"])
+
+
+def measure_machine(preset: Preset) -> pd.DataFrame:
+    """Seconds a volume in a training step of this preset's networks (3D), with and without attention, timed on random numbers."""
+    shape = network_shape(preset)
+    trial = tuple(min(size, most) for size, most in zip(shape, LARGEST_TRIAL, strict=True))
+    scale = shape[0] * shape[1] * shape[2] / (trial[0] * trial[1] * trial[2])
+    rows = []
+    for name in ("USegNet-DS", "USegNet-DS-HAS"):
+        seconds = _step_seconds(name, preset.training.width, trial) * scale
+        rows.append({"network": name, "shape": "x".join(map(str, shape)), "seconds_a_volume": seconds})
+    return pd.DataFrame(rows)
+
+
+def expected_minutes(preset: Preset, machine: pd.DataFrame) -> pd.DataFrame:
+    """Minutes of training and prediction of a simulated cohort, a row a trained level, from `measure_machine`.
+
+    Competitors count as networks without attention. Reading, simulating, scoring and drawing come on top (a few minutes in the quick
+    preset).
+    """
+    seconds = machine.set_index("network")["seconds_a_volume"]
+    cohort = preset.simulated_cohort
+    scans = cohort.test_subjects + 3 * cohort.reproducibility_subjects
+    rows = []
+    for name, level in trained_levels(preset.variants):
+        variant = VARIANTS[name]
+        attention = bool(variant.skip_attention or variant.path_attention)
+        volume = seconds["USegNet-DS-HAS" if attention else "USegNet-DS"]
+        steps = preset.training.steps * (1 + (preset.training.context_folds if level > 1 else 0))
+        steps += preset.tuning.total_steps if preset.tuning else 0
+        training = steps * preset.training.batch_size * volume
+        predicting = scans * level * PREDICTED_SHARE * volume
+        rows.append({"variant": name, "level": level, "minutes": (training + predicting) / 60})
+    return pd.DataFrame(rows)
+
+
+def network_shape(preset: Preset) -> tuple[int, ...]:
+    """Size (d, h, w) that the network reads of the paper's box in this preset, padded to multiples of 8."""
+    spacing = preset.preparation.volume_spacing_mm(PAPER_BOX_MM)
+    return tuple(-(-round(size / spacing) // 8) * 8 for size in PAPER_BOX_MM)
+
+
+def _step_seconds(variant: str, width: int, shape: tuple[int, ...]) -> float:
+    accelerator = Execution().accelerator()
+    execution = Execution(channels_last=True)
+    net = execution.place(build_network(variant, width), accelerator.device)
+    x = execution.place(torch.rand(1, 1, *shape), accelerator.device)
+    label = (x[:, 0] > 0.5).long()
+    return fastest(lambda: composite_loss(net(x), label)[0].backward(), 2)

@@ -1,0 +1,101 @@
+"""Bring a folder of scans into the study's form: a cohort.csv with images and labels beside it.
+
+Three layouts are understood, see `import_cohort`. Case and subject ids come from names of files and folders, never from
+tags inside them; images are rewritten with voxels and geometry only, so that no tag or comment travels along.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from fhlib.cohorts.hc18 import hc18_scans
+from fhlib.cohorts.manifest import MANIFEST, Cohort, load_cohort, write_manifest
+from fhlib.cohorts.pairs import SourceScan, contents_of, pair_scans
+from fhlib.files import progress, read_json, require_free_space, write_json
+from fhlib.fingerprints import code_digest, digest, file_digest
+from fhlib.images.formats import write_volume
+
+LAYOUTS = """\
+  1. a folder with cohort.csv (columns case, subject, image, label, ...; see data/README.md), used where it lies
+  2. pairs X.nii.gz and X_Label.nii.gz (any format SimpleITK reads, X may be a folder with a DICOM series)
+  3. HC18: training_set_pixel_size_and_HC.csv with NNN_HC.png and NNN_HC_Annotation.png, in one folder or in
+     image/ and annotation/"""
+
+
+def import_cohort(source: Path | str, destination: Path | str) -> Cohort:
+    """Import a folder of scans; the layout is recognised by what lies in it.
+
+    1. With a cohort.csv it is used in place: nothing is copied, `destination` stays untouched.
+    2. Pairs `X.nii.gz` / `X_Label.nii.gz` (upper or lower case; any readable format; X and X_Label may be folders with a
+       DICOM series). Each X becomes a case and a subject of its own: where a woman was scanned more than once, write a
+       cohort.csv that says so. An image without a label is kept for prediction only.
+    3. HC18 (van den Heuvel et al. 2018), images and annotations side by side or in `image/` and `annotation/`. The case is
+       the file's stem, the subject its examination number (`010_HC` and `010_2HC` are one; a woman may recur under another
+       number, which the data do not tell), pixel size and `reference_hc_mm` come from the CSV. `label_skull` is `label`,
+       since the outline is the outer skull; see `fill_outline` for the mask.
+
+    Layouts 2 and 3 are written to `destination`: compressed .nrrd files under images/ and labels/, cohort.csv last. An
+    interrupted import continues where it stopped; a changed source is imported again.
+
+    Raises FileNotFoundError if there is no such folder, ValueError for an unknown layout or files that do not match.
+    """
+    source, destination = Path(source), Path(destination)
+    if not source.is_dir():
+        raise FileNotFoundError(f"there is no folder {source.name!r}: give a folder in one of these layouts\n{LAYOUTS}")
+    if (source / MANIFEST).is_file():
+        return load_cohort(source)
+    scans = hc18_scans(source) or pair_scans(source)
+    if not scans:
+        raise ValueError(
+            f"{source.name}/ has none of the layouts that can be imported:\n{LAYOUTS}\n{contents_of(source)}"
+        )
+    return _write(scans, destination)
+
+
+def _write(scans: list[SourceScan], destination: Path) -> Cohort:
+    """Write the scans and, last, the manifest; what an earlier import of the same sources wrote is kept."""
+    files = sorted({file for scan in scans for file in scan.files})
+    contents = {f"{file.parent.name}/{file.name}": file_digest(file) for file in progress(files, "Comparing sources")}
+    state = {
+        "sources": digest(contents, [scan.row for scan in scans]),
+        "code": code_digest("fhlib.cohorts.importers"),
+        "scans": len(scans),
+    }
+    record = destination / "import.json"
+    done = record.is_file() and read_json(record) == state
+    if done and (destination / MANIFEST).is_file():
+        return load_cohort(destination)
+    if not done:
+        require_free_space(destination, 1.5 * sum(file.stat().st_size for file in files))
+        (destination / MANIFEST).unlink(missing_ok=True)
+        for name in ("images", "labels", "rows"):
+            for old in (destination / name).glob("*"):
+                old.unlink()
+        write_json(state, record)
+    rows = [_write_scan(scan, destination) for scan in progress(scans, f"Importing {destination.name}")]
+    cohort = write_manifest(pd.DataFrame(rows).fillna(""), destination)
+    for path in (destination / "rows").glob("*.json"):
+        path.unlink()
+    (destination / "rows").rmdir()
+    return cohort
+
+
+def _write_scan(scan: SourceScan, destination: Path) -> dict[str, str]:
+    """Write one scan and its row (as JSON, the mark that the scan is complete), or return the row written before."""
+    case = scan.row["case"]
+    mark = destination / "rows" / f"{case}.json"
+    if mark.is_file():
+        return dict(read_json(mark))
+    image, label, extra = scan.read()
+    row = {**scan.row, "image": f"images/{case}.nrrd", "label": ""}
+    write_volume(image, destination / row["image"])
+    if label is not None:
+        row["label"] = f"labels/{case}.nrrd"
+        write_volume(label, destination / row["label"])
+        if scan.label_is_skull:
+            row["label_skull"] = row["label"]
+    row |= extra
+    write_json(row, mark)
+    return row

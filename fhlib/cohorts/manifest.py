@@ -1,0 +1,273 @@
+"""The manifest of a cohort, `cohort.csv`: its columns, their schema, and reading what it names.
+
+One row a scan. Required columns: case, subject, image, label. Optional: ga_weeks, scan_direction, site, split,
+has_head, label_skull, reference_hc_mm, reference_volume_ml, and anything that begins with `x_`. Paths are relative to
+the file and never lead outside its folder. `label` is the whole head to its skin, `label_skull` the outer skull,
+filled; where both name the same file, the cohort's outline is the skull (HC18).
+
+`label` may be empty in two cases: `has_head` is false (the reference is then the empty mask), or the case is there for
+prediction only; such a case is never trained on, so its split is test, repro or empty.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+
+from fhlib.files import write_csv
+from fhlib.images.formats import read_volume
+from fhlib.images.volume import Volume
+
+MANIFEST = "cohort.csv"
+REQUIRED = ("case", "subject", "image", "label")
+OPTIONAL = (
+    "ga_weeks",
+    "scan_direction",
+    "site",
+    "split",
+    "has_head",
+    "label_skull",
+    "reference_hc_mm",
+    "reference_volume_ml",
+)
+SPLITS = ("train", "val", "test", "repro")
+PATHS = ("image", "label", "label_skull")
+FINDING = ("case", "check", "severity", "message")
+Finding = tuple[str, str, str, str]
+_TRUTH = {"": "true", "true": "true", "yes": "true", "1": "true", "false": "false", "no": "false", "0": "false"}
+
+
+class CohortError(ValueError):
+    """A cohort that cannot be used; `findings` (case, check, severity, message) lists everything that was found."""
+
+    def __init__(self, findings: pd.DataFrame, name: str = "the cohort") -> None:
+        self.findings = findings
+        super().__init__(f"{name} cannot be used\n{describe_findings(findings)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """A folder of scans and its manifest; `table` has a row a scan and every known column, as strings ("" is unknown)."""
+
+    name: str
+    folder: Path
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def row(self, case: str) -> pd.Series:
+        """The manifest's row of a case; KeyError with a suggestion for an unknown one."""
+        rows = self.table[self.table["case"] == case]
+        if rows.empty:
+            raise KeyError(f"{self.name} has no case {case!r}{_suggest(case, self.table['case'].tolist())}")
+        return rows.iloc[0]
+
+    def select(self, split: str) -> pd.DataFrame:
+        """The rows of one split (train, val, test, repro, or "" for unassigned ones)."""
+        if split not in (*SPLITS, ""):
+            raise ValueError(f"split must be one of {', '.join(SPLITS)} or empty, got {split!r}")
+        return self.table[self.table["split"] == split]
+
+    def numbers(self, column: str) -> pd.Series:
+        """A numeric column as floats, nan where unknown."""
+        return pd.to_numeric(self.table[column], errors="coerce").astype(float)
+
+    def path(self, case: str, column: str = "image") -> Path:
+        """Absolute path of a file of a case; CohortError if it is not given or leaves the cohort's folder."""
+        relative = self.row(case)[column]
+        if not relative or (reason := leaves_folder(self.folder, relative)):
+            message = f"no {column} is given" if not relative else reason
+            raise CohortError(as_findings([(case, "path", "error", message)]), self.name)
+        return self.folder / relative
+
+    def read_image(self, case: str) -> Volume:
+        """The scan of a case."""
+        return read_volume(self.path(case))
+
+    def read_label(self, case: str, column: str = "label") -> Volume:
+        """The reference mask (bool) of a case from `label` or `label_skull`; the empty mask where there is no head.
+
+        Any one value above or below 0 counts as head. Raises CohortError if there is no label or it is not binary.
+        """
+        row = self.row(case)
+        if not row[column] and row["has_head"] == "false":
+            image = self.read_image(case)
+            return image.with_array(np.zeros(image.shape, bool))
+        label = read_volume(self.path(case, column))
+        mask = label.array != 0
+        inside = label.array[mask]
+        if inside.size and inside.min() != inside.max():
+            message = (
+                f"{column} holds more than one value besides 0 ({inside.min()} to {inside.max()}): save one structure"
+            )
+            raise CohortError(as_findings([(case, "label not binary", "error", message)]), self.name)
+        return label.with_array(mask)
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 or 3, from the first image."""
+        return self.read_image(self.table["case"].iloc[0]).ndim
+
+    @property
+    def outlines_skull(self) -> bool:
+        """Whether `label` itself is the outer skull in every labelled case (as in HC18), and not the whole head."""
+        labelled = self.table[self.table["label"] != ""]
+        return len(labelled) > 0 and bool((labelled["label"] == labelled["label_skull"]).all())
+
+
+def load_cohort(folder: Path | str, strict: bool = True) -> Cohort:
+    """Read and validate the manifest of a folder, not its images (`check_cohort` does that).
+
+    Raises FileNotFoundError without a cohort.csv, and CohortError listing everything that breaks the schema; with
+    `strict=False` only what makes the table unusable (a required column missing) raises; `check_cohort` has the rest.
+    """
+    folder = Path(folder)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name) or "cohort"
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {MANIFEST} in {folder.name or '.'}/: see data/README.md for its columns")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        message = f"{MANIFEST} is not a comma-separated table in UTF-8 ({error}): save it as 'CSV UTF-8'"
+        raise CohortError(as_findings([("", "schema", "error", message)]), name) from error
+    table.columns = table.columns.str.strip()
+    cohort = Cohort(name, folder, _complete(table))
+    findings = check_manifest(cohort, tuple(table.columns))
+    fatal = findings["severity"] == "error"
+    if (fatal & (findings["check"] == "schema")).any() or (strict and fatal.any()):
+        raise CohortError(findings, name)
+    return cohort
+
+
+def write_manifest(table: pd.DataFrame, folder: Path | str) -> Cohort:
+    """Validate a table, write it as the folder's cohort.csv (known columns first, empty ones left out) and load it.
+
+    Raises CohortError before anything is written.
+    """
+    folder = Path(folder)
+    text = table.astype(object).where(table.notna(), "").astype(str)
+    cohort = Cohort(folder.name, folder, _complete(text))
+    findings = check_manifest(cohort, tuple(table.columns))
+    if (findings["severity"] == "error").any():
+        raise CohortError(findings, cohort.name)
+    full = cohort.table
+    write_csv(full[[name for name in full.columns if name in REQUIRED or (full[name] != "").any()]], folder / MANIFEST)
+    return load_cohort(folder)
+
+
+def _complete(table: pd.DataFrame) -> pd.DataFrame:
+    """Strip cells, add the optional columns that are absent, spell has_head as true or false, order the columns."""
+    table = table.apply(lambda column: column.str.strip())
+    missing = [name for name in OPTIONAL if name not in table]
+    table = table.assign(**dict.fromkeys(missing, ""))
+    table["has_head"] = table["has_head"].map(lambda value: _TRUTH.get(value.lower(), value))
+    known = [name for name in (*REQUIRED, *OPTIONAL) if name in table]
+    return table[[*known, *(name for name in table if name not in known)]].reset_index(drop=True)
+
+
+def _suggest(name: str, known: list[str] | tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
+def as_findings(rows: list[Finding]) -> pd.DataFrame:
+    """Table of findings (case, check, severity, message)."""
+    return pd.DataFrame(rows, columns=list(FINDING), dtype=str)
+
+
+def leaves_folder(folder: Path, relative: str) -> str:
+    """Why a path is not a place within the folder, links and `..` resolved; "" if it is."""
+    if Path(relative).is_absolute() or re.match(r"[A-Za-z]:|\\|~", relative):
+        return f"{Path(relative).name!r} is given with an absolute path: write it relative to {MANIFEST}"
+    if not (folder / relative).resolve().is_relative_to(folder.resolve()):
+        return f"{relative!r} leads outside the cohort's folder: move the file into it (a link does not count)"
+    return ""
+
+
+def _number(low: float, high: float, unit: str) -> pa.Column:
+    def within(value: str) -> bool:
+        try:
+            return value == "" or low <= float(value) <= high
+        except ValueError:
+            return False
+
+    return pa.Column(str, pa.Check(within, element_wise=True, error=f"expected a number of {low:g} to {high:g} {unit}"))
+
+
+_IDENTIFIER = pa.Check.str_matches(
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+    error="expected a pseudonym of letters, digits, '-', '_' and '.', beginning with a letter or digit",
+)
+SCHEMA = pa.DataFrameSchema(
+    {
+        "case": pa.Column(str, _IDENTIFIER),
+        "subject": pa.Column(str, _IDENTIFIER),
+        "image": pa.Column(str, pa.Check(lambda value: value != "", element_wise=True, error="an image is required")),
+        "split": pa.Column(str, pa.Check.isin([*SPLITS, ""], error=f"expected {', '.join(SPLITS)} or nothing")),
+        "has_head": pa.Column(str, pa.Check.isin(["true", "false"], error="expected true, false or nothing")),
+        "ga_weeks": _number(4, 45, "weeks"),
+        "reference_hc_mm": _number(20, 500, "mm"),
+        "reference_volume_ml": _number(0, 3000, "mL"),
+    }
+)
+
+
+def check_manifest(cohort: Cohort, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Everything that the manifest alone tells."""
+    table, known = cohort.table, (*REQUIRED, *OPTIONAL)
+    rows: list[Finding] = []
+    for name in (name for name in columns if name not in known and not name.startswith("x_")):
+        hint = _suggest(name, known) or ": begin its name with x_ to keep it"
+        rows.append(("", "unknown column", "error", f"{name!r} is not a column of {MANIFEST}{hint}"))
+    for name in (name for name in REQUIRED if name not in columns):
+        rows.append(("", "schema", "error", f"the column {name!r} is missing; {MANIFEST} has {', '.join(columns)}"))
+    if table.empty:
+        rows.append(("", "schema", "error", f"{MANIFEST} has no rows: give one row a scan"))
+    if any(check == "schema" for _, check, _, _ in rows):
+        return as_findings(rows)
+    try:
+        SCHEMA.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        for failure in error.failure_cases.to_dict("records"):
+            case = table["case"].iloc[int(failure["index"])]
+            message = f"{failure['column']} is {failure['failure_case']!r}: {failure['check']}"
+            rows.append((case, "value", "error", message))
+    for case in table["case"][table["case"].str.lower().duplicated()]:
+        rows.append(
+            (case, "duplicate case", "error", "the case stands in more than one row: give each scan its own name")
+        )
+    for row in table.to_dict("records"):
+        for column in PATHS:
+            if row[column] and (reason := leaves_folder(cohort.folder, row[column])):
+                rows.append((row["case"], "path", "error", f"{column}: {reason}"))
+        if not row["label"] and row["has_head"] != "false":
+            if row["split"] in ("train", "val"):
+                rows.append((row["case"], "missing label", "error", f"a case of split {row['split']} needs a label"))
+            else:
+                rows.append((row["case"], "missing label", "warning", "no label: the case is for prediction only"))
+    for subject, split in table[table["split"] != ""].groupby("subject")["split"]:
+        names = sorted(set(split))
+        if len(names) > 1:
+            severity = "error" if {"train", "val"} & set(names) else "warning"
+            message = f"subject {subject} is in {' and '.join(names)}: a subject belongs to one split"
+            rows.append(("", "subject in two splits", severity, message))
+    return as_findings(rows)
+
+
+def describe_findings(findings: pd.DataFrame) -> str:
+    """The findings as text to read: counts first, then a line each, errors before warnings."""
+    if findings.empty:
+        return "no findings"
+    counts = findings["severity"].value_counts()
+    lines = [", ".join(f"{counts[kind]} {kind}(s)" for kind in ("error", "warning") if kind in counts)]
+    for row in findings.sort_values("severity", kind="stable").to_dict("records"):
+        lines.append(f"  {row['severity']:7}  {row['case'] or '(cohort)'}: {row['check']}: {row['message']}")
+    return "\n".join(lines)

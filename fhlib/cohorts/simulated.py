@@ -1,0 +1,283 @@
+"""Subjects x scans: whole cohorts of simulated scans, in parallel, resumable, with the truth beside every image."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+
+from fhlib.cohorts.manifest import Cohort, load_cohort, write_manifest
+from fhlib.files import progress, read_json, require_free_space, write_csv, write_json
+from fhlib.fingerprints import code_digest, digest, file_digest
+from fhlib.images.formats import write_volume
+from fhlib.measures import growth
+from fhlib.phantom.plane import SHAPE, simulate_plane
+from fhlib.phantom.probe import SITES
+from fhlib.phantom.scan import ANY, SCAN_DIRECTIONS, drawn_direction, simulate_scan
+
+if TYPE_CHECKING:
+    from fhlib.presets import SimulatedCohort
+
+SHORT_DIRECTION = dict(zip(SCAN_DIRECTIONS, ("front", "side", "top"), strict=True))
+PLANE = "transthalamic plane"
+MANIFEST = (
+    "case", "subject", "image", "label", "label_skull", "ga_weeks", "scan_direction", "site", "split", "has_head",
+    "reference_hc_mm", "reference_volume_ml",
+)  # fmt: skip
+SUBJECT = (
+    "subject", "seed", "ga_weeks", "bpd_mm", "ofd_mm", "hc_mm", "tcd_mm", "head_volume_ml", "skull_volume_ml", "site",
+)  # fmt: skip
+LARGEST_ANY_MM = (280.0, 250.0, 280.0)
+BYTES_A_VOXEL, MEMORY_A_VOXEL = 0.9, 30  # measured at 0.38 mm: 0.7 compressed, 25 at the peak
+
+
+@dataclass(frozen=True)
+class Task:
+    """One scan to simulate; everything its bytes depend on, apart from the code."""
+
+    case: str
+    subject: str
+    subject_seed: int
+    scan_direction: str
+    site: str
+    split: str
+    spacing_mm: float
+    ga_weeks: float | None = None
+    has_head: bool = True
+
+
+def plan_cohort(spec: SimulatedCohort, val_fraction: float = 0.2) -> list[Task]:
+    """The scans of a cohort, in order: training subjects (a seeded share of them `val`), test subjects,
+    reproducibility subjects.
+
+    Training and test subjects are scanned once, in a direction of their own; reproducibility subjects in all three
+    (the paper's section 3.2). Sites are given to subjects in turn. Subjects are numbered through, so no subject lies
+    on two sides of a split.
+    """
+    counts = spec.train_subjects, spec.test_subjects, spec.reproducibility_subjects
+    splits = np.repeat(["train", "test", "repro"], counts).astype(object)
+    chosen = np.random.default_rng([spec.seed, 301]).permutation(spec.train_subjects)
+    splits[chosen[: round(val_fraction * spec.train_subjects)]] = "val"
+    random = np.random.default_rng([spec.seed, 303])
+    ages = random.uniform(*spec.ga_weeks, len(splits)).round(2).tolist() if spec.ga_weeks else [None] * len(splits)
+    headless = np.zeros(len(splits), bool)
+    for split in dict.fromkeys(splits):
+        of_split = random.permutation(np.flatnonzero(splits == split))
+        headless[of_split[: round(spec.headless_share * len(of_split))]] = True
+    tasks = []
+    for number, split in enumerate(splits):
+        seed, subject = spec.seed * 10_000 + number, f"s{number + 1:04d}"
+        site = spec.sites[number % len(spec.sites)]
+        for direction in SCAN_DIRECTIONS if split == "repro" else (drawn_direction(seed),):
+            tasks.append(
+                Task(
+                    f"{subject}-{SHORT_DIRECTION[direction]}",
+                    subject,
+                    seed,
+                    direction,
+                    site,
+                    str(split),
+                    spec.spacing_mm,
+                    ages[number],
+                    not headless[number],
+                )
+            )
+    return tasks
+
+
+def simulate_cohort(
+    folder: Path | str, spec: SimulatedCohort, workers: int | None = None, *, val_fraction: float = 0.2
+) -> Cohort:
+    """Simulate a cohort into `folder` and return it as a `Cohort`.
+
+    Writes `images/<case>.nrrd`, `labels/<case>.nrrd`, `labels/<case>_skull.nrrd`, `subjects.csv` and, last,
+    `cohort.csv`. A scan whose record says that the same code and parameters made it is kept, any other is redone, so
+    a killed run continues. The bytes do not depend on `workers` (default: one a processor, as far as the memory
+    goes). Raises ValueError for an unknown site, OSError where the disk is too small, before anything is written.
+    """
+    folder = Path(folder)
+    unknown = [site for site in spec.sites if site not in (*SITES, ANY)]
+    if unknown:
+        raise ValueError(f"sites {unknown} are not known: choose from {(*SITES, ANY)}")
+    tasks = plan_cohort(spec, val_fraction)
+    code = digest(code_digest("fhlib.phantom.scan"), file_digest(growth.GROWTH_TABLE))
+    boxes = [SITES[site].box_mm if site in SITES else LARGEST_ANY_MM for site in spec.sites]
+    voxels = max(map(math.prod, boxes)) / spec.spacing_mm**3
+    frame = _simulate(simulate_case, folder, code, tasks, voxels, workers)
+    write_csv(frame[list(SUBJECT)].drop_duplicates("subject"), folder / "subjects.csv")
+    write_csv(
+        frame.assign(reference_hc_mm=frame["hc_mm"].where(frame["has_head"]))[list(MANIFEST)], folder / "cohort.csv"
+    )
+    return load_cohort(folder)
+
+
+def simulate_case(folder: Path, code: str, task: Task) -> str:
+    """Simulate one scan, write its three volumes and then its record; returns the case."""
+    _record_path(folder, task).unlink(missing_ok=True)
+    scan = simulate_scan(
+        task.subject_seed,
+        task.ga_weeks,
+        task.scan_direction,
+        task.site,
+        task.spacing_mm,
+        threads=1,
+        has_head=task.has_head,
+    )
+    for volume, path in zip((scan.image, scan.label, scan.label_skull), _paths(task), strict=True):
+        write_volume(volume, folder / path)
+    image, label, label_skull = _paths(task)
+    row = asdict(task) | asdict(scan.subject) | {
+        "subject": task.subject,
+        "image": image,
+        "label": label,
+        "label_skull": label_skull,
+        "reference_volume_ml": scan.subject.head_volume_ml if task.has_head else 0.0,
+        "box_grown": scan.box_grown,
+        "standoff_mm": scan.standoff_mm,
+    }  # fmt: skip
+    write_json({"fingerprint": _fingerprint(task, code), "row": row}, _record_path(folder, task))
+    return task.case
+
+
+def add_planes(
+    cohort: Cohort, count: int, seed: int = 2020, val_fraction: float = 0.2, workers: int | None = None
+) -> Cohort:
+    """Simulate `count` planes into the folder of a cohort of real 2D images: the planes train and validate, every real image tests.
+
+    Rewrites cohort.csv last; planes that are complete are kept, so a killed run continues. The label of a plane is its skull,
+    as in HC18. Raises ValueError for a 3D cohort or one whose outline is not the skull, OSError where the disk is too small.
+    """
+    if cohort.spatial_dims != 2 or not cohort.outlines_skull:
+        raise ValueError(
+            f"planes with a skull outline are added to 2D images with one (HC18, for instance); {cohort.name} is "
+            f"{cohort.spatial_dims}D and its label is the {'skull' if cohort.outlines_skull else 'whole head'}"
+        )
+    names = [f"plane-{number:05d}" for number in range(count)]
+    splits = np.full(count, "train", dtype=object)
+    splits[np.random.default_rng([seed, 302]).permutation(count)[: round(val_fraction * count)]] = "val"
+    tasks = [
+        Task(name, name, seed * 10_000 + number, PLANE, "drawn", str(split), 0.0)
+        for number, (name, split) in enumerate(zip(names, splits, strict=True))
+    ]
+    code = digest(code_digest("fhlib.phantom.plane"), file_digest(growth.GROWTH_TABLE))
+    planes = _simulate(simulate_plane_case, cohort.folder, code, tasks, math.prod(SHAPE), workers)
+    real = cohort.table[~cohort.table["case"].str.startswith("plane-")].assign(split="test")
+    return write_manifest(pd.concat([real, planes]).fillna(""), cohort.folder)
+
+
+def simulate_plane_case(folder: Path, code: str, task: Task) -> str:
+    """Simulate one plane, write image and label and then its record; returns the case."""
+    _record_path(folder, task).unlink(missing_ok=True)
+    plane = simulate_plane(task.subject_seed)
+    image, label = _paths(task)
+    write_volume(plane.image, folder / image)
+    write_volume(plane.label, folder / label)
+    row = {
+        "case": task.case,
+        "subject": task.subject,
+        "image": image,
+        "label": label,
+        "label_skull": label,
+        "ga_weeks": f"{plane.subject.ga_weeks:.2f}",
+        "scan_direction": task.scan_direction,
+        "site": "simulated",
+        "has_head": "true",
+    }
+    write_json({"fingerprint": _fingerprint(task, code), "row": row}, _record_path(folder, task))
+    return task.case
+
+
+def _paths(task: Task) -> tuple[str, ...]:
+    """Image, label and, of a scan, the skull's label."""
+    paths = f"images/{task.case}.nrrd", f"labels/{task.case}.nrrd", f"labels/{task.case}_skull.nrrd"
+    return paths[:2] if task.scan_direction == PLANE else paths
+
+
+def _record_path(folder: Path, task: Task) -> Path:
+    return folder / "records" / f"{task.case}.json"
+
+
+def _record(folder: Path, task: Task, code: str) -> dict[str, Any] | None:
+    """The scan's record if it is complete and of this code and these parameters (its split may have changed), else
+    None.
+    """
+    path = _record_path(folder, task)
+    if not path.exists() or not all((folder / file).exists() for file in _paths(task)):
+        return None
+    record = read_json(path)
+    return record if record["fingerprint"] == _fingerprint(task, code) else None
+
+
+def _fingerprint(task: Task, code: str) -> str:
+    return digest(code, {key: value for key, value in asdict(task).items() if key != "split"})
+
+
+def _simulate(
+    work: Callable[[Path, str, Task], str],
+    folder: Path,
+    code: str,
+    tasks: list[Task],
+    voxels: float,
+    workers: int | None,
+) -> pd.DataFrame:
+    """Do what is not recorded as done, in parallel; the rows of all tasks, with their present splits."""
+    waiting = [task for task in tasks if _record(folder, task, code) is None]
+    require_free_space(folder, len(waiting) * voxels * BYTES_A_VOXEL)
+    workers = min(workers or _default_workers(voxels), max(1, len(waiting)))
+    _run(partial(work, folder, code), waiting, workers, len(tasks))
+    return pd.DataFrame([{**(_record(folder, task, code) or {})["row"], "split": task.split} for task in tasks])
+
+
+def _run(work: Callable[[Task], str], tasks: list[Task], workers: int, total: int) -> None:
+    """Work through the tasks in this process or in `workers` fresh ones; the first error stops what has not begun."""
+    with progress(range(total), "simulating scans", total=total, initial=total - len(tasks)) as bar:
+        if workers == 1:
+            for task in tasks:
+                work(task)
+                bar.update()
+            return
+        with _single_threaded(), ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
+            futures = [pool.submit(work, task) for task in tasks]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    bar.update()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _start_worker() -> None:
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """One BLAS and OpenMP thread in processes started meanwhile: they share the processors already."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _default_workers(voxels: float) -> int:
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not hasattr(os, "sysconf") or "SC_AVPHYS_PAGES" not in os.sysconf_names:
+        return processors
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(processors, int(free / (voxels * MEMORY_A_VOXEL + 5e8))))

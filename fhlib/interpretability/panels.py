@@ -1,0 +1,252 @@
+"""Slices composed to one picture with numpy alone, fast enough to follow a slider: grey image, overlay, crosshair, outlines, colour bar.
+
+matplotlib needs most of a second for such a picture. `Picture.locate` leads from a place on the picture back to the voxel.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from fhlib.figures.planes import AXES, cut_array
+from fhlib.networks.features import repeats
+
+RGB = NDArray[np.uint8]
+GAP, HEADER, BAR, TEXT = 6, 20, 76, 12
+OUTLINE_PX = 2
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A map at its own resolution ((d', h', w') or (h', w')), its colours, and how it is blended in.
+
+    Values from `low` to `high` run through `cmap`. `fading` makes the overlay as opaque as its values are high (of a signed map, far
+    from 0), up to `opacity`; otherwise it is equally opaque everywhere.
+    """
+
+    values: NDArray[Any]
+    low: float
+    high: float
+    cmap: str
+    opacity: float = 0.5
+    fading: bool = False
+
+    def blend(self, grey: NDArray[np.float32], plane: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Grey (rows, columns) from 0 to 1 and the overlay's plane of the same size to (rows, columns, 3)."""
+        scaled = np.clip((plane - self.low) / max(self.high - self.low, 1e-12), 0, 1)
+        opacity: Any = np.float32(self.opacity)
+        if self.fading:
+            opacity = opacity * (np.abs(2 * scaled - 1) if self.low < 0 else scaled)[..., None]
+        colours = _table(self.cmap)[(scaled * 255).astype(np.uint8)]
+        return (1 - opacity) * grey[..., None] + opacity * colours
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of planes: a title, an overlay or none, and the numbered outlines drawn on it (the number chooses the colour)."""
+
+    title: str
+    overlay: Overlay | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a plane lies on the picture: first row and column, height and width in pixels, the axis it cuts (None: an image)."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    cut: int | None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """RGB pixels (rows, columns, 3) and where the planes lie on them."""
+
+    pixels: RGB
+    places: tuple[Place, ...]
+    shape: tuple[int, ...]
+
+    def png(self) -> bytes:
+        """The pixels as PNG, lightly compressed."""
+        stream = io.BytesIO()
+        Image.fromarray(self.pixels).save(stream, "png", compress_level=1)
+        return stream.getvalue()
+
+    def locate(self, x: float, y: float) -> tuple[dict[int, int], int | None] | None:
+        """Voxel indices by axis under a place (fractions of width and height from the upper left), and the axis which that plane cuts.
+
+        None between the planes.
+        """
+        row, column = y * self.pixels.shape[0], x * self.pixels.shape[1]
+        for place in self.places:
+            down, across = (row - place.top) / place.height, (column - place.left) / place.width
+            if 0 <= down < 1 and 0 <= across < 1:
+                axes = kept_axes(len(self.shape), place.cut)
+                return {a: int(f * self.shape[a]) for a, f in zip(axes, (down, across), strict=True)}, place.cut
+        return None
+
+
+def compose(
+    grey: NDArray[Any],
+    spacing_mm: Sequence[float],
+    point: Sequence[int],
+    rows: Sequence[Row],
+    outlines: Sequence[tuple[NDArray[np.bool_], str]] = (),
+    window: tuple[float, float] = (0.0, 1.0),
+    longest_px: int = 300,
+    scale: int = 1,
+) -> Picture:
+    """Rows of planes through `point` of one image ((d, h, w): three planes; (h, w): one), all at one scale and true aspect ratio.
+
+    `outlines`: masks on the image's grid and their colours. `window`: grey levels of black and white. The longest side of the volume
+    spans `longest_px`; `scale` enlarges texts, gaps and lines. A row's colour bar stands at its right.
+    """
+    gap, header = GAP * scale, HEADER * scale
+    cuts: tuple[int | None, ...] = (0, 1, 2) if grey.ndim == 3 else (None,)
+    panels = {
+        cut: _resized(cut_array(grey, cut, point), _size_px(grey.shape, spacing_mm, cut, longest_px)) for cut in cuts
+    }
+    edges = [_edges(mask, colour, cuts, point, panels, OUTLINE_PX * scale) for mask, colour in outlines]
+    high, wide = max(p.shape[0] for p in panels.values()), sum(p.shape[1] + gap for p in panels.values())
+    has_bar = any(row.overlay is not None for row in rows)
+    pixels = np.full((len(rows) * (header + high + gap), wide + (BAR * scale if has_bar else 0), 3), 255, np.uint8)
+    places: list[Place] = []
+    canvas = Image.fromarray(pixels)
+    for number, row in enumerate(rows):
+        top, left = number * (header + high + gap) + header, 0
+        for cut, panel in panels.items():
+            shade = np.clip((panel - window[0]) / max(window[1] - window[0], 1e-9), 0, 1)
+            rgb = np.repeat(shade[..., None], 3, axis=2)
+            if row.overlay is not None:
+                rgb = row.overlay.blend(shade, _overlay_plane(row.overlay.values, grey.shape, cut, point, shade.shape))
+            if cut is not None:
+                _draw_crosshair(rgb, grey.shape, cut, point, scale)
+            for found in edges:
+                edge, colour = found[cut]
+                rgb[edge] = colour
+            place = Place(top + high - panel.shape[0], left, panel.shape[0], panel.shape[1], cut)
+            canvas.paste(Image.fromarray((255 * rgb + 0.5).astype(np.uint8)), (place.left, place.top))
+            places.append(place)
+            left += panel.shape[1] + gap
+        _write(canvas, row, places[-len(cuts) :], top, wide, high, point, scale)
+    first = places[0]
+    _scale_bar(canvas, first, longest_px / max(n * s for n, s in zip(grey.shape, spacing_mm, strict=True)), scale)
+    return Picture(np.asarray(canvas), tuple(places), grey.shape)
+
+
+def kept_axes(ndim: int, cut: int | None) -> tuple[int, ...]:
+    """Array axes that run down and across a plane."""
+    return tuple(axis for axis in range(ndim) if axis != cut)
+
+
+def _size_px(shape: Sequence[int], spacing_mm: Sequence[float], cut: int | None, longest_px: int) -> tuple[int, int]:
+    extent = [size * step for size, step in zip(shape, spacing_mm, strict=True)]
+    down, across = kept_axes(len(shape), cut)
+    scale = longest_px / max(extent)
+    return max(1, round(extent[down] * scale)), max(1, round(extent[across] * scale))
+
+
+def _resized(plane: NDArray[Any], size: tuple[int, int], smooth: bool = True) -> NDArray[np.float32]:
+    method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
+    return np.asarray(picture.resize((size[1], size[0]), method))
+
+
+def _overlay_plane(
+    values: NDArray[Any], shape: Sequence[int], cut: int | None, point: Sequence[int], size: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """The plane of a map of a module's own size at the image's voxel `point`, without interpolation, padding cut off."""
+    factors = (1,) * len(shape) if values.shape == tuple(shape) else repeats(values.shape, shape)
+    plane = cut_array(values, cut, [p // f for p, f in zip(point, factors, strict=True)])
+    axes = kept_axes(len(shape), cut)
+    for position, axis in enumerate(axes):
+        plane = np.repeat(plane, factors[axis], axis=position)
+    return _resized(plane[: shape[axes[0]], : shape[axes[1]]], (size[0], size[1]), smooth=False)
+
+
+def _edges(
+    mask: NDArray[np.bool_],
+    colour: str,
+    cuts: Sequence[int | None],
+    point: Sequence[int],
+    panels: dict[int | None, NDArray[np.float32]],
+    thickness: int,
+) -> dict[int | None, tuple[NDArray[np.bool_], tuple[float, ...]]]:
+    """Rim of a mask's plane, `thickness` pixels thick and just inside it, and its colour, by plane."""
+    found: dict[int | None, tuple[NDArray[np.bool_], tuple[float, ...]]] = {}
+    for cut in cuts:
+        height, width = panels[cut].shape
+        inside = _resized(cut_array(mask, cut, point), (height, width)) > 0.5
+        core = inside.copy()
+        for _ in range(thickness):
+            grown = np.pad(core, 1, mode="edge")
+            core = core & grown[:-2, 1:-1] & grown[2:, 1:-1] & grown[1:-1, :-2] & grown[1:-1, 2:]
+        found[cut] = (inside & ~core, to_rgb(colour))
+    return found
+
+
+def _draw_crosshair(rgb: NDArray[np.float32], shape: Sequence[int], cut: int, point: Sequence[int], scale: int) -> None:
+    for position, axis in enumerate(kept_axes(len(shape), cut)):
+        line = min(rgb.shape[position] - 1, int((point[axis] + 0.5) / shape[axis] * rgb.shape[position]))
+        index = (slice(None),) * position + (slice(line, line + scale),)
+        rgb[index] = 0.55 * rgb[index] + 0.45
+
+
+def _write(
+    canvas: Image.Image,
+    row: Row,
+    places: Sequence[Place],
+    top: int,
+    wide: int,
+    high: int,
+    point: Sequence[int],
+    scale: int,
+) -> None:
+    """Title of a row, slice numbers of its planes, and its colour bar."""
+    draw, font = ImageDraw.Draw(canvas), _font(TEXT * scale)
+    draw.text((2, top - (HEADER - 3) * scale), row.title, fill=(20, 20, 20), font=font)
+    for place in places:
+        if place.cut is not None:
+            label = f"{AXES[place.cut]} = {point[place.cut]}"
+            left = place.left + place.width - draw.textlength(label, font=font) - 6 * scale
+            _write_white(draw, (left, place.top + place.height - (TEXT + 8) * scale), label, scale)
+    if row.overlay is not None:
+        length = min(high, 220 * scale)
+        bar = (255 * _table(row.overlay.cmap)[np.linspace(255, 0, length).astype(int)] + 0.5).astype(np.uint8)
+        start = top + (high - length) // 2
+        canvas.paste(Image.fromarray(np.repeat(bar[:, None], 14 * scale, axis=1)), (wide + 4 * scale, start))
+        for value, at in ((row.overlay.high, start), (row.overlay.low, start + length - (TEXT + 2) * scale)):
+            draw.text((wide + 22 * scale, at), f"{value:.3g}", fill=(20, 20, 20), font=font)
+
+
+def _scale_bar(canvas: Image.Image, place: Place, px_per_mm: float, scale: int) -> None:
+    length = next((mm for mm in (50, 20, 10, 5) if mm * px_per_mm < 0.45 * place.width), 2)
+    draw, left, row = ImageDraw.Draw(canvas), place.left + 8 * scale, place.top + place.height - 8 * scale
+    draw.line([(left, row), (left + length * px_per_mm, row)], fill=(255, 255, 255), width=2 * scale)
+    _write_white(draw, (left, row - (TEXT + 4) * scale), f"{length} mm", scale)
+
+
+def _write_white(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, scale: int) -> None:
+    """White with a thin dark rim, legible on any image."""
+    draw.text(at, text, fill=(255, 255, 255), font=_font(TEXT * scale), stroke_width=scale, stroke_fill=(0, 0, 0))
+
+
+@cache
+def _table(cmap: str) -> NDArray[np.float32]:
+    return colormaps[cmap](np.arange(256))[:, :3].astype(np.float32)
+
+
+@cache
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)

@@ -1,0 +1,209 @@
+"""Feature maps of attention modules reduced to one number a voxel: a channel, or a summary over channels (Eq. 3 and 4).
+
+A map of the paper's size has 94 million values; it is read in slabs along its first spatial axis, so that a memory-mapped one never
+stands in memory whole, and in single precision only a slab at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from fhlib.figures.planes import centre_of, plane_grid
+from fhlib.networks.features import Features, on_image_grid, repeats
+
+ATTENTION_MAP = "viridis"
+SIGNED_MAP = "coolwarm"
+SUMMARIES = ("maximum", "entropy", "mean")
+SLAB_VALUES = 4_000_000
+PARTS = {"P": "before: P", "A": "attention: A", "T": "after: T = P A"}
+Slab = NDArray[np.float32]
+
+
+def slabs(features: Features, module: str, part: str = "A") -> Iterator[tuple[slice, Slab]]:
+    """P (Eq. 3), A (Eq. 4) or T = P A of one module, as (slice of the first spatial axis, (channels, slab, ...) in float32).
+
+    Raises KeyError for a module that the segmentor does not have, or whose P was not kept.
+    """
+    attention = features.attention[module] if part != "P" else None
+    shrunk = features.shrunk[module] if part != "A" else None
+    maps = attention if attention is not None else shrunk
+    assert maps is not None
+    thickness = max(1, SLAB_VALUES // (maps.size // maps.shape[1]))
+    for start in range(0, maps.shape[1], thickness):
+        place = slice(start, start + thickness)
+        factors = [np.asarray(values[:, place], np.float32) for values in (attention, shrunk) if values is not None]
+        yield place, factors[0] if len(factors) == 1 else factors[0] * factors[1]
+
+
+def summarise(weights: NDArray[Any], summary: str | int) -> NDArray[np.float32]:
+    """Reduce a map (channels, ...) over its channels, or take one channel by number (0-based, an int or digits).
+
+    - maximum: of an attention map the weight of the strongest channel, 1 / channels (no preference) to 1;
+    - top-k (`top-3`): sum of the k largest weights;
+    - entropy: of the weights over channels, divided by its maximum ln(channels); 0 one channel alone, 1 no preference;
+    - mean: 1 / channels everywhere, by the softmax of Eq. 4. A check, and the reason why the others are needed.
+
+    Features P and T are signed: their summaries are those of the absolute values (the entropy of these divided by their sum); a
+    single channel keeps its sign. Raises ValueError for an unknown summary, IndexError for a channel that is not there.
+    """
+    if str(summary).isdigit():
+        if int(summary) >= len(weights):
+            raise IndexError(f"channel {summary} was asked for, the map has channels 0 to {len(weights) - 1}")
+        return np.asarray(weights[int(summary)], dtype=np.float32)
+    sizes = np.abs(np.asarray(weights, dtype=np.float32))
+    if summary == "maximum":
+        return np.asarray(sizes.max(axis=0))
+    if summary == "mean":
+        return np.asarray(sizes.mean(axis=0))
+    if summary == "entropy":
+        total = np.maximum(sizes.sum(axis=0), 1e-12)
+        spread = (sizes * np.log(np.maximum(sizes, 1e-12))).sum(axis=0)  # ln of a share is ln(size) - ln(total)
+        return np.asarray((np.log(total) - spread / total) / np.log(max(len(sizes), 2)), dtype=np.float32)
+    kind, _, count = str(summary).partition("-")
+    if kind == "top" and count.isdigit() and 1 <= int(count) <= len(sizes):
+        return np.asarray(np.partition(sizes, len(sizes) - int(count), axis=0)[-int(count) :].sum(axis=0))
+    raise ValueError(
+        f"summary {summary!r} is not known; expected {', '.join(SUMMARIES)}, top-1 to top-{len(sizes)} or a channel's number"
+    )
+
+
+def summary_map(
+    features: Features,
+    module: str,
+    summary: str | int,
+    part: str = "A",
+    seen: Callable[[float], None] | None = None,
+) -> NDArray[np.float16]:
+    """`summarise` of a whole module, slab by slab, at the module's own size in half precision; `seen` hears the share done (0-1)."""
+    size = next(iter((features.attention if part != "P" else features.shrunk)[module].shape[1:]))
+    kept = []
+    for place, slab in slabs(features, module, part):
+        kept.append(summarise(slab, summary).astype(np.float16))
+        if seen is not None:
+            seen(min(place.stop, size) / size)
+    return np.concatenate(kept)
+
+
+def boundary_channel(attention: NDArray[Any], reference: NDArray[np.bool_]) -> int:
+    """Channel whose mean weight on the boundary of `reference` (image grid) exceeds that inside and that outside the most.
+
+    The boundary is one voxel on either side of the outline; of the two other means the larger counts, so that a channel which fills
+    the head does not win. A difference, not a ratio: the channel that wins must carry weight. 0 where the reference has no boundary.
+    """
+    boundary = ndimage.binary_dilation(reference) & ~ndimage.binary_erosion(reference)
+    on, inside = (_any_in_block(mask, attention.shape[1:]) for mask in (boundary, reference))
+    others = [place for place in (inside & ~on, ~inside & ~on) if place.any()]
+    if not on.any() or not others:
+        return 0
+    return int(np.argmax([_surplus(np.asarray(channel, np.float32), on, others) for channel in attention]))
+
+
+def _any_in_block(mask: NDArray[np.bool_], shape: Sequence[int]) -> NDArray[np.bool_]:
+    """Voxels of a map of `shape` that hold any voxel of a mask on the image's grid."""
+    factors = repeats(shape, mask.shape)
+    padded = np.pad(mask, [(0, f * n - m) for f, n, m in zip(factors, shape, mask.shape, strict=True)])
+    blocks = padded.reshape([size for n, f in zip(shape, factors, strict=True) for size in (n, f)])
+    return np.asarray(blocks.any(axis=tuple(range(1, blocks.ndim, 2))))
+
+
+def _surplus(channel: NDArray[np.float32], on: NDArray[np.bool_], others: Sequence[NDArray[np.bool_]]) -> float:
+    return float(channel[on].mean()) - max(float(channel[place].mean()) for place in others)
+
+
+def colour_limits(values: NDArray[Any], signed: bool = False) -> tuple[float, float]:
+    """1st and 99.5th percentile of a subsample; symmetric about 0 for signed values.
+
+    A map that is constant has a scale from 0 to its value, so that it is drawn in one colour: the highest, or of 0 the lowest.
+    """
+    sample = np.asarray(values[tuple(slice(None, None, max(1, size // 48)) for size in values.shape)], np.float32)
+    if signed:
+        top = max(float(np.percentile(np.abs(sample), 99.5)), 1e-6)
+        return -top, top
+    low, high = map(float, np.percentile(sample, (1, 99.5)))
+    constant = high - low < 1e-3 * max(abs(high), 1e-6)
+    return (min(0.0, low), max(high, 1e-6)) if constant else (low, high)
+
+
+def attention_maps(
+    features: Features,
+    modules: Sequence[str] | None = None,
+    summary: str | int = "maximum",
+    reference: Any = None,
+    crosshair: Sequence[int] | None = None,
+) -> Figure:
+    """Attention of each module (Eq. 4), reduced over its channels and drawn at its own resolution: rows are planes, columns modules.
+
+    Each module has a colour scale of its own, printed above it, since their contrasts differ. `summary` as in `summarise`, or
+    `boundary`: of each module the channel most aligned with the reference's outline.
+    """
+    mask, point = _reference(features, reference, crosshair)
+    image = features.image
+    columns: list[tuple[str, Any, Any, Any, Any]] = [("image", image, mask, point, None)]
+    for name in modules or sorted(features.attention):
+        chosen: str | int = summary
+        if summary == "boundary":
+            chosen = boundary_channel(features.attention[name], mask if mask is not None else _found(features))
+        title = f"{name}, channel {chosen}" if summary == "boundary" else name
+        columns.append(_column(title, features, name, chosen, "A", mask, point))
+    named = {"boundary": "channel most aligned with the boundary"}.get(str(summary), f"{summary} over channels")
+    label = f"{f'channel {summary}' if str(summary).isdigit() else named} (each module scaled to 0-1)"
+    return plane_grid(columns, ["reference"] if mask is not None else [], None, label, Normalize(0, 1), ATTENTION_MAP)
+
+
+def before_and_after(
+    features: Features, module: str, channel: int | str, reference: Any = None, crosshair: Sequence[int] | None = None
+) -> Figure:
+    """P, A and T of one module in one channel or summary (Eq. 3 and 4): what comes in, how it is weighed, what goes on.
+
+    P and T share one scale, so that T shows what the attention lets through.
+    """
+    mask, point = _reference(features, reference, crosshair)
+    signed = str(channel).isdigit()
+    limits = colour_limits(summary_map(features, module, channel, "P"), signed)
+    columns: list[tuple[str, Any, Any, Any, Any]] = [("image", features.image, mask, point, None)]
+    for part, title in PARTS.items():
+        shared = limits if part != "A" else None
+        columns.append(_column(title, features, module, channel, part, mask, point, shared))
+    label = f"{module}, {f'channel {channel}' if signed else channel} (scaled to the limits printed above)"
+    return plane_grid(columns, ["reference"] if mask is not None else [], None, label, Normalize(0, 1), ATTENTION_MAP)
+
+
+def _found(features: Features) -> NDArray[np.bool_]:
+    return np.asarray(features.probability.array > 0.5)
+
+
+def _reference(
+    features: Features, reference: Any, crosshair: Sequence[int] | None
+) -> tuple[NDArray[np.bool_] | None, tuple[int, ...]]:
+    mask = None if reference is None else np.asarray(getattr(reference, "array", reference)) > 0
+    point = tuple(crosshair) if crosshair is not None else centre_of(mask if mask is not None else _found(features))
+    return mask, point
+
+
+def _column(
+    title: str,
+    features: Features,
+    module: str,
+    summary: str | int,
+    part: str,
+    mask: Any,
+    point: tuple[int, ...],
+    limits: tuple[float, float] | None = None,
+) -> tuple[str, Any, Any, Any, Any]:
+    """A column of `plane_grid`: one map scaled to 0-1 between its limits, which stand below its title."""
+    values = summary_map(features, module, summary, part).astype(np.float32)
+    low, high = limits or colour_limits(values)
+    span = (
+        f"{low:.3g} to {high:.3g}"
+        if np.ptp(values) > 1e-3 * np.abs(values).max()
+        else f"{float(values.flat[0]):.3g} everywhere"
+    )
+    scaled = on_image_grid(np.asarray(Normalize(low, high, clip=True)(values)), features.image.shape)
+    return f"{title}\n{span}", features.image, mask, point, scaled

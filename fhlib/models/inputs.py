@@ -1,0 +1,71 @@
+"""What a network reads: the scan on the network's grid, normalised, and its flipped copies."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from fhlib.images.grids import resample
+from fhlib.images.volume import Volume
+from fhlib.presets import Preparation
+
+
+def flips_of(spatial_dims: int) -> tuple[tuple[int, ...], ...]:
+    """Sets of axes to flip. A 180-degree rotation is a pair of flips, so in 3D all combinations give 8 distinct results.
+
+    The paper counts 12 a volume (50 -> 600); some of those coincide.
+    """
+    axes = range(spatial_dims)
+    return tuple(chosen for n in range(spatial_dims + 1) for chosen in itertools.combinations(axes, n))
+
+
+def to_network_grid(volume: Volume, preparation: Preparation) -> Volume:
+    """What the network reads of an image: resampled with smoothing, intensities min-max scaled to [0, 1] (float32).
+
+    Volumes go to `spacing_mm` or to `longest_voxels` along their longest side, single images to `image_scale` times their size. A
+    constant image becomes 0.
+    Raises ValueError for non-finite intensities.
+    """
+    _require_finite(volume)
+    return _min_max(resample(volume, _target_spacing(volume, preparation), smooth=True))
+
+
+def at_original_resolution(volume: Volume) -> Volume:
+    """What a 2D network reads of a volume, slice by slice ("slices of the volume in original resolution", section 3.2): intensities
+    min-max scaled to [0, 1] over the whole volume (float32). Raises ValueError for non-finite intensities.
+    """
+    _require_finite(volume)
+    return _min_max(volume)
+
+
+def _require_finite(volume: Volume) -> None:
+    if not np.isfinite(volume.array).all():
+        raise ValueError("the image holds NaN or infinite intensities: repair or exclude it")
+
+
+def _min_max(volume: Volume) -> Volume:
+    array = volume.array.astype(np.float32)
+    low, high = float(array.min()), float(array.max())
+    return volume.with_array((array - low) / (high - low) if high > low else np.zeros_like(array))
+
+
+def label_to_network_grid(label: Volume, preparation: Preparation) -> Volume:
+    """A binary label on the network's grid (uint8): smoothed and resampled like the image, then cut where its volume is kept.
+
+    Cutting at one half instead would draw a convex outline inwards by about sigma^2 / R (sigma as in `resample`): of a 240 mL head
+    1.4 % of the volume between 2 and 6.4 mm.
+    """
+    inside = label.array > 0
+    coarse = resample(label.with_array(inside.astype(np.float32)), _target_spacing(label, preparation), smooth=True)
+    count = round(int(inside.sum()) * math.prod(label.spacing_mm) / math.prod(coarse.spacing_mm))
+    ranked = np.sort(coarse.array, axis=None)[::-1]
+    level = ranked[min(count, ranked.size) - 1] if count else np.inf
+    return coarse.with_array((coarse.array >= level).astype(np.uint8))
+
+
+def _target_spacing(volume: Volume, preparation: Preparation) -> tuple[float, ...]:
+    if volume.ndim == 3:
+        return (preparation.volume_spacing_mm(volume.size_mm),) * 3
+    return tuple(spacing / preparation.image_scale for spacing in volume.spacing_mm)

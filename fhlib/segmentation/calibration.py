@@ -1,0 +1,154 @@
+"""Measure once what is normal for a segmentor, so that flags and intervals mean something; and damage scans to see whether flags notice.
+
+Scans must be ones that the segmentor was not trained on; validation scans will do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fhlib.files import progress
+from fhlib.images.grids import crop_to_box
+from fhlib.images.volume import Volume
+from fhlib.measures.biometry import biometry
+from fhlib.measures.metrics import dice
+from fhlib.segmentation.quality import Calibration, log_spread
+from fhlib.segmentation.segmentor import Segmentation, Segmentor
+
+COVERAGE = 0.95
+SPARED = 0.95
+"""Share of scans with a head that the threshold of each look lets pass."""
+FLOORS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+INTENSITY_MARGIN = 0.25
+"""Beyond the range of the calibration scans, as a share of it."""
+
+
+def calibrate(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]], flips: int = 4) -> Calibration:
+    """Calibration from (image, label) pairs, scans without a head with an empty label; raises ValueError for fewer than 20 heads.
+
+    The interval is a conformal one: `quantile` is the ceil(0.95 (n + 1))-th smallest of |log(true / found) - bias| / (s + floor) over
+    scans in which the head was found (DSC above one half), the floor the one of FLOORS that gives the narrowest intervals on average.
+    """
+    rows = pd.DataFrame([_look(segmentor, image, label, flips) for image, label in progress(scans, "calibrate")])
+    heads = rows[rows["true_ml"] > 0]
+    found = heads[heads["dsc"] > 0.5]
+    if len(found) < 20:
+        raise ValueError(f"a calibration needs at least 20 scans whose head is found, got {len(found)} of {len(heads)}")
+    error = np.log(found["true_ml"] / found["volume_ml"])
+    bias, spread = float(error.median()), found["spread"]
+    rank = min(len(found), math.ceil(COVERAGE * (len(found) + 1))) - 1
+    quantiles = {floor: float(np.sort((error - bias).abs() / (spread + floor))[rank]) for floor in FLOORS}
+    floor = min(FLOORS, key=lambda value: quantiles[value] * float((spread + value).mean()))
+    looks = np.array(rows["intensities"].tolist())
+    margin = INTENSITY_MARGIN * np.ptp(looks, axis=0)
+    return Calibration(
+        cases=len(heads),
+        headless=len(rows) - len(heads),
+        flips=flips,
+        least_agreement=float(found["agreement"].quantile(1 - SPARED)),
+        least_confidence=float(found["confidence"].quantile(1 - SPARED)),
+        log_bias=bias,
+        floor=floor,
+        quantile=quantiles[floor],
+        intensity_low=tuple((looks.min(0) - margin).tolist()),
+        intensity_high=tuple((looks.max(0) + margin).tolist()),
+    )
+
+
+def coverage(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]]) -> pd.DataFrame:
+    """How a calibrated segmentor does on scans of neither training nor calibration, a row a scan: has_head, dsc, true_ml, volume_ml,
+    low_ml, high_ml, covered (NaN without an interval), flags; and bpd_mm, ofd_mm, hc_mm and the true ones (true_hc_mm ...) of a skull.
+    """
+    rows = []
+    for image, label in progress(scans, "measure coverage"):
+        result = segmentor.segment(image)
+        beside = _beside_truth(result, label)
+        (low, high), true_ml = result.interval_ml, beside["true_ml"]
+        covered = float(low <= true_ml <= high) if math.isfinite(low) and true_ml > 0 else math.nan
+        interval = {"low_ml": low, "high_ml": high, "covered": covered}
+        rows.append(
+            {
+                "has_head": true_ml > 0,
+                **beside,
+                **interval,
+                **_skull_sizes(result, label),
+                "flags": "; ".join(result.flags),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _skull_sizes(result: Segmentation, label: Volume) -> dict[str, float]:
+    if result.outline != "skull":
+        return {}
+    sizes = {"": biometry(result.mask, "skull"), "true_": biometry(label, "skull")}
+    return {f"{of}{name}": getattr(sizes[of], name) for name in ("bpd_mm", "ofd_mm", "hc_mm") for of in sizes}
+
+
+def damaged(image: Volume, label: Volume, seed: int = 0) -> dict[str, Volume]:
+    """The scan with one fault each, by name of what a flag should say of it: what a careless export, a lost contact or a wrong file do."""
+    random = np.random.default_rng(seed)
+    array, axes = image.array, range(image.ndim)
+    inside = np.argwhere(label.array > 0)
+    middle = inside.mean(0).astype(int) if len(inside) else np.array(array.shape) // 2
+    axis = int(random.integers(image.ndim))
+    half = tuple((0, int(middle[a])) if a == axis else (0, array.shape[a]) for a in axes)
+    dark = array.copy()
+    dark[tuple(slice(int(middle[a]), None) if a == axis else slice(None) for a in axes)] = array.min()
+    noise = random.permuted(array.reshape(-1)).reshape(array.shape)
+    return {
+        "cut by the border": crop_to_box(image, half)[0],
+        "cut by the sector": image.with_array(dark),
+        "implausible spacing": replace(image, spacing_mm=tuple(10 * s for s in image.spacing_mm)),
+        "spacing missing?": Volume(array, (1.0,) * image.ndim),
+        "unfamiliar intensities": image.with_array((array.max() - array).astype(array.dtype)),
+        "no head": image.with_array(noise),
+    }
+
+
+def flag_rates(
+    segmentor: Segmentor,
+    scans: Iterable[tuple[Volume, Volume]],
+    damage: Callable[[Volume, Volume], dict[str, Volume]] = damaged,
+) -> pd.DataFrame:
+    """Of each damage: how often its own flag is raised, and any flag at all; and how often these are raised on the scan as it is.
+
+    A row a damage: damage, n, flagged, any_flag, false_alarm.
+    """
+    seen: dict[str, list[tuple[bool, bool, bool]]] = {}
+    for image, label in progress(scans, "damage"):
+        whole = segmentor.segment(image).flags
+        for name, broken in damage(image, label).items():
+            flags = segmentor.segment(broken).flags
+            seen.setdefault(name, []).append((name in flags, bool(flags), name in whole))
+    rows: list[dict[str, Any]] = []
+    for name, results in seen.items():
+        flagged, any_flag, false_alarm = np.mean(results, axis=0)
+        rows.append(
+            {"damage": name, "n": len(results), "flagged": flagged, "any_flag": any_flag, "false_alarm": false_alarm}
+        )
+    return pd.DataFrame(rows)
+
+
+def _look(segmentor: Segmentor, image: Volume, label: Volume, flips: int) -> dict[str, Any]:
+    result = segmentor.segment(image, flips=flips)
+    evidence = result.evidence
+    return {
+        **_beside_truth(result, label),
+        "spread": log_spread(evidence.copies_ml),
+        "agreement": evidence.agreement,
+        "confidence": evidence.confidence,
+        "intensities": evidence.intensities,
+    }
+
+
+def _beside_truth(result: Segmentation, label: Volume) -> dict[str, float]:
+    truth = label.array > 0
+    true_ml = int(truth.sum()) * label.voxel_volume_ml
+    return {"dsc": dice(result.mask.array > 0, truth), "true_ml": true_ml, "volume_ml": result.volume_ml}

@@ -1,0 +1,241 @@
+"""Is a result to be trusted: quality flags, and the interval of a volume.
+
+Both rest on two looks at the result that need no truth: how sure the network is inside its mask, and how well the masks of flipped
+copies of the scan agree. What is normal for them is measured once for a segmentor, on scans that it was not trained on
+(`fhlib.segmentation.calibration`), and kept beside its weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from fhlib.files import read_json, write_json
+from fhlib.images.volume import Volume
+from fhlib.measures.growth import reference, valid_weeks
+from fhlib.measures.metrics import dice
+
+Mask = NDArray[np.bool_]
+CALIBRATION = "calibration.json"
+
+# Reasoned, not measured: a head of 12 to 40 weeks, and what voxels an ultrasound machine exports.
+SMALLEST_HEAD_ML, LARGEST_HEAD_ML = 4.0, 900.0
+SMALLEST_HEAD_SHARE = 0.004
+STRAY_SHARE = 0.02
+PLAUSIBLE_SPACING_MM = (0.03, 3.0)
+OUTSIDE_SHARE = 0.05
+"""Share of the mask's surface that touches the outside of the sector beyond which the head is called cut."""
+SIZE_FOR_AGE = (0.5, 1.8)
+"""Whole-head volume over what the charts of BPD and OFD imply at that age: beyond it is implausible (three SD of the head's size are a
+factor of about 1.5)."""
+WHOLE_HEAD_FACTOR = 1.3
+"""Whole head over the ellipsoid through BPD and OFD; calibrated to the mean volume that the paper implies."""
+INTENSITIES = ("outside", "mean", "sd", "skewness", "roughness")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is normal for one segmentor, from `cases` scans with a head and `headless` without.
+
+    `flips`: how many flipped copies are segmented. `least_agreement` (mean DSC of their masks, two by two) and `least_confidence` (mean
+    probability inside the mask): below one of them is no head, or a doubtful one. The interval of a volume V is
+    V exp(`log_bias` +- `quantile` (s + `floor`)), s the SD of the copies' log volumes. `intensity_low` and `intensity_high` bound what is
+    familiar of each of `intensity_features`.
+    """
+
+    cases: int
+    headless: int
+    flips: int
+    least_agreement: float
+    least_confidence: float
+    log_bias: float
+    floor: float
+    quantile: float
+    intensity_low: tuple[float, ...]
+    intensity_high: tuple[float, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write beside the weights."""
+        write_json(asdict(self), folder / CALIBRATION)
+
+    @classmethod
+    def load(cls, folder: Path) -> Calibration | None:
+        """What `save` wrote, None where the segmentor was not calibrated."""
+        path = folder / CALIBRATION
+        if not path.exists():
+            return None
+        content = read_json(path)
+        lists = {name: tuple(content[name]) for name in ("intensity_low", "intensity_high")}
+        return cls(**{**content, **lists})
+
+    def interval(self, volume: float, copies: Sequence[float]) -> tuple[float, float]:
+        """95 % interval of a volume in mL from the volumes of the flipped copies; NaN where a copy has none.
+
+        That of a plausible volume ends where heads of 12 to 40 weeks do (`SMALLEST_HEAD_ML`, `LARGEST_HEAD_ML`).
+        """
+        reach = self.quantile * (log_spread(copies) + self.floor)
+        if not volume > 0 or not math.isfinite(reach):
+            return math.nan, math.nan
+        low, high = (volume * math.exp(self.log_bias + sign * reach) for sign in (-1, 1))
+        if SMALLEST_HEAD_ML <= volume <= LARGEST_HEAD_ML:
+            low, high = np.clip((low, high), SMALLEST_HEAD_ML, LARGEST_HEAD_ML).tolist()
+        return low, high
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a result shows of itself. `confidence`: mean probability inside the mask (NaN without one); `agreement`: mean DSC of the
+    flipped copies' masks, two by two (NaN for fewer than two); `copies_ml`: their volumes; `intensities`: `intensity_features`.
+    """
+
+    confidence: float
+    agreement: float
+    copies_ml: tuple[float, ...]
+    intensities: tuple[float, ...]
+
+
+def log_spread(copies: Sequence[float]) -> float:
+    """SD of the log volumes of the flipped copies; infinite for fewer than two, or where a copy has none."""
+    return float(np.std(np.log(copies), ddof=1)) if len(copies) > 1 and min(copies) > 0 else math.inf
+
+
+def agreement_of(masks: Sequence[Mask]) -> float:
+    """Mean DSC of the masks two by two; two empty ones agree. NaN for fewer than two."""
+    scores = [dice(first, second) for first, second in combinations(masks, 2)]
+    return float(np.mean(scores)) if scores else math.nan
+
+
+def intensity_features(image: NDArray[np.floating[Any]]) -> tuple[float, ...]:
+    """INTENSITIES of a prepared image in [0, 1]: share of the darkest level (outside of the sector), and of the others mean, SD,
+    skewness, and the SD of the difference between neighbours over the SD.
+    """
+    inside = image > 1 / 255
+    values = image[inside].astype(float)
+    if values.size < 2 or not values.std() > 0:
+        return 1.0 - values.size / image.size, 0.0, 0.0, 0.0, 0.0
+    sd = float(values.std())
+    both = inside[..., 1:] & inside[..., :-1]
+    steps = np.diff(image.astype(float), axis=-1)[both]
+    skewness = float(((values - values.mean()) ** 3).mean()) / sd**3
+    return (
+        1.0 - values.size / image.size,
+        float(values.mean()),
+        sd,
+        skewness,
+        float(steps.std()) / sd if steps.size else 0.0,
+    )
+
+
+def quality_flags(
+    volume: Volume,
+    mask: Mask,
+    evidence: Evidence,
+    stray: int = 0,
+    calibration: Calibration | None = None,
+    ga_weeks: float | None = None,
+    outline: str = "skin",
+) -> tuple[str, ...]:
+    """Reasons to look at a result before using it, the gravest first; an empty tuple where there is none.
+
+    `no head`: nothing found, a mask smaller than a head can be, or, with a calibration, copies that agree or a confidence less than in
+    nearly all scans with a head. `implausible size`: larger than a head can be, or with `ga_weeks` too far from the charts.
+    `several components`: `stray` voxels, of other parts than the largest, above 2 % of the mask. `cut by the border`, `cut by the sector`:
+    the mask touches the edge of the box or of what the probe saw. `low confidence`: mean probability inside the mask under 0.8.
+    `unfamiliar intensities`: unlike the scans of the calibration. `implausible spacing`, `spacing missing?`: voxels that no machine has,
+    or the 1 mm that stands for none in a file without geometry.
+    """
+    flags = []
+    size, low, high = int(mask.sum()), *PLAUSIBLE_SPACING_MM
+    spacing_fine = all(low <= s <= high for s in volume.spacing_mm)
+    volume_ml = size * volume.voxel_volume_ml if volume.ndim == 3 else math.nan
+    doubtful = calibration is not None and (
+        evidence.agreement < calibration.least_agreement or evidence.confidence < calibration.least_confidence
+    )
+    if too_small(volume, mask) or doubtful:
+        flags.append("no head")
+    elif spacing_fine and (volume_ml > LARGEST_HEAD_ML or _unlike_age(volume_ml, ga_weeks, outline)):
+        flags.append("implausible size")
+    if size and stray > STRAY_SHARE * size:
+        flags.append("several components")
+    if any(np.take(mask, edge, axis).any() for axis in range(mask.ndim) for edge in (0, -1)):
+        flags.append("cut by the border")
+    if size and _touches_outside(volume.array, mask):
+        flags.append("cut by the sector")
+    if size and evidence.confidence < 0.8:
+        flags.append("low confidence")
+    if calibration is not None:
+        bounds = zip(calibration.intensity_low, evidence.intensities, calibration.intensity_high, strict=True)
+        if not all(least <= value <= most for least, value, most in bounds):
+            flags.append("unfamiliar intensities")
+    if not spacing_fine:
+        flags.append("implausible spacing")
+    elif set(volume.spacing_mm) == {1.0} and not any(volume.origin):
+        flags.append("spacing missing?")
+    return tuple(flags)
+
+
+def too_small(volume: Volume, mask: Mask) -> bool:
+    """Whether a mask is smaller than a head can be: under 4 mL, or, in 2D and where voxels are implausible, under 0.4 % of the image."""
+    size, (low, high) = int(mask.sum()), PLAUSIBLE_SPACING_MM
+    if volume.ndim == 3 and all(low <= s <= high for s in volume.spacing_mm):
+        return size * volume.voxel_volume_ml < SMALLEST_HEAD_ML
+    return size < SMALLEST_HEAD_SHARE * mask.size
+
+
+def largest_component(mask: Mask) -> Mask:
+    """The largest part whose voxels share faces."""
+    labels, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
+
+
+def expected_volume_ml(ga_weeks: float) -> float:
+    """Whole-head volume that the charts of BPD and OFD imply at an age; raises ValueError outside their weeks."""
+    bpd, ofd = (float(reference(name, ga_weeks)[0]) for name in ("bpd", "ofd"))
+    return WHOLE_HEAD_FACTOR * math.pi / 6 * bpd**2 * ofd / 1000
+
+
+def _unlike_age(volume_ml: float, ga_weeks: float | None, outline: str) -> bool:
+    if ga_weeks is None or not math.isfinite(volume_ml):
+        return False
+    low, high = valid_weeks("bpd")
+    if not low <= ga_weeks <= high:
+        return False
+    expected = expected_volume_ml(ga_weeks) / (1 if outline == "skin" else WHOLE_HEAD_FACTOR)
+    return not SIZE_FOR_AGE[0] <= volume_ml / expected <= SIZE_FOR_AGE[1]
+
+
+def _touches_outside(image: NDArray[Any], mask: Mask) -> bool:
+    """Whether more than OUTSIDE_SHARE of the mask's surface lies beside darkness that reaches the image's corners."""
+    step = tuple(slice(None, None, max(1, n // 96)) for n in image.shape)  # a coarse look is enough
+    image, mask = image[step], mask[step]
+    dark = ndimage.binary_opening(np.pad(image <= image.min(), 2, mode="edge"))[(slice(2, -2),) * mask.ndim]
+    labels, _ = ndimage.label(dark)
+    corners = {int(labels[tuple(-1 if edge else 0 for edge in edges)]) for edges in np.ndindex(*(2,) * mask.ndim)} - {0}
+    outside = np.isin(labels, list(corners))
+    surface = mask & ~ndimage.binary_erosion(mask, border_value=1)
+    beside = surface & ndimage.binary_dilation(outside, iterations=2)
+    return bool(surface.any()) and int(beside.sum()) > OUTSIDE_SHARE * int(surface.sum())
+
+
+MEANINGS = {
+    "no head": "nothing found, too small for a head, or less certain than nearly all scans with one",
+    "implausible size": "larger than a head of 12 to 40 weeks, or far from the charts at this age",
+    "several components": "stray parts besides the largest",
+    "cut by the border": "the mask reaches the edge of the volume",
+    "cut by the sector": "the mask reaches the end of what the probe saw",
+    "low confidence": "the network is unsure inside its mask",
+    "unfamiliar intensities": "unlike the scans the segmentor was calibrated on",
+    "implausible spacing": "voxels that no ultrasound machine exports: volumes are wrong",
+    "spacing missing?": "exactly 1 mm and no position: the file may hold no spacing, and volumes are then wrong",
+}
+"""Every flag of `quality_flags`, in words."""

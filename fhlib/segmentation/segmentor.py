@@ -1,0 +1,137 @@
+"""Segment volumes in their own geometry (section 3.2): mask, volume, interval and quality flags from a cascade's probability."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fhlib.files import WEIGHTS_FOLDER
+from fhlib.images.grids import resample
+from fhlib.images.volume import Volume
+from fhlib.models.cascade import Cascade
+from fhlib.models.device import Execution
+from fhlib.models.inputs import flips_of
+from fhlib.models.parameters import SegmentorParameters
+from fhlib.models.weights import load_cascade
+from fhlib.presets import Prediction, suggestion
+from fhlib.segmentation.quality import (
+    Calibration,
+    Evidence,
+    agreement_of,
+    intensity_features,
+    largest_component,
+    quality_flags,
+    too_small,
+)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Result in the volume's own geometry: `mask` (uint8), `probability` of the head (float32, 0-1), volume (nan in 2D), quality flags.
+
+    `interval_ml`: 95 % interval of the volume (NaN without a calibration); `evidence`: what the flags rest on; `outline`: of what the mask
+    is, skin or skull.
+    """
+
+    mask: Volume
+    probability: Volume
+    volume_ml: float
+    flags: tuple[str, ...]
+    interval_ml: tuple[float, float]
+    evidence: Evidence
+    outline: str
+
+
+class Segmentor:
+    """A cascade with what turns its probability into a result: threshold, calibration, flags."""
+
+    def __init__(
+        self, cascade: Cascade, prediction: Prediction | None = None, calibration: Calibration | None = None
+    ) -> None:
+        self.cascade, self.calibration = cascade, calibration
+        self.prediction = prediction or Prediction()
+
+    @property
+    def parameters(self) -> SegmentorParameters:
+        """Those of the cascade's last level."""
+        return self.cascade.parameters
+
+    def segment(self, volume: Volume, flips: int | None = None, ga_weeks: float | None = None) -> Segmentation:
+        """Segment one volume (or single image) of any size and geometry.
+
+        The probability is resampled to the volume's grid and thresholded there (not the coarse mask, which would be rougher). With `flips`
+        of 2 or more it is the mean over so many flipped copies, whose masks also tell how far the result can be trusted (default: as
+        calibrated, else 1: the scan as it is). With a calibration a mask too small for a head is emptied. `ga_weeks` lets a size that is
+        implausible for the age be flagged. Raises ValueError where the volume's dimensions are not the segmentor's, or its intensities
+        are not finite.
+        """
+        if volume.ndim != self.parameters.spatial_dims:
+            raise ValueError(
+                f"this segmentor was trained on {self.parameters.spatial_dims}D images, the image is {volume.ndim}D: choose another model"
+            )
+        image = self.cascade.read(volume)
+        copies = self._copies(image.array, flips or (self.calibration.flips if self.calibration else 1))
+        found = image.with_array(np.asarray(np.mean(copies, axis=0, dtype=np.float32)))
+        probability = found if self.cascade.slices else resample(found, like=volume)
+        foreground = probability.array >= self.prediction.threshold
+        largest = largest_component(foreground)
+        mask = largest if self.prediction.largest_component else foreground
+        if self.calibration is not None and too_small(volume, mask):
+            mask = np.zeros_like(mask)
+        masks = [copy >= self.prediction.threshold for copy in copies]
+        if self.prediction.largest_component:
+            masks = [largest_component(copy) for copy in masks]
+        evidence = Evidence(
+            confidence=float(probability.array[mask].mean()) if mask.any() else math.nan,
+            agreement=agreement_of(masks),
+            copies_ml=tuple(int(copy.sum()) * image.voxel_volume_ml for copy in masks),
+            intensities=intensity_features(image.array),
+        )
+        outline, volume_ml = self.parameters.outline, int(mask.sum()) * volume.voxel_volume_ml
+        stray = int(foreground.sum()) - int(largest.sum())
+        flags = quality_flags(volume, mask, evidence, stray, self.calibration, ga_weeks, outline)
+        calibration = self.calibration
+        interval = calibration.interval(volume_ml, evidence.copies_ml) if calibration else (math.nan, math.nan)
+        result = volume.with_array(mask.astype(np.uint8))
+        return Segmentation(result, probability, volume_ml, flags, interval, evidence, outline)
+
+    def _copies(self, image: NDArray[np.floating[Any]], count: int) -> list[NDArray[np.float32]]:
+        """Probability of the image and of flipped copies of it, flipped back: first as it is, then about single axes, then about more."""
+        flips = flips_of(image.ndim)
+        if not 1 <= count <= len(flips):
+            raise ValueError(f"flips is {count}: there are 1 to {len(flips)} in {image.ndim}D")
+        return [
+            np.flip(self.cascade.probability(np.ascontiguousarray(np.flip(image, axes))), axes)
+            for axes in flips[:count]
+        ]
+
+
+def load_segmentor(
+    folder: Path | str, prediction: Prediction | None = None, execution: Execution | None = None
+) -> Segmentor:
+    """Load a trained variant's folder with all its context levels, a folder of shipped weights, or shipped weights by name (`"head"`).
+
+    Args:
+        folder: the folder, or the name.
+        prediction: threshold and choice of the mask; by default one half, largest component.
+        execution: how to run; without it as the weights were trained, adapted to this machine.
+
+    Raises FileNotFoundError for a folder without weights, ValueError where a level is missing.
+    """
+    if not Path(folder).is_dir() and Path(folder).name == str(folder):
+        folder = _shipped(str(folder))
+    return Segmentor(load_cascade(folder, execution), prediction, Calibration.load(Path(folder)))
+
+
+def _shipped(name: str) -> Path:
+    known = sorted(path.name for path in WEIGHTS_FOLDER.glob("*") if path.is_dir())
+    if name not in known:
+        raise FileNotFoundError(
+            f"there are no weights {name!r}{suggestion(name, known)}: give a folder, or one of {', '.join(known)}"
+        )
+    return WEIGHTS_FOLDER / name

@@ -1,0 +1,134 @@
+"""Network-resolution copies of a cohort (section 3.1): resample, normalise to [0, 1], store for memory-mapped reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fhlib.cohorts.manifest import Cohort
+from fhlib.files import atomic_path, progress, read_json, require_free_space, write_csv, write_json
+from fhlib.fingerprints import code_digest, digest, file_digest
+from fhlib.models.inputs import at_original_resolution, label_to_network_grid, to_network_grid
+from fhlib.presets import Preparation
+
+TRAINED_ON = ("train", "val")
+
+
+@dataclass(frozen=True)
+class PreparedCases:
+    """Prepared training and validation cases: arrays are memory-mapped, read only. `left_out` are not among them."""
+
+    folder: Path
+    left_out: frozenset[str] = frozenset()
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """case, subject, split, shape, fingerprint; one row a case."""
+        index = pd.read_csv(self.folder / "index.csv", dtype={"case": str, "subject": str})
+        return index[~index["case"].isin(self.left_out)]
+
+    def cases(self, split: str) -> list[str]:
+        """Cases of one split, in the index's order."""
+        return self.index.loc[self.index["split"] == split, "case"].tolist()
+
+    def without(self, cases: Iterable[str]) -> PreparedCases:
+        """The same, some cases left out."""
+        return PreparedCases(self.folder, self.left_out | frozenset(cases))
+
+    def image(self, case: str, original: bool = False) -> NDArray[np.floating[Any]]:
+        """(d, h, w) or (h, w) in [0, 1], float32; at the volume's `original` resolution float16."""
+        return self._array(case, "image", original)
+
+    def label(self, case: str, original: bool = False) -> NDArray[np.uint8]:
+        """Same shape, uint8, 0 or 1."""
+        return self._array(case, "label", original)
+
+    def _array(self, case: str, kind: str, original: bool) -> NDArray[Any]:
+        path = self.folder / f"{case}.{f'original_{kind}' if original else kind}.npy"
+        if original and not path.exists():
+            raise FileNotFoundError(
+                f"{case} is not prepared at its original resolution, which 2D variants read: "
+                "run 02_prepare again with the variant in the preset"
+            )
+        return np.load(path, mmap_mode="r")
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 or 3."""
+        return len(self.typical_shape)
+
+    @property
+    def typical_shape(self) -> tuple[int, ...]:
+        """The largest prepared shape along each axis."""
+        shapes = [[int(n) for n in shape.split("x")] for shape in self.index["shape"]]
+        return tuple(np.max(shapes, axis=0).tolist())
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that training reads from here."""
+        return digest(self.index[["case", "split", "fingerprint"]].to_dict("records"))
+
+
+def prepare_cohort(
+    cohort: Cohort, table: pd.DataFrame, preparation: Preparation, folder: Path, originals: bool = False
+) -> PreparedCases:
+    """Write the network-resolution copies of `table`'s training and validation cases to `folder`, and index.csv at last.
+
+    With `originals` also copies at the volumes' own resolution, for 2D variants (3 bytes a voxel). Raises OSError where the disk is
+    too small for these.
+
+    A case whose files, parameters and code have not changed is kept, so an interrupted run continues. `table` is the manifest with
+    its splits assigned. Other splits are read at their own resolution when they are predicted.
+    """
+    code = code_digest("fhlib.training.prepared")
+    rows = []
+    wanted = table[table["split"].isin(TRAINED_ON)]
+    for row in progress(wanted.to_dict("records"), "prepare", total=len(wanted)):
+        sources = [cohort.folder / row[name] for name in ("image", "label") if row[name]]
+        fingerprint = digest(code, preparation.model_dump(), [_content(path) for path in sources])
+        shape = _prepare_case(cohort, row["case"], preparation, folder, fingerprint, originals)
+        rows.append(
+            {
+                "case": row["case"],
+                "subject": row["subject"],
+                "split": row["split"],
+                "shape": "x".join(map(str, shape)),
+                "fingerprint": fingerprint,
+            }
+        )
+    write_csv(pd.DataFrame(rows), folder / "index.csv")
+    return PreparedCases(folder)
+
+
+def _content(path: Path) -> str:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return digest([file_digest(file) for file in files])
+
+
+def _prepare_case(
+    cohort: Cohort, case: str, preparation: Preparation, folder: Path, fingerprint: str, originals: bool
+) -> list[int]:
+    stamp = folder / f"{case}.json"
+    names = ("image", "label", "original_image", "original_label") if originals else ("image", "label")
+    arrays = [folder / f"{case}.{name}.npy" for name in names]
+    if all(path.exists() for path in (stamp, *arrays)) and (known := read_json(stamp))["fingerprint"] == fingerprint:
+        return known["shape"]
+    stamp.unlink(missing_ok=True)
+    volume, truth = cohort.read_image(case), cohort.read_label(case)
+    image, label = to_network_grid(volume, preparation), label_to_network_grid(truth, preparation)
+    contents: list[NDArray[Any]] = [image.array, label.array]
+    if originals:
+        require_free_space(folder, 3 * volume.array.size)
+        contents += [at_original_resolution(volume).array.astype(np.float16), (truth.array > 0).astype(np.uint8)]
+    for path, array in zip(arrays, contents, strict=True):
+        with atomic_path(path) as temporary:
+            np.save(temporary, array)
+    write_json({"fingerprint": fingerprint, "shape": list(image.shape)}, stamp)
+    return list(image.shape)

@@ -1,0 +1,300 @@
+"""Fit one segmentor at one context level (sections 2.3, 2.5 and 3.1)."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fhlib.files import WEIGHTS_FOLDER, atomic_path, progress, read_json, write_csv
+from fhlib.fingerprints import code_digest, digest
+from fhlib.measures.metrics import dice
+from fhlib.models.cascade import Cascade
+from fhlib.models.device import process_group
+from fhlib.models.parameters import CHECKPOINT_FILE, HISTORY_FILE, PARAMETERS_FILE, WEIGHTS_FILE, SegmentorParameters
+from fhlib.models.weights import load_cascade, model_digest
+from fhlib.networks.build import build_level, initialise
+from fhlib.presets import Training
+from fhlib.training.augment import intensity_changes
+from fhlib.training.contexts import contexts_of
+from fhlib.training.losses import composite_loss
+from fhlib.training.prepared import PreparedCases
+from fhlib.training.samples import Sampler
+from fhlib.variants import VARIANTS
+
+MISSING = math.nan
+
+Watch = Callable[[pd.DataFrame], None]
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss of a case, or a weight after a step, is not finite; the last checkpoint before it is kept."""
+
+
+def fit(
+    cases: PreparedCases,
+    parameters: SegmentorParameters,
+    folder: Path,
+    previous: Path | None = None,
+    watch: Watch | None = None,
+    contexts: Path | None = None,
+) -> pd.DataFrame:
+    """Train one segmentor of `parameters.variant` at `parameters.level`; write its weights, parameters and history to `folder`.
+
+    An interrupted training continues from its last checkpoint, on the CPU to the same weights bit for bit. One that is complete for the
+    same data, parameters and code returns at once. The last weights are kept: nothing is selected by validation. The last checkpoint stays
+    too, so that lost weights are written again without training.
+
+    A level above 1 reads image + probability of the level before (Eq. 5), predicted once for each training case. That is **in sample**, by
+    the model that trained on it, as in the paper; with `context_folds` it is out of fold. With `start_from_previous_level` the level also
+    starts from the weights of the one before, and so has had more steps (the paper draws new ones). A 2D variant on volumes learns from
+    slices of the original resolution, `SLICES_A_VOLUME` of each volume of a batch.
+
+    Of several processes (started by `accelerate launch`) each takes `batch_size` volumes a step: a larger batch, not fewer steps. The
+    history's losses are their mean. What they finished counts as finished for one process too.
+
+    Args:
+        cases: with their splits; `train` is trained on, `val` is watched.
+        parameters: what to train; the fingerprint is filled in here.
+        folder: for weights, parameters, history and the checkpoint.
+        previous: folder of the variant whose levels come before this one.
+        watch: called with the history at each validation.
+        contexts: where several trainings share their contexts; by default they lie in `folder` until the training ends.
+
+    Returns the history, a row a step: step, case, loss and its parts, learning_rate, and where validated val_dsc (0 to 1, at the
+    network's resolution). Raises TrainingDiverged, and ValueError where the variant cannot be trained on these cases.
+    """
+    if not cases.cases("train"):
+        raise ValueError("no case has split 'train': mark some in cohort.csv, or leave the column empty")
+    parameters = _as_finished(replace(parameters, processes=process_group().num_processes), cases, folder, previous)
+    parameters = replace(parameters, fingerprint=fingerprint_of(parameters, cases, previous))
+    finished = read_json(folder / PARAMETERS_FILE) if (folder / WEIGHTS_FILE).exists() else {}
+    if finished.get("fingerprint") == parameters.fingerprint:
+        return pd.read_csv(folder / HISTORY_FILE)
+    return _Trainer(cases, parameters, folder, previous, contexts).run(watch)
+
+
+def fingerprint_of(parameters: SegmentorParameters, cases: PreparedCases, previous: Path | None = None) -> str:
+    """Hash of all that decides the weights: data, code, parameters, the level before, and the number of processes.
+
+    How often one validates or saves does not.
+    """
+    p, row = parameters, VARIANTS[parameters.variant]
+    chosen = p.training.model_dump(exclude={"validate_every", "checkpoint_every"})
+    before = model_digest(previous, p.level - 1) if previous else ""
+    before += model_digest(WEIGHTS_FOLDER / p.training.start_from) if p.training.start_from else ""
+    code = code_digest("fhlib.training.trainer", *row.modules)
+    return digest(repr(row), p.level, cases.fingerprint, chosen, repr(p.execution), before, p.processes, code)
+
+
+def _as_finished(
+    parameters: SegmentorParameters, cases: PreparedCases, folder: Path, previous: Path | None
+) -> SegmentorParameters:
+    """The parameters with the number of processes that finished this very training in `folder`, if any did."""
+    if not (folder / CHECKPOINT_FILE).exists():
+        return parameters
+    state = torch.load(folder / CHECKPOINT_FILE, map_location="cpu", weights_only=True, mmap=True)
+    if state["step"] < parameters.training.steps:
+        return parameters
+    theirs = replace(parameters, processes=state.get("processes", 1))
+    return theirs if fingerprint_of(theirs, cases, previous) == state["fingerprint"] else parameters
+
+
+class _Trainer:
+    """State of one training: network, optimiser, schedule, step and history."""
+
+    def __init__(
+        self,
+        cases: PreparedCases,
+        parameters: SegmentorParameters,
+        folder: Path,
+        previous: Path | None,
+        contexts: Path | None,
+    ) -> None:
+        self.cases, self.parameters, self.folder, self.previous = cases, parameters, folder, previous
+        self.contexts_folder, self.contexts_are_shared = contexts or folder / "contexts", contexts is not None
+        self.sampler = Sampler(cases, parameters)
+        training, execution = parameters.training, parameters.execution
+        self.accelerator: Accelerator = execution.accelerator(keep_memory=not training.activation_checkpointing)
+        torch.manual_seed(training.seed)
+        net = execution.place(self._initial_network(), self.accelerator.device)
+        betas = (training.beta1, 0.999)
+        adam = torch.optim.Adam(net.parameters(), training.learning_rate, betas=betas, weight_decay=training.l2)
+        self.net, self.optimiser = self.accelerator.prepare(net, adam)
+        self.schedule = _schedule(self.optimiser, training)
+        self.step = 0
+        self.history: list[dict[str, Any]] = []
+
+    def _initial_network(self) -> nn.Module:
+        """Drawn weights, or those of the level before or of shipped weights, as the parameters say."""
+        p, training, execution = self.parameters, self.parameters.training, self.parameters.execution
+        net = build_level(p.variant, p.spatial_dims, training)
+        initialise(net, training.initialisation)
+        if self.previous is not None and training.start_from_previous_level:
+            before = load_cascade(self.previous, execution, upto=p.level - 1)
+            net.load_state_dict(before.levels[-1].state_dict())
+        elif self.previous is None and training.start_from:
+            _continue_weights(net, load_cascade(WEIGHTS_FOLDER / training.start_from, execution), p)
+        return net
+
+    def run(self, watch: Watch | None) -> pd.DataFrame:
+        self._resume()
+        training = self.parameters.training
+        if self.previous is not None and self.step < training.steps:
+            found = contexts_of(self.cases, self.parameters, self.previous, self.contexts_folder, fit)
+            self.sampler.contexts = found
+        description = f"{self.parameters.variant} level {self.parameters.level}"
+        bar = progress(range(self.step, training.steps), description, total=training.steps, initial=self.step)
+        if training.intensity_probability:
+            intensity_changes()
+
+        with ThreadPoolExecutor(1) as ahead:  # draws the next step's samples while this one is computed
+            drawn = ahead.submit(self._draw, self.step)
+            for _ in bar:
+                names, images, labels = drawn.result()
+                if self.step + 1 < training.steps:
+                    drawn = ahead.submit(self._draw, self.step + 1)
+                row = self._train_step(names, images, labels)
+                self.step += 1
+                last = self.step == training.steps
+                if last or self.step % training.validate_every == 0:
+                    row["val_dsc"] = self._validate()
+                    bar.set_postfix_str(f"loss {row['loss']:.3f}, val DSC {row['val_dsc']:.3f}")
+                self.history.append(row)
+                if watch is not None and (last or self.step % training.validate_every == 0):
+                    watch(pd.DataFrame(self.history))
+                if last or self.step % training.checkpoint_every == 0:
+                    self._save_checkpoint()
+        return self._finish()
+
+    def _draw(self, step: int) -> tuple[list[str], Tensor, Tensor]:
+        return self.sampler.draw(step, self.accelerator.process_index, self.accelerator.num_processes)
+
+    def _train_step(self, names: list[str], images: Tensor, labels: Tensor) -> dict[str, Any]:
+        training, device = self.parameters.training, self.accelerator.device
+        x = self.parameters.execution.place(images, device)
+        y = labels.to(device, non_blocking=True)
+        with self.parameters.execution.autocast(device):
+            output = self.net(x, with_attention=False)
+        loss, parts = composite_loss(output, y, training.dice_weight)
+        values = {"loss": float(loss.detach()), **parts}
+        if self.accelerator.num_processes > 1:
+            mean = self.accelerator.reduce(torch.tensor(list(values.values()), device=device), "mean")
+            values = dict(zip(values, mean.tolist(), strict=True))
+        if not math.isfinite(values["loss"]):
+            raise TrainingDiverged(
+                f"the loss became {values['loss']} at step {self.step} on {', '.join(names)}: look at that case, or lower "
+                f"learning_rate ({training.learning_rate}); the checkpoint before it is kept"
+            )
+        row = {"step": self.step + 1, "case": "; ".join(names), **values}
+        row |= {"learning_rate": self.optimiser.param_groups[0]["lr"], "val_dsc": MISSING}
+        self.accelerator.backward(loss)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.schedule.step()
+        return row
+
+    def _validate(self) -> float:
+        """Mean DSC over the validation cases at the network's resolution; nan without any."""
+        names = self.cases.cases("val")
+        net = self.accelerator.unwrap_model(self.net)
+        cascade = Cascade([net], self.parameters, accelerator=self.accelerator)
+        scores = []
+        for name in names:
+            label = np.asarray(self.cases.label(name, original=cascade.slices)) > 0
+            image = np.asarray(self.cases.image(name, original=cascade.slices))
+            found = cascade.probability(image, context=self.sampler.contexts.get(name)) >= 0.5
+            scores.append(dice(found, label))
+        return float(np.mean(scores)) if scores else MISSING
+
+    def _save_checkpoint(self) -> None:
+        if not all(bool(parameter.isfinite().all()) for parameter in self.net.parameters()):
+            raise TrainingDiverged(
+                f"weights are no longer finite after step {self.step}: lower learning_rate ({self.parameters.training.learning_rate}); "
+                "the checkpoint before it is kept"
+            )
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "fingerprint": self.parameters.fingerprint,
+            "processes": self.accelerator.num_processes,
+            "step": self.step,
+            "network": self.accelerator.unwrap_model(self.net).state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
+            "random": torch.get_rng_state(),
+            "history": self.history,
+        }
+        with atomic_path(self.folder / CHECKPOINT_FILE) as temporary:
+            torch.save(state, temporary)
+
+    def _resume(self) -> None:
+        path = self.folder / CHECKPOINT_FILE
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        if state["fingerprint"] != self.parameters.fingerprint:
+            return  # made by other data, parameters or code
+        self.accelerator.unwrap_model(self.net).load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.accelerator.scaler and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"].cpu())
+        self.step, self.history = state["step"], state["history"]
+
+    def _finish(self) -> pd.DataFrame:
+        history = pd.DataFrame(self.history)
+        if self.accelerator.is_main_process:
+            weights = {}
+            for name, tensor in self.accelerator.unwrap_model(self.net).state_dict().items():
+                weights[name] = (
+                    tensor.cpu().contiguous().clone()
+                )  # DynUNet names some twice; safetensors wants them apart
+            (self.folder / WEIGHTS_FILE).unlink(missing_ok=True)
+            write_csv(history, self.folder / HISTORY_FILE)
+            self.parameters.save(self.folder / PARAMETERS_FILE)
+            with atomic_path(self.folder / WEIGHTS_FILE) as temporary:
+                save_file(weights, temporary)
+            if not self.contexts_are_shared:
+                shutil.rmtree(self.contexts_folder, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        return pd.read_csv(self.folder / HISTORY_FILE)
+
+
+def _schedule(optimiser: Any, training: Training) -> torch.optim.lr_scheduler.LRScheduler:
+    if training.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        training.learning_rate,
+        total_steps=training.steps + 1,
+        pct_start=training.warm_up,
+        cycle_momentum=False,
+    )
+
+
+def _continue_weights(net: nn.Module, given: Cascade, parameters: SegmentorParameters) -> None:
+    """Load shipped weights. Raises ValueError where they are of another network."""
+    options = {"width", "attention_kernel", "convolution"}
+    sides = []
+    for p in (given.parameters, parameters):
+        sides.append({"variant": p.variant, "spatial_dims": p.spatial_dims, **p.training.model_dump(include=options)})
+    theirs, ours = sides
+    if different := [key for key, value in theirs.items() if ours[key] != value]:
+        told = [", ".join(f"{key} {side[key]}" for key in different) for side in sides]
+        name = parameters.training.start_from
+        raise ValueError(f"weights {name!r} have {told[0]}, and this training has {told[1]}: make them the same")
+    net.load_state_dict(given.levels[0].state_dict())

@@ -1,0 +1,87 @@
+"""Start the run map for one run and tell what it does: which step, why, how many remain, for how long.
+
+Snakemake runs in this process; each notebook is a process of its own below it and ends with it, so that a killed study leaves
+nothing running and no lock behind. The next start continues where this one stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fhlib.files import ROOT
+from fhlib.workflow.progress import TITLES, Narrator
+
+STALE_SECONDS = 3600
+"""Half-written files of a killed start are removed when they are this old; younger ones may belong to an open notebook."""
+
+
+class RunBusyError(RuntimeError):
+    """The run is being computed by another process."""
+
+
+@contextmanager
+def only_start_of(folder: Path) -> Iterator[None]:
+    """Hold the run's lock; the system frees it however this process ends. Raises RunBusyError where another start holds it."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise RunBusyError(
+                f"run {folder.name!r} is being computed by process {stream.read().strip() or 'unknown'}: "
+                "wait for it, or give this one another name (RUN=name, --run name)"
+            ) from None
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+def run_study(
+    folder: Path, run: str, preset: str, cores: int | None = None, dry_run: bool = False, until: str | None = None
+) -> int:
+    """Bring every file of the run up to date; returns 0, or Snakemake's exit code where a step failed.
+
+    `dry_run` only lists what would be done and why. `cores` bounds how many steps run side by side: each takes them all. `until` stops
+    after the step of that title (`02_prepare`).
+    """
+    from snakemake.cli import main as snakemake
+
+    arguments = ["--snakefile", ROOT / "notebooks" / "Snakefile", "--directory", folder]
+    arguments += ["--config", f"run=run:{run}", f"preset={preset}", "--cores", cores or os.cpu_count() or 1]
+    arguments += ["--rerun-triggers", "params", "input", "mtime", "--rerun-incomplete", "--nolock"]
+    arguments += [
+        "--scheduler",
+        "greedy",
+        "--max-checksum-file-size",
+        1_000_000_000,
+        *(["--dry-run"] if dry_run else []),
+        *(["--until", next(rule for rule, title in TITLES.items() if title == until)] if until else []),
+    ]
+    narrator = Narrator(folder / "timings.json", dry_run)
+    log = logging.getLogger("snakemake.logging")
+    with only_start_of(folder):
+        _remove_half_written(folder)
+        log.addFilter(narrator)
+        try:
+            snakemake([str(argument) for argument in arguments])
+        except SystemExit as end:
+            return int(end.code or 0)
+        finally:
+            log.removeFilter(narrator)
+    return 0
+
+
+def _remove_half_written(folder: Path) -> None:
+    for path in folder.rglob(".partial-*"):
+        if time.time() - path.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
