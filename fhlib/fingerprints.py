@@ -10,11 +10,13 @@ import ast
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fhlib.files import read_json, write_json
 
 if TYPE_CHECKING:
     from grimp import ImportGraph
@@ -33,6 +35,37 @@ def file_digest(path: Path | str) -> str:
     """Short hash of a file's bytes."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def content_digest(path: Path) -> str:
+    """Short hash of a file's bytes, or of all files in a folder."""
+    return file_digest(path) if path.is_file() else digest([file_digest(file) for file in sorted(path.iterdir())])
+
+
+def stamped_row(stamp: Path, fingerprint: str, files: Iterable[Path] = ()) -> dict[str, Any] | None:
+    """The row that a stamp keeps about a result, or None where it is of another fingerprint or one of the result's files is missing."""
+    known = read_json(stamp) if stamp.exists() else {}
+    fits = known.get("fingerprint") == fingerprint and all(file.exists() for file in files)
+    return known.get("row") if fits else None
+
+
+def kept_or_made(
+    stamp: Path, fingerprint: str, files: Iterable[Path], make: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """The row about a result that is complete for this fingerprint; else the result is made anew.
+
+    Args:
+        stamp: a JSON file beside the result, written last, so that a killed start leaves none.
+        fingerprint: of all that decides the result.
+        files: that the result consists of.
+        make: writes them and returns the row.
+    """
+    row = stamped_row(stamp, fingerprint, files)
+    if row is None:
+        stamp.unlink(missing_ok=True)
+        row = make()
+        write_json({"fingerprint": fingerprint, "row": row}, stamp)
+    return row
 
 
 def code_digest(*modules: str) -> str:

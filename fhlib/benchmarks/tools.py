@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from fhlib.images.volume import Mask
 from fhlib.measures.metrics import evaluate
 
 try:
@@ -27,7 +27,6 @@ try:
 except ModuleNotFoundError:  # Windows has no such module: memory is then not measured
     resource = None  # type: ignore[assignment]
 
-Mask = NDArray[np.bool_]
 Values = dict[str, float]
 PACKAGES = {"fhlib": "fhlib", "MONAI": "monai", "surface-distance": "surface_distance", "MedPy": "medpy"}
 WHY = {

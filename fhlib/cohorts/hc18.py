@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy import ndimage
+from skimage.measure import EllipseModel
 
-from fhlib.cohorts.pairs import Mask, SourceScan, contents_of
+from fhlib.cohorts.pairs import SourceScan, contents_of
 from fhlib.images.formats import read_volume
-from fhlib.images.volume import Volume
+from fhlib.images.volume import Mask, Volume
 
 
 def hc18_scans(source: Path) -> list[SourceScan]:
@@ -114,28 +115,17 @@ def _interior(outline: Mask) -> Mask:
 
 
 def _fitted_ellipse(outline: Mask) -> Mask:
-    """Pixels with their centre within the ellipse that fits an outline's pixel centres best.
-
-    Direct least squares fit with the ellipse constraint, in its numerically stable form (Halir and Flusser 1998).
-    """
-    points = np.argwhere(outline).astype(float)
+    """Pixels with their centre within the ellipse that fits an outline's pixel centres best (Halir and Flusser 1998, scikit-image's)."""
+    points = np.argwhere(outline)[:, ::-1].astype(float)  # x, y
     if len(points) < 6:
         raise ValueError(f"an outline of {len(points)} pixels is too short for an ellipse: is the annotation empty?")
-    centre = points.mean(0)
-    scale = float(np.abs(points - centre).mean()) or 1.0
-    y, x = ((points - centre) / scale).T
-    quadratic, linear = np.stack([x * x, x * y, y * y], 1), np.stack([x, y, np.ones_like(x)], 1)
-    try:
-        reduction = -np.linalg.solve(linear.T @ linear, linear.T @ quadratic)
-        scatter = quadratic.T @ quadratic + quadratic.T @ linear @ reduction
-        vectors = np.linalg.eig(np.stack([scatter[2] / 2, -scatter[1], scatter[0] / 2]))[1].real
-    except np.linalg.LinAlgError as error:
-        raise ValueError("the outline's pixels lie on one line: no ellipse fits them") from error
-    (elliptic,) = np.nonzero(4 * vectors[0] * vectors[2] - vectors[1] ** 2 > 0)
-    if not len(elliptic):
-        raise ValueError("no ellipse fits the outline: expected one closed curve around the head")
-    a, b, c = vectors[:, elliptic[0]] * np.sign(vectors[0, elliptic[0]])
-    d, e, f = reduction @ (a, b, c)
-    y = (np.arange(outline.shape[0])[:, None] - centre[0]) / scale
-    x = (np.arange(outline.shape[1])[None, :] - centre[1]) / scale
-    return np.asarray((a * x + d) * x + (b * x + c * y + e) * y + f < 0)
+    model = EllipseModel.from_estimate(points)
+    if not model or not np.isfinite([*model.center, *model.axis_lengths]).all():
+        raise ValueError(
+            "no ellipse fits the outline (its pixels lie on one line?): expected a closed curve around the head"
+        )
+    (x_centre, y_centre), (first, second), angle = model.center, model.axis_lengths, model.theta
+    y, x = np.indices(outline.shape)
+    x, y = x - x_centre, y - y_centre
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    return np.asarray((along / first) ** 2 + (across / second) ** 2 < 1)

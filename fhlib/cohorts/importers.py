@@ -6,6 +6,7 @@ tags inside them; images are rewritten with voxels and geometry only, so that no
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from fhlib.cohorts.hc18 import hc18_scans
 from fhlib.cohorts.manifest import MANIFEST, Cohort, load_cohort, write_manifest
 from fhlib.cohorts.pairs import SourceScan, contents_of, pair_scans
 from fhlib.files import progress, read_json, require_free_space, write_json
-from fhlib.fingerprints import code_digest, digest, file_digest
+from fhlib.fingerprints import code_digest, digest, file_digest, kept_or_made
 from fhlib.images.formats import write_volume
 
 LAYOUTS = """\
@@ -74,7 +75,10 @@ def _write(scans: list[SourceScan], destination: Path) -> Cohort:
             for old in (destination / name).glob("*"):
                 old.unlink()
         write_json(state, record)
-    rows = [_write_scan(scan, destination) for scan in progress(scans, f"Importing {destination.name}")]
+    rows = []
+    for scan in progress(scans, f"Importing {destination.name}"):
+        mark = destination / "rows" / f"{scan.row['case']}.json"
+        rows.append(kept_or_made(mark, digest(state), [], partial(_write_scan, scan, destination)))
     cohort = write_manifest(pd.DataFrame(rows).fillna(""), destination)
     for path in (destination / "rows").glob("*.json"):
         path.unlink()
@@ -83,11 +87,8 @@ def _write(scans: list[SourceScan], destination: Path) -> Cohort:
 
 
 def _write_scan(scan: SourceScan, destination: Path) -> dict[str, str]:
-    """Write one scan and its row (as JSON, the mark that the scan is complete), or return the row written before."""
+    """Write one scan; returns its row of the manifest."""
     case = scan.row["case"]
-    mark = destination / "rows" / f"{case}.json"
-    if mark.is_file():
-        return dict(read_json(mark))
     image, label, extra = scan.read()
     row = {**scan.row, "image": f"images/{case}.nrrd", "label": ""}
     write_volume(image, destination / row["image"])
@@ -96,6 +97,4 @@ def _write_scan(scan: SourceScan, destination: Path) -> dict[str, str]:
         write_volume(label, destination / row["label"])
         if scan.label_is_skull:
             row["label_skull"] = row["label"]
-    row |= extra
-    write_json(row, mark)
-    return row
+    return row | extra

@@ -7,13 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fhlib.images.formats import READABLE, read_volume, suffix_of
 from fhlib.images.volume import Volume
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

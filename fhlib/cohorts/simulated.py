@@ -18,8 +18,8 @@ import pandas as pd
 import SimpleITK as sitk
 
 from fhlib.cohorts.manifest import Cohort, load_cohort, write_manifest
-from fhlib.files import progress, read_json, require_free_space, write_csv, write_json
-from fhlib.fingerprints import code_digest, digest, file_digest
+from fhlib.files import progress, require_free_space, write_csv
+from fhlib.fingerprints import code_digest, digest, file_digest, kept_or_made, stamped_row
 from fhlib.images.formats import write_volume
 from fhlib.measures import growth
 from fhlib.phantom.plane import SHAPE, simulate_plane
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 SHORT_DIRECTION = dict(zip(SCAN_DIRECTIONS, ("front", "side", "top"), strict=True))
 PLANE = "transthalamic plane"
-MANIFEST = (
+COLUMNS = (
     "case", "subject", "image", "label", "label_skull", "ga_weeks", "scan_direction", "site", "split", "has_head",
     "reference_hc_mm", "reference_volume_ml",
 )  # fmt: skip
-SUBJECT = (
+SUBJECT_COLUMNS = (
     "subject", "seed", "ga_weeks", "bpd_mm", "ofd_mm", "hc_mm", "tcd_mm", "head_volume_ml", "skull_volume_ml", "site",
 )  # fmt: skip
 LARGEST_ANY_MM = (280.0, 250.0, 280.0)
@@ -115,16 +115,15 @@ def simulate_cohort(
     boxes = [SITES[site].box_mm if site in SITES else LARGEST_ANY_MM for site in spec.sites]
     voxels = max(map(math.prod, boxes)) / spec.spacing_mm**3
     frame = _simulate(simulate_case, folder, code, tasks, voxels, workers)
-    write_csv(frame[list(SUBJECT)].drop_duplicates("subject"), folder / "subjects.csv")
+    write_csv(frame[list(SUBJECT_COLUMNS)].drop_duplicates("subject"), folder / "subjects.csv")
     write_csv(
-        frame.assign(reference_hc_mm=frame["hc_mm"].where(frame["has_head"]))[list(MANIFEST)], folder / "cohort.csv"
+        frame.assign(reference_hc_mm=frame["hc_mm"].where(frame["has_head"]))[list(COLUMNS)], folder / "cohort.csv"
     )
     return load_cohort(folder)
 
 
-def simulate_case(folder: Path, code: str, task: Task) -> str:
-    """Simulate one scan, write its three volumes and then its record; returns the case."""
-    _record_path(folder, task).unlink(missing_ok=True)
+def simulate_case(folder: Path, task: Task) -> dict[str, Any]:
+    """Simulate one scan and write its three volumes; returns its row."""
     scan = simulate_scan(
         task.subject_seed,
         task.ga_weeks,
@@ -137,7 +136,7 @@ def simulate_case(folder: Path, code: str, task: Task) -> str:
     for volume, path in zip((scan.image, scan.label, scan.label_skull), _paths(task), strict=True):
         write_volume(volume, folder / path)
     image, label, label_skull = _paths(task)
-    row = asdict(task) | asdict(scan.subject) | {
+    return asdict(task) | asdict(scan.subject) | {
         "subject": task.subject,
         "image": image,
         "label": label,
@@ -146,8 +145,6 @@ def simulate_case(folder: Path, code: str, task: Task) -> str:
         "box_grown": scan.box_grown,
         "standoff_mm": scan.standoff_mm,
     }  # fmt: skip
-    write_json({"fingerprint": _fingerprint(task, code), "row": row}, _record_path(folder, task))
-    return task.case
 
 
 def add_planes(
@@ -176,14 +173,13 @@ def add_planes(
     return write_manifest(pd.concat([real, planes]).fillna(""), cohort.folder)
 
 
-def simulate_plane_case(folder: Path, code: str, task: Task) -> str:
-    """Simulate one plane, write image and label and then its record; returns the case."""
-    _record_path(folder, task).unlink(missing_ok=True)
+def simulate_plane_case(folder: Path, task: Task) -> dict[str, Any]:
+    """Simulate one plane and write image and label; returns its row."""
     plane = simulate_plane(task.subject_seed)
     image, label = _paths(task)
     write_volume(plane.image, folder / image)
     write_volume(plane.label, folder / label)
-    row = {
+    return {
         "case": task.case,
         "subject": task.subject,
         "image": image,
@@ -194,8 +190,6 @@ def simulate_plane_case(folder: Path, code: str, task: Task) -> str:
         "site": "simulated",
         "has_head": "true",
     }
-    write_json({"fingerprint": _fingerprint(task, code), "row": row}, _record_path(folder, task))
-    return task.case
 
 
 def _paths(task: Task) -> tuple[str, ...]:
@@ -204,27 +198,21 @@ def _paths(task: Task) -> tuple[str, ...]:
     return paths[:2] if task.scan_direction == PLANE else paths
 
 
-def _record_path(folder: Path, task: Task) -> Path:
-    return folder / "records" / f"{task.case}.json"
+def _stamp(folder: Path, code: str, task: Task) -> tuple[Path, str, list[Path]]:
+    """Where a scan's record lies, the fingerprint that it must have (its split may change), and the scan's files."""
+    parameters = {key: value for key, value in asdict(task).items() if key != "split"}
+    return folder / "records" / f"{task.case}.json", digest(code, parameters), [folder / path for path in _paths(task)]
 
 
-def _record(folder: Path, task: Task, code: str) -> dict[str, Any] | None:
-    """The scan's record if it is complete and of this code and these parameters (its split may have changed), else
-    None.
-    """
-    path = _record_path(folder, task)
-    if not path.exists() or not all((folder / file).exists() for file in _paths(task)):
-        return None
-    record = read_json(path)
-    return record if record["fingerprint"] == _fingerprint(task, code) else None
+Simulation = Callable[[Path, Task], dict[str, Any]]
 
 
-def _fingerprint(task: Task, code: str) -> str:
-    return digest(code, {key: value for key, value in asdict(task).items() if key != "split"})
+def _work(simulate: Simulation, folder: Path, code: str, task: Task) -> None:
+    kept_or_made(*_stamp(folder, code, task), partial(simulate, folder, task))
 
 
 def _simulate(
-    work: Callable[[Path, str, Task], str],
+    simulate: Simulation,
     folder: Path,
     code: str,
     tasks: list[Task],
@@ -232,14 +220,15 @@ def _simulate(
     workers: int | None,
 ) -> pd.DataFrame:
     """Do what is not recorded as done, in parallel; the rows of all tasks, with their present splits."""
-    waiting = [task for task in tasks if _record(folder, task, code) is None]
+    waiting = [task for task in tasks if stamped_row(*_stamp(folder, code, task)) is None]
     require_free_space(folder, len(waiting) * voxels * BYTES_A_VOXEL)
     workers = min(workers or _default_workers(voxels), max(1, len(waiting)))
-    _run(partial(work, folder, code), waiting, workers, len(tasks))
-    return pd.DataFrame([{**(_record(folder, task, code) or {})["row"], "split": task.split} for task in tasks])
+    _run(partial(_work, simulate, folder, code), waiting, workers, len(tasks))
+    rows = [(stamped_row(*_stamp(folder, code, task)) or {}) | {"split": task.split} for task in tasks]
+    return pd.DataFrame(rows)
 
 
-def _run(work: Callable[[Task], str], tasks: list[Task], workers: int, total: int) -> None:
+def _run(work: Callable[[Task], None], tasks: list[Task], workers: int, total: int) -> None:
     """Work through the tasks in this process or in `workers` fresh ones; the first error stops what has not begun."""
     with progress(range(total), "simulating scans", total=total, initial=total - len(tasks)) as bar:
         if workers == 1:

@@ -18,6 +18,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 Box = Sequence[slice | tuple[int, int]]
 
 

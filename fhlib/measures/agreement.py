@@ -13,13 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
+from fhlib.images.volume import Floats
 from fhlib.measures.intervals import CONFIDENCE, Z
 from fhlib.measures.reliability import concordance, icc21
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

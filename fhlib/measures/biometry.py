@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 from scipy.spatial import ConvexHull
 
-from fhlib.images.volume import Volume
+from fhlib.images.volume import Floats, Volume
 from fhlib.measures import growth
 
-Floats = NDArray[np.float64]
 Outline = Literal["skull", "skin"]
 
 SECTION_STEP = 0.5

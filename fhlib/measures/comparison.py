@@ -15,7 +15,8 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from fhlib.measures.intervals import Floats, bootstrap_interval, holm
+from fhlib.images.volume import Floats
+from fhlib.measures.intervals import bootstrap_interval, holm
 
 COMPARED = (
     *("variant", "baseline", "measure", "n", "unpaired", "mean", "baseline_mean", "difference", "low", "high", "p"),

@@ -22,15 +22,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from fhlib.files import DATA
+from fhlib.images.volume import Floats
 
 GROWTH_TABLE = DATA / "reference" / "growth.csv"
 MEASURES = ("hc", "bpd", "ofd", "tcd", "icv")
-
-Floats = NDArray[np.float64]
 
 
 def reference(measure: str, ga_weeks: ArrayLike, *, extrapolate: bool = False) -> tuple[Floats, Floats]:

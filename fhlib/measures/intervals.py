@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from fhlib.images.volume import Floats
 
 CONFIDENCE = 0.95
 Z = 1.96  # the paper's and Bland and Altman's limits
-
-Floats = NDArray[np.float64]
 
 
 def bootstrap_interval(
@@ -49,9 +50,8 @@ def bootstrap_interval(
 def holm(p: ArrayLike) -> Floats:
     """Holm's step-down correction; NaN stay NaN and do not count."""
     values = np.asarray(p, dtype=float)
+    known = np.isfinite(values)
     adjusted = np.full(values.shape, math.nan)
-    known = np.flatnonzero(np.isfinite(values))
-    order = known[np.argsort(values[known])]
-    running = np.maximum.accumulate(values[order] * np.arange(len(order), 0, -1))
-    adjusted[order] = np.minimum(running, 1)
+    if known.any():
+        adjusted[known] = multipletests(values[known], method="holm")[1]
     return adjusted

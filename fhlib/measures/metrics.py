@@ -30,8 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float64]
+from fhlib.images.volume import Floats, Mask
 
 SURFACE_DICE_TOLERANCE_MM = 1.0
 

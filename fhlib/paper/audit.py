@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import ndimage, stats
 
 from fhlib.measures.metrics import conformity, evaluate
-from fhlib.paper.tables import _table, printed
+from fhlib.paper.tables import printed, printed_table
 
 HEAD_ML = 240.0
 """Head volume at which geometry is evaluated: the middle of the 235-250 mL that the printed errors imply."""
@@ -165,7 +165,7 @@ def boundary_experiment(
 
 def printed_ratios() -> pd.DataFrame:
     """Table 1: each variant's DSC (0-1) and its Adb over `boundary_distance_from_dsc` at 240 mL (columns variant, dsc, ratio)."""
-    table = _table(1)
+    table = _by_variant(1)
     dsc = table["dsc_percent"] / 100
     expected = boundary_distance_from_dsc(dsc, HEAD_ML)
     return pd.DataFrame(
@@ -179,7 +179,7 @@ Row = tuple[str, str, float, float, str, str, str]
 def _overlaps() -> list[Row]:
     rows: list[Row] = []
     unknown = "case values are not printed, so the SD is an estimate that leans on the last digit of two rounded means"
-    for variant, row in _table(1).iterrows():
+    for variant, row in _by_variant(1).iterrows():
         dsc, conf = row["dsc_percent"] / 100, row["conf_percent"] / 100
         spread = 100 * implied_dsc_sd(dsc, conf)
         finding = (
@@ -199,7 +199,7 @@ def _boundaries() -> list[Row]:
     )
     rows: list[Row] = []
     for row in printed_ratios().itertuples():
-        adb = _table(1).loc[row.variant, "adb_mm"]
+        adb = _by_variant(1).loc[row.variant, "adb_mm"]
         finding = f"the printed Adb is {row.ratio:.2f} of the symmetric surface distance that its DSC implies for a {HEAD_ML:.0f} mL sphere"
         rows.append(("Adb against DSC", str(row.variant), adb, adb / row.ratio, "mm", finding, unknown))
     return rows
@@ -312,7 +312,7 @@ def _overhead() -> list[Row]:
             "the paper prints times, not operations",
         )
     ]
-    times = _table(2)["time_s"]
+    times = _by_variant(2)["time_s"]
     for variant, levels in (("SAM-1", (3,)), ("SAM-12", (2, 3)), ("USegNet-DS-SAM", every)):
         ratio = times[variant] / times["USegNet-DS"]
         text = "the order of operations agrees with the order of times if module 1 sits at quarter size"
@@ -331,7 +331,7 @@ def _overhead() -> list[Row]:
 
 
 def _sentences() -> list[Row]:
-    one, two = (_table(number).drop(columns="source").to_dict("index") for number in (1, 2))
+    one, two = (_by_variant(number).drop(columns="source").to_dict("index") for number in (1, 2))
     names = ("USegNet", "USegNet-DS", "USegNet-DS-SAM", "USegNet-DS-UAM", "USegNet-DS-HAS")
     bare, plain, sam, uam, has = (one[name] for name in names)
     repeated = sum(one[name].items() <= two[name].items() for name in one.keys() & two.keys())
@@ -355,3 +355,7 @@ def _sentences() -> list[Row]:
         ("rows of Table 2 that repeat Table 1", 3, repeated, "rows", "they agree in every digit", ""),
     ]
     return [("sentences against tables", *row) for row in rows]
+
+
+def _by_variant(number: int) -> pd.DataFrame:
+    return printed_table(number).set_index("variant")

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
 from fhlib.files import DATA
@@ -33,8 +32,6 @@ LOWER_IS_BETTER = ("adb_mm", "hdb_mm", "hd95_mm", "absolute_relative_volume_erro
 FRACTIONS = ("dsc", "conf", "jacc", "surface_dice_1mm", "absolute_relative_volume_error")
 RESAMPLES = 2000
 PRINTED_GROUPS = 52
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

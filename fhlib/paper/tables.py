@@ -9,19 +9,12 @@ from fhlib.files import DATA
 REFERENCE = DATA / "reference"
 
 
+def printed_table(number: int) -> pd.DataFrame:
+    """Table 1 or 2 as the paper prints it: percent and mm."""
+    return pd.read_csv(REFERENCE / f"table{number}.csv")
+
+
 def printed(quantity: str) -> float:
     """A number of `further_results.csv` by its name. Raises KeyError for an unknown one."""
     table = pd.read_csv(REFERENCE / "further_results.csv").set_index("quantity")["value"]
     return float(table[quantity])
-
-
-def _table(number: int) -> pd.DataFrame:
-    return pd.read_csv(REFERENCE / f"table{number}.csv").set_index("variant")
-
-
-REFERENCE = DATA / "reference"
-
-
-def printed_table(number: int) -> pd.DataFrame:
-    """Table 1 or 2 as the paper prints it: percent and mm."""
-    return pd.read_csv(REFERENCE / f"table{number}.csv")

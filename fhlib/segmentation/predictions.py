@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fhlib.files import progress, read_json, write_csv, write_json
-from fhlib.fingerprints import code_digest, digest, file_digest
+from fhlib.files import progress, write_csv
+from fhlib.fingerprints import code_digest, content_digest, digest, kept_or_made
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.volume import Volume
 from fhlib.segmentation.segmentor import Segmentor
@@ -31,19 +32,12 @@ def predict_cases(
     rows = []
     cases = list(cases)
     for case in progress(cases, "segment"):
-        source = root / case["image"]
-        content = (
-            file_digest(source) if source.is_file() else digest([file_digest(f) for f in sorted(source.iterdir())])
-        )
-        fingerprint = digest(code, model_digest, segmentor.prediction.model_dump(), content)
-        stamp = folder / f"{case['case']}.json"
-        known = read_json(stamp) if stamp.exists() else {}
-        files = [folder / known["row"][kind] for kind in ("mask", "probability")] if known else []
-        if known.get("fingerprint") != fingerprint or not all(file.exists() for file in files):
-            stamp.unlink(missing_ok=True)
-            known = {"fingerprint": fingerprint, "row": _predict_case(segmentor, case, source, folder)}
-            write_json(known, stamp)
-        rows.append({**{key: case[key] for key in ("case", "subject", "split")}, **known["row"]})
+        source, name = root / case["image"], case["case"]
+        fingerprint = digest(code, model_digest, segmentor.prediction.model_dump(), content_digest(source))
+        files = {kind: f"{name}_{kind}.nrrd" for kind in ("mask", "probability")}
+        make = partial(_predict_case, segmentor, source, folder, files)
+        made = kept_or_made(folder / f"{name}.json", fingerprint, [folder / file for file in files.values()], make)
+        rows.append({key: case[key] for key in ("case", "subject", "split")} | made)
     frame = pd.DataFrame(
         rows, columns=["case", "subject", "split", "status", "volume_ml", "flags", "mask", "probability"]
     )
@@ -51,17 +45,16 @@ def predict_cases(
     return frame
 
 
-def _predict_case(segmentor: Segmentor, case: Mapping[str, Any], source: Path, folder: Path) -> dict[str, Any]:
+def _predict_case(segmentor: Segmentor, source: Path, folder: Path, files: Mapping[str, str]) -> dict[str, Any]:
     result = segmentor.segment(read_volume(source))
-    names = {kind: f"{case['case']}_{kind}.nrrd" for kind in ("mask", "probability")}
-    write_volume(result.mask, folder / names["mask"])
+    write_volume(result.mask, folder / files["mask"])
     steps = np.rint(result.probability.array * PROBABILITY_STEPS).astype(np.uint8)
-    write_volume(result.probability.with_array(steps), folder / names["probability"])
+    write_volume(result.probability.with_array(steps), folder / files["probability"])
     return {
         "status": "found" if result.mask.array.any() else "missed",
         "volume_ml": None if np.isnan(result.volume_ml) else round(result.volume_ml, 4),
         "flags": "; ".join(result.flags),
-        **names,
+        **files,
     }
 
 

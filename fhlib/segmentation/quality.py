@@ -8,8 +8,9 @@ copies of the scan agree. What is normal for them is measured once for a segment
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fhlib.files import read_json, write_json
-from fhlib.images.volume import Volume
+from fhlib.images.volume import Mask, Volume
 from fhlib.measures.growth import reference, valid_weeks
 from fhlib.measures.metrics import dice
 
-Mask = NDArray[np.bool_]
 CALIBRATION = "calibration.json"
 
 # Reasoned, not measured: a head of 12 to 40 weeks, and what voxels an ultrasound machine exports.
 SMALLEST_HEAD_ML, LARGEST_HEAD_ML = 4.0, 900.0
 SMALLEST_HEAD_SHARE = 0.004
 STRAY_SHARE = 0.02
+LEAST_CONFIDENCE = 0.8
 PLAUSIBLE_SPACING_MM = (0.03, 3.0)
 OUTSIDE_SHARE = 0.05
 """Share of the mask's surface that touches the outside of the sector beyond which the head is called cut."""
@@ -134,52 +135,116 @@ def intensity_features(image: NDArray[np.floating[Any]]) -> tuple[float, ...]:
     )
 
 
-def quality_flags(
-    volume: Volume,
-    mask: Mask,
-    evidence: Evidence,
-    stray: int = 0,
-    calibration: Calibration | None = None,
-    ga_weeks: float | None = None,
-    outline: str = "skin",
-) -> tuple[str, ...]:
-    """Reasons to look at a result before using it, the gravest first; an empty tuple where there is none.
+@dataclass(frozen=True)
+class Look:
+    """What the flags of one result are decided by: the volume, its mask, and what is known about both.
 
-    `no head`: nothing found, a mask smaller than a head can be, or, with a calibration, copies that agree or a confidence less than in
-    nearly all scans with a head. `implausible size`: larger than a head can be, or with `ga_weeks` too far from the charts.
-    `several components`: `stray` voxels, of other parts than the largest, above 2 % of the mask. `cut by the border`, `cut by the sector`:
-    the mask touches the edge of the box or of what the probe saw. `low confidence`: mean probability inside the mask under 0.8.
-    `unfamiliar intensities`: unlike the scans of the calibration. `implausible spacing`, `spacing missing?`: voxels that no machine has,
-    or the 1 mm that stands for none in a file without geometry.
+    `stray`: voxels of other parts than the largest. `outline`: of what the mask is, skin or skull.
     """
-    flags = []
-    size, low, high = int(mask.sum()), *PLAUSIBLE_SPACING_MM
-    spacing_fine = all(low <= s <= high for s in volume.spacing_mm)
-    volume_ml = size * volume.voxel_volume_ml if volume.ndim == 3 else math.nan
-    doubtful = calibration is not None and (
-        evidence.agreement < calibration.least_agreement or evidence.confidence < calibration.least_confidence
-    )
-    if too_small(volume, mask) or doubtful:
-        flags.append("no head")
-    elif spacing_fine and (volume_ml > LARGEST_HEAD_ML or _unlike_age(volume_ml, ga_weeks, outline)):
-        flags.append("implausible size")
-    if size and stray > STRAY_SHARE * size:
-        flags.append("several components")
-    if any(np.take(mask, edge, axis).any() for axis in range(mask.ndim) for edge in (0, -1)):
-        flags.append("cut by the border")
-    if size and _touches_outside(volume.array, mask):
-        flags.append("cut by the sector")
-    if size and evidence.confidence < 0.8:
-        flags.append("low confidence")
-    if calibration is not None:
-        bounds = zip(calibration.intensity_low, evidence.intensities, calibration.intensity_high, strict=True)
-        if not all(least <= value <= most for least, value, most in bounds):
-            flags.append("unfamiliar intensities")
-    if not spacing_fine:
-        flags.append("implausible spacing")
-    elif set(volume.spacing_mm) == {1.0} and not any(volume.origin):
-        flags.append("spacing missing?")
-    return tuple(flags)
+
+    volume: Volume
+    mask: Mask
+    evidence: Evidence
+    stray: int = 0
+    calibration: Calibration | None = None
+    ga_weeks: float | None = None
+    outline: str = "skin"
+
+    @cached_property
+    def size(self) -> int:
+        """Voxels of the mask."""
+        return int(self.mask.sum())
+
+    @property
+    def spacing_is_plausible(self) -> bool:
+        """Whether an ultrasound machine exports such voxels."""
+        low, high = PLAUSIBLE_SPACING_MM
+        return all(low <= spacing <= high for spacing in self.volume.spacing_mm)
+
+
+def quality_flags(look: Look) -> tuple[str, ...]:
+    """Reasons to look at a result before using it, the gravest first (`FLAGS`); an empty tuple where there is none."""
+    return tuple(flag.name for flag in FLAGS if flag.is_raised(look))
+
+
+def _no_head(look: Look) -> bool:
+    if too_small(look.volume, look.mask):
+        return True
+    normal, evidence = look.calibration, look.evidence
+    if normal is None:
+        return False
+    return evidence.agreement < normal.least_agreement or evidence.confidence < normal.least_confidence
+
+
+def _implausible_size(look: Look) -> bool:
+    if look.volume.ndim == 2 or not look.spacing_is_plausible or _no_head(look):
+        return False
+    volume_ml = look.size * look.volume.voxel_volume_ml
+    return volume_ml > LARGEST_HEAD_ML or _unlike_age(volume_ml, look.ga_weeks, look.outline)
+
+
+def _cut_by_the_border(look: Look) -> bool:
+    edges = [np.take(look.mask, edge, axis) for axis in range(look.mask.ndim) for edge in (0, -1)]
+    return any(edge.any() for edge in edges)
+
+
+def _unfamiliar_intensities(look: Look) -> bool:
+    normal = look.calibration
+    if normal is None:
+        return False
+    bounds = zip(normal.intensity_low, look.evidence.intensities, normal.intensity_high, strict=True)
+    return not all(least <= value <= most for least, value, most in bounds)
+
+
+def _spacing_missing(look: Look) -> bool:
+    """1 mm and no position: what stands for no geometry in a file."""
+    return set(look.volume.spacing_mm) == {1.0} and not any(look.volume.origin)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A reason to look at a result before using it."""
+
+    name: str
+    meaning: str
+    is_raised: Callable[[Look], bool]
+
+
+FLAGS = (
+    Flag("no head", "nothing found, too small for a head, or less certain than nearly all scans with one", _no_head),
+    Flag(
+        "implausible size",
+        "larger than a head of 12 to 40 weeks, or far from the charts at this age",
+        _implausible_size,
+    ),
+    Flag(
+        "several components", "stray parts besides the largest", lambda look: look.stray > STRAY_SHARE * look.size > 0
+    ),
+    Flag("cut by the border", "the mask reaches the edge of the volume", _cut_by_the_border),
+    Flag(
+        "cut by the sector",
+        "the mask reaches the end of what the probe saw",
+        lambda look: look.size > 0 and _touches_outside(look.volume.array, look.mask),
+    ),
+    Flag(
+        "low confidence",
+        "the network is unsure inside its mask",
+        lambda look: look.size > 0 and look.evidence.confidence < LEAST_CONFIDENCE,
+    ),
+    Flag("unfamiliar intensities", "unlike the scans the segmentor was calibrated on", _unfamiliar_intensities),
+    Flag(
+        "implausible spacing",
+        "voxels that no ultrasound machine exports: volumes are wrong",
+        lambda look: not look.spacing_is_plausible,
+    ),
+    Flag(
+        "spacing missing?",
+        "exactly 1 mm and no position: the file may hold no spacing, and volumes are then wrong",
+        _spacing_missing,
+    ),
+)
+"""Every flag, the gravest first. Two need a calibration: `unfamiliar intensities`, and of `no head` the second half."""
+MEANINGS = {flag.name: flag.meaning for flag in FLAGS}
 
 
 def too_small(volume: Volume, mask: Mask) -> bool:
@@ -225,17 +290,3 @@ def _touches_outside(image: NDArray[Any], mask: Mask) -> bool:
     surface = mask & ~ndimage.binary_erosion(mask, border_value=1)
     beside = surface & ndimage.binary_dilation(outside, iterations=2)
     return bool(surface.any()) and int(beside.sum()) > OUTSIDE_SHARE * int(surface.sum())
-
-
-MEANINGS = {
-    "no head": "nothing found, too small for a head, or less certain than nearly all scans with one",
-    "implausible size": "larger than a head of 12 to 40 weeks, or far from the charts at this age",
-    "several components": "stray parts besides the largest",
-    "cut by the border": "the mask reaches the edge of the volume",
-    "cut by the sector": "the mask reaches the end of what the probe saw",
-    "low confidence": "the network is unsure inside its mask",
-    "unfamiliar intensities": "unlike the scans the segmentor was calibrated on",
-    "implausible spacing": "voxels that no ultrasound machine exports: volumes are wrong",
-    "spacing missing?": "exactly 1 mm and no position: the file may hold no spacing, and volumes are then wrong",
-}
-"""Every flag of `quality_flags`, in words."""

@@ -22,6 +22,7 @@ from fhlib.presets import Prediction, suggestion
 from fhlib.segmentation.quality import (
     Calibration,
     Evidence,
+    Look,
     agreement_of,
     intensity_features,
     largest_component,
@@ -94,7 +95,7 @@ class Segmentor:
         )
         outline, volume_ml = self.parameters.outline, int(mask.sum()) * volume.voxel_volume_ml
         stray = int(foreground.sum()) - int(largest.sum())
-        flags = quality_flags(volume, mask, evidence, stray, self.calibration, ga_weeks, outline)
+        flags = quality_flags(Look(volume, mask, evidence, stray, self.calibration, ga_weeks, outline))
         calibration = self.calibration
         interval = calibration.interval(volume_ml, evidence.copies_ml) if calibration else (math.nan, math.nan)
         result = volume.with_array(mask.astype(np.uint8))

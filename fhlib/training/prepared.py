@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fhlib.cohorts.manifest import Cohort
-from fhlib.files import atomic_path, progress, read_json, require_free_space, write_csv, write_json
-from fhlib.fingerprints import code_digest, digest, file_digest
+from fhlib.files import atomic_path, progress, require_free_space, write_csv
+from fhlib.fingerprints import code_digest, content_digest, digest, kept_or_made
 from fhlib.models.inputs import at_original_resolution, label_to_network_grid, to_network_grid
 from fhlib.presets import Preparation
 
@@ -88,18 +88,22 @@ def prepare_cohort(
     its splits assigned. Other splits are read at their own resolution when they are predicted.
     """
     code = code_digest("fhlib.training.prepared")
+    kinds = ("image", "label", "original_image", "original_label") if originals else ("image", "label")
     rows = []
     wanted = table[table["split"].isin(TRAINED_ON)]
     for row in progress(wanted.to_dict("records"), "prepare", total=len(wanted)):
+        case = row["case"]
         sources = [cohort.folder / row[name] for name in ("image", "label") if row[name]]
-        fingerprint = digest(code, preparation.model_dump(), [_content(path) for path in sources])
-        shape = _prepare_case(cohort, row["case"], preparation, folder, fingerprint, originals)
+        fingerprint = digest(code, preparation.model_dump(), [content_digest(path) for path in sources])
+        arrays = [folder / f"{case}.{kind}.npy" for kind in kinds]
+        make = partial(_prepare_case, cohort, case, preparation, arrays)
+        made = kept_or_made(folder / f"{case}.json", fingerprint, arrays, make)
         rows.append(
             {
-                "case": row["case"],
+                "case": case,
                 "subject": row["subject"],
                 "split": row["split"],
-                "shape": "x".join(map(str, shape)),
+                "shape": "x".join(map(str, made["shape"])),
                 "fingerprint": fingerprint,
             }
         )
@@ -107,28 +111,15 @@ def prepare_cohort(
     return PreparedCases(folder)
 
 
-def _content(path: Path) -> str:
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return digest([file_digest(file) for file in files])
-
-
-def _prepare_case(
-    cohort: Cohort, case: str, preparation: Preparation, folder: Path, fingerprint: str, originals: bool
-) -> list[int]:
-    stamp = folder / f"{case}.json"
-    names = ("image", "label", "original_image", "original_label") if originals else ("image", "label")
-    arrays = [folder / f"{case}.{name}.npy" for name in names]
-    if all(path.exists() for path in (stamp, *arrays)) and (known := read_json(stamp))["fingerprint"] == fingerprint:
-        return known["shape"]
-    stamp.unlink(missing_ok=True)
+def _prepare_case(cohort: Cohort, case: str, preparation: Preparation, arrays: list[Path]) -> dict[str, Any]:
+    """Write image and label, and where four arrays are wanted both at the original resolution too."""
     volume, truth = cohort.read_image(case), cohort.read_label(case)
     image, label = to_network_grid(volume, preparation), label_to_network_grid(truth, preparation)
     contents: list[NDArray[Any]] = [image.array, label.array]
-    if originals:
-        require_free_space(folder, 3 * volume.array.size)
+    if len(arrays) > 2:
+        require_free_space(arrays[0].parent, 3 * volume.array.size)
         contents += [at_original_resolution(volume).array.astype(np.float16), (truth.array > 0).astype(np.uint8)]
     for path, array in zip(arrays, contents, strict=True):
         with atomic_path(path) as temporary:
             np.save(temporary, array)
-    write_json({"fingerprint": fingerprint, "shape": list(image.shape)}, stamp)
-    return list(image.shape)
+    return {"shape": list(image.shape)}

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fhlib.files import ROOT
+from filelock import FileLock, Timeout
+
+from fhlib.files import ROOT, write_text
 from fhlib.workflow.progress import TITLES, Narrator
 
 STALE_SECONDS = 3600
@@ -28,22 +30,18 @@ class RunBusyError(RuntimeError):
 @contextmanager
 def only_start_of(folder: Path) -> Iterator[None]:
     """Hold the run's lock; the system frees it however this process ends. Raises RunBusyError where another start holds it."""
-    import fcntl
-
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            raise RunBusyError(
-                f"run {folder.name!r} is being computed by process {stream.read().strip() or 'unknown'}: "
-                "wait for it, or give this one another name (RUN=name, --run name)"
-            ) from None
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield
+    owner = folder / ".lock-owner"  # for the message only: the lock itself is empty
+    try:
+        with FileLock(folder / ".lock", blocking=False):
+            write_text(str(os.getpid()), owner)
+            yield
+    except Timeout:
+        process = owner.read_text(encoding="utf-8") if owner.exists() else "unknown"
+        raise RunBusyError(
+            f"run {folder.name!r} is being computed by process {process}: "
+            "wait for it, or give this one another name (RUN=name, --run name)"
+        ) from None
 
 
 def run_study(
