@@ -1,72 +1,45 @@
-"""What several test files share."""
+"""Fixtures that tests of several packages share: a small cohort, prepared and trained on."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
+import pandas as pd
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-def need(what: str | None, message: str) -> str:
-    """Return `what`; where it is empty the test fails in CI and is skipped elsewhere, with what to do about it."""
-    if what:
-        return what
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
+from fhlib.cohorts.manifest import load_cohort
+from fhlib.images.formats import write_volume
+from fhlib.training.contexts import copy_levels
+from fhlib.training.prepared import prepare_cohort
+from fhlib.training.trainer import fit
+from tests.small_cohort import PREPARATION, SPLITS, parameters, scan
 
 
 @pytest.fixture(scope="session")
-def repository() -> Path:
-    """The clone that holds these tests."""
-    return REPOSITORY
+def cohort(tmp_path_factory):
+    """Cases c0 to c5 of six subjects: three to train on, one to validate, two to test."""
+    folder = tmp_path_factory.mktemp("cohort")
+    rows = []
+    for number, split in enumerate(SPLITS):
+        image, label = scan(number)
+        write_volume(image, folder / f"{number}.nrrd")
+        write_volume(label, folder / f"{number}_label.nrrd")
+        names = {"image": f"{number}.nrrd", "label": f"{number}_label.nrrd"}
+        rows.append({"case": f"c{number}", "subject": f"s{number}", **names, "split": split})
+    pd.DataFrame(rows).to_csv(folder / "cohort.csv", index=False)
+    return load_cohort(folder)
 
 
 @pytest.fixture(scope="session")
-def hc18() -> Path:
-    """Folder of HC18 images: FHLIB_HC18."""
-    return Path(need(os.environ.get("FHLIB_HC18"), "set FHLIB_HC18 to a folder with HC18 images and their CSV"))
+def cases(cohort, tmp_path_factory):
+    """The cohort's training and validation cases at 4 mm."""
+    return prepare_cohort(cohort, cohort.table, PREPARATION, tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
-    """Program of a Chromium browser, for playwright's `executable_path`."""
-    names = filter(None, (os.environ.get("FHLIB_BROWSER"), *BROWSERS))
-    found = next((program for name in names if (program := shutil.which(name))), None)
-    return need(found, "no Chromium browser: run `make browser`, or set FHLIB_BROWSER to its program")
-
-
-def copy_clone(folder: Path) -> Path:
-    """What a study needs of this clone (package, notebooks, data without cohorts and runs), as a clone of its own in `folder`."""
-    unwanted = shutil.ignore_patterns("__pycache__", ".*", "cohorts", "runs", "results")
-    for name in ("fhlib", "notebooks", "data"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=unwanted)
-    return folder
-
-
-def run_study(clone: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start `python -m fhlib study` in a copied clone, with that clone's package, on one thread, so that two studies can run
-    beside each other; output and errors in one stream.
-    """
-    environment = {**os.environ, "PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "fhlib", "study", *arguments]
-    return subprocess.Popen(
-        command, cwd=clone, env=environment, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
-def execute_notebook(clone: Path, name: str, out: Path, **parameters: object) -> None:
-    """Execute `notebooks/<name>.ipynb` of a copied clone with its own package, in the preset smoke; fails with what it printed."""
-    command = [sys.executable, "-m", "fhlib.workflow.execute", str(clone / "notebooks" / f"{name}.ipynb"), str(out)]
-    for key, value in {"run": "smoke", "preset": "smoke", **parameters}.items():
-        command += ["-p", key, str(value)]
-    environment = {**os.environ, "PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, cwd=clone, capture_output=True, encoding="utf-8", timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
+def cascade_folder(cases, tmp_path_factory):
+    """Folder of a USegNet-DS-HAS-Ctx trained for seven steps a level; its base's lies beside it."""
+    folder = tmp_path_factory.mktemp("models")
+    base, whole = folder / "USegNet-DS-HAS", folder / "USegNet-DS-HAS-Ctx"
+    fit(cases, parameters("USegNet-DS-HAS"), base / "level1")
+    fit(cases, parameters("USegNet-DS-HAS-Ctx", level=2), whole / "level2", base)
+    copy_levels(base, whole)
+    return whole

@@ -1,0 +1,60 @@
+"""Small cohorts: oblique, anisotropic, not cubic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from fhlib.cohorts.checks import check_cohort
+from fhlib.images.formats import write_volume
+from fhlib.images.volume import Volume
+
+OBLIQUE = (-0.8660254037844386, 0.5, 0.0, 0.5, 0.8660254037844386, 0.0, 0.0, 0.0, 1.0)
+
+
+def scan(seed, **change):
+    values = np.random.default_rng(seed).integers(0, 255, (9, 13, 17)).astype(np.float32)
+    return Volume(**({"array": values, "spacing_mm": (4, 2, 3), "origin": (5, -6, 7), "direction": OBLIQUE} | change))
+
+
+def head(**change):
+    """A box of 5 x 7 x 9 voxels of 4 x 2 x 3 mm: 7.56 mL."""
+    mask = np.zeros((9, 13, 17), bool)
+    mask[2:7, 3:10, 4:13] = True
+    return scan(0, **({"array": mask} | change))
+
+
+def make(folder, count=3, **columns):
+    """A sound cohort of `count` subjects; keyword lists replace columns."""
+    for i in range(count):
+        write_volume(scan(i), folder / "images" / f"c{i}.nrrd")
+        write_volume(head(), folder / "labels" / f"c{i}.nrrd")
+    table = {
+        "case": [f"c{i}" for i in range(count)],
+        "subject": [f"s{i}" for i in range(count)],
+        "image": [f"images/c{i}.nrrd" for i in range(count)],
+        "label": [f"labels/c{i}.nrrd" for i in range(count)],
+    }
+    pd.DataFrame(table | columns).to_csv(folder / "cohort.csv", index=False)
+    return folder
+
+
+def checks(folder):
+    """(case, check, severity) of every finding."""
+    findings = check_cohort(folder, show_progress=False)
+    assert list(findings.columns) == ["case", "check", "severity", "message"]
+    return [tuple(row[:3]) for row in findings.itertuples(index=False)]
+
+
+def table(subjects, splits=None, label=None, has_head=None):
+    n = len(subjects)
+    frame = {"case": [f"c{i}" for i in range(n)], "subject": subjects, "split": splits or [""] * n}
+    return pd.DataFrame(frame | {"label": label or ["l"] * n, "has_head": has_head or ["true"] * n})
+
+
+def pair(seed=0):
+    rng = np.random.default_rng(seed)
+    image = Volume(rng.integers(0, 255, (9, 13, 17)).astype(np.uint8), (4, 2, 3), (5, -6, 7), OBLIQUE)
+    mask = np.zeros(image.shape, bool)
+    mask[2:7, 3:10, 4:13] = True
+    return image, image.with_array(mask)

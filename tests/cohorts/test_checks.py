@@ -1,0 +1,110 @@
+"""The validation report of a cohort's files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fhlib.cohorts.checks import check_cohort
+from fhlib.cohorts.manifest import CohortError, load_cohort
+from fhlib.images.formats import write_volume
+from fhlib.images.volume import Volume
+from tests.cohorts.made import checks, head, make, scan
+
+
+def spoil(folder, image=None, label=None):
+    if image is not None:
+        write_volume(image, folder / "images" / "c1.nrrd")
+    if label is not None:
+        write_volume(label, folder / "labels" / "c1.nrrd")
+
+
+def with_values(volume, **values):
+    array = volume.array.astype(np.float32)
+    for value in values.values():
+        array[4, 5, 6] = value
+    return volume.with_array(array)
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "check", "severity", "message"),
+    [
+        (None, head(origin=(5, -6, 8)), "geometry", "error", "origin is 5 x -6 x 8, the image's 5 x -6 x 7"),
+        (None, head(spacing_mm=(4, 2, 2)), "geometry", "error", "spacing is 4 x 2 x 2, the image's 4 x 2 x 3"),
+        (None, head(direction=()), "geometry", "error", "direction is 1 x 0"),
+        (None, head(array=head().array[:8]), "geometry", "error", "size is 8 x 13 x 17, the image's 9 x 13 x 17"),
+        (None, with_values(head(), other=2), "label not binary", "error", r"2 values besides 0 \(1.0, 2.0\)"),
+        (None, head(array=np.zeros((9, 13, 17), np.uint8)), "empty label", "error", "where a head is expected"),
+        (None, head(array=np.roll(head().array, 2, 0)), "head at the border", "warning", "touches the edge"),
+        (with_values(scan(5), hole=np.nan), None, "intensities", "error", "1 voxels are not finite"),
+        (scan(5, array=np.full((9, 13, 17), 3.0)), None, "intensities", "error", r"every voxel is 3\.0"),
+        (scan(2), None, "duplicate image", "error", r"voxels are those of case c1"),
+        (scan(5, spacing_mm=(1, 1, 1)), head(spacing_mm=(1, 1, 1)), "spacing", "warning", "without a spacing"),
+        (scan(5, spacing_mm=(400, 2, 3)), None, "spacing", "error", "400 x 2 x 3 mm are implausible"),
+        (scan(5, spacing_mm=(0.4, 0.2, 0.3)), head(spacing_mm=(0.4, 0.2, 0.3)), "head size", "warning", "2.44 mm"),
+    ],
+)
+def test_files_that_are_wrong(tmp_path, image, label, check, severity, message):
+    spoil(make(tmp_path), image, label)
+    findings = check_cohort(tmp_path, show_progress=False)
+    found = findings[findings["check"] == check]
+    assert found["case"].tolist() == (["c2"] if check == "duplicate image" else ["c1"])
+    assert found["severity"].tolist() == [severity]
+    assert found["message"].str.contains(message).all()
+    if severity == "error":
+        with pytest.raises(CohortError, match=message):
+            check_cohort(tmp_path, show_progress=False, raise_errors=True)
+
+
+def test_missing_unreadable_and_mixed_files_are_all_listed(tmp_path):
+    make(tmp_path, count=4)
+    (tmp_path / "images" / "c0.nrrd").unlink()
+    (tmp_path / "labels" / "c1.nrrd").write_text("nonsense")
+    flat = Volume(scan(7).array[0], (1.5, 1), (0, 0))
+    write_volume(flat, tmp_path / "images" / "c3.nrrd")
+    write_volume(flat.with_array(head().array[4]), tmp_path / "labels" / "c3.nrrd")
+    assert checks(tmp_path) == [
+        ("c0", "missing file", "error"),
+        ("c1", "unreadable file", "error"),
+        ("c3", "dimensions", "error"),
+    ]
+    with pytest.raises(CohortError) as caught:
+        check_cohort(tmp_path, raise_errors=True)
+    assert len(caught.value.findings) == 3
+    text = str(caught.value)
+    assert "3 error(s)" in text and "c0: missing file: image: there is no images/c0.nrrd" in text
+    assert str(tmp_path) not in text
+
+
+def test_labels_that_may_be_absent(tmp_path):
+    make(tmp_path, label=["", "", "labels/c2.nrrd"], has_head=["no", "", ""], split=["train", "repro", "test"])
+    cohort = load_cohort(tmp_path)
+    assert checks(tmp_path) == [("c1", "missing label", "warning")]
+    empty = cohort.read_label("c0")  # no head: the empty mask is the reference
+    assert not empty.array.any() and empty.same_geometry(cohort.read_image("c0"))
+    with pytest.raises(CohortError, match="no label is given"):
+        cohort.read_label("c1")
+
+
+def test_a_label_where_no_head_should_be(tmp_path):
+    make(tmp_path, has_head=["false", "", ""])
+    assert checks(tmp_path) == [("c0", "unexpected head", "error")]
+
+
+def test_skull_labels(tmp_path):
+    folder = make(tmp_path, label_skull=[f"labels/c{i}.nrrd" for i in range(3)])
+    assert load_cohort(folder).outlines_skull and checks(folder) == []
+    write_volume(head(origin=(0, 0, 0)), folder / "skull.nrrd")
+    make(tmp_path, label_skull=["skull.nrrd", "", ""])
+    assert not load_cohort(folder).outlines_skull
+    assert checks(folder) == [("c0", "geometry", "error")]
+    assert load_cohort(folder).read_label("c0", "label_skull").origin == (0, 0, 0)
+
+
+def test_a_label_of_255_is_binary_and_of_two_structures_is_not(tmp_path):
+    make(tmp_path)
+    spoil(tmp_path, label=head(array=head().array.astype(np.uint8) * 255))
+    assert checks(tmp_path) == [] and load_cohort(tmp_path).read_label("c1").array.sum() == 315
+    spoil(tmp_path, label=with_values(head(), other=7))
+    with pytest.raises(CohortError, match=r"more than one value besides 0 \(1.0 to 7.0\)"):
+        load_cohort(tmp_path).read_label("c1")

@@ -1,0 +1,67 @@
+"""Import of a folder: resumed, used in place, or refused with what is accepted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pandas.testing import assert_frame_equal
+
+import fhlib.cohorts.importers as importers
+from fhlib.cohorts.importers import import_cohort
+from fhlib.cohorts.manifest import load_cohort
+from fhlib.images.formats import write_volume
+from tests.cohorts.made import pair
+from tests.cohorts.made_hc18 import CSV, make_hc18
+
+
+@pytest.mark.filterwarnings("ignore:.*outline is open")
+def test_an_interrupted_import_continues(tmp_path, monkeypatch):
+    source, out = make_hc18(tmp_path / "hc18", "subfolders"), tmp_path / "out"
+    whole = import_cohort(source, tmp_path / "whole")
+    fill, filled = importers.fill_outline, []
+
+    def counting(outline):
+        if len(filled) == 2:
+            raise KeyboardInterrupt
+        filled.append(1)
+        return fill(outline)
+
+    monkeypatch.setattr(importers, "fill_outline", counting)
+    with pytest.raises(KeyboardInterrupt):
+        import_cohort(source, out)
+    assert not (out / "cohort.csv").exists() and len(list((out / "labels").iterdir())) == 2
+    filled[:] = []
+    again = import_cohort(source, out)  # the other two, and no more
+    assert len(filled) == 2
+    assert_frame_equal(again.table, whole.table)
+    for case in whole.table["case"]:
+        np.testing.assert_array_equal(again.read_label(case).array, whole.read_label(case).array)
+    filled[:] = [1, 1]  # a third call would be an interruption
+    assert_frame_equal(import_cohort(source, out).table, whole.table)
+    # another pixel size: everything is imported again
+    monkeypatch.undo()
+    table = (source / CSV).read_text(encoding="utf-8").replace("000_HC.png,0.1,", "000_HC.png,0.2,")
+    (source / CSV).write_text(table)
+    assert import_cohort(source, out).read_image("000_HC").spacing_mm == pytest.approx((0.2, 0.2))
+
+
+def test_a_folder_with_a_manifest_is_used_in_place(tmp_path):
+    image, mask = pair()
+    write_volume(image, tmp_path / "mine" / "a.nrrd")
+    write_volume(mask, tmp_path / "mine" / "a_Label.nrrd")
+    (tmp_path / "mine" / "cohort.csv").write_text("case,subject,image,label\nk,s,a.nrrd,a_Label.nrrd\n")
+    cohort = import_cohort(tmp_path / "mine", tmp_path / "out")
+    assert cohort.folder == tmp_path / "mine" and not (tmp_path / "out").exists()
+    assert_frame_equal(cohort.table, load_cohort(tmp_path / "mine").table)
+
+
+def test_an_unknown_folder_is_told_what_is_accepted(tmp_path):
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "scan.xyz").write_text("?")
+    with pytest.raises(ValueError, match=r"scan\.xyz") as caught:
+        import_cohort(tmp_path / "odd", tmp_path / "out")
+    text = str(caught.value)
+    assert all(part in text for part in ("1. a folder with cohort.csv", "2. pairs X.nii.gz", "3. HC18"))
+    assert str(tmp_path) not in text
+    with pytest.raises(FileNotFoundError, match="no folder 'gone'"):
+        import_cohort(tmp_path / "gone", tmp_path / "out")

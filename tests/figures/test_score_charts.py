@@ -1,0 +1,74 @@
+"""Tables and charts of scores, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fhlib.figures import score_charts as charts
+
+
+def scores() -> pd.DataFrame:
+    return pd.DataFrame({"variant": ["USegNet-DS"] * 3, "status": ["found", "found", "missed"], "dsc": [0.9, 0.8, 0.0],
+                         "conf": [7 / 9, 0.5, -np.inf],
+                         "jacc": [9 / 11, 2 / 3, 0], "adb_mm": [1.0, 2.0, np.nan], "hdb_mm": [4.0, 6.0, np.nan]})  # fmt: skip
+
+
+def test_table_beside_paper_by_hand() -> None:
+    paper = pd.DataFrame({"variant": ["USegNet", "USegNet-DS"], "dsc_percent": [94.83, 94.95], "conf_percent": [89.06, 89.33],
+                          "jacc_percent": [90.2, 90.42],
+                          "adb_mm": [0.6186, 0.6225], "hdb_mm": [5.4, 5.409]})  # fmt: skip
+    table = charts.table_beside_paper(scores(), paper).set_index("variant")
+    row = table.loc["USegNet-DS"]
+    assert row["n"] == 3 and row["missed"] == 1
+    assert row["DSC [%], here"].startswith("56.67") and row["DSC [%], paper"] == "94.95"  # the missed case counts as 0
+    assert row["Adb [mm], here"] == "1.500 ± 0.707" and row["Hdb [mm], here"].startswith("5.000")
+    assert row["Conformity [%], here"].startswith("63.89")  # (77.78 + 50) / 2, found cases only
+    assert table.loc["USegNet", "DSC [%], here"] == "" and table.loc["USegNet", "Adb [mm], paper"] == "0.619"
+
+
+def test_charts_of_scores_history_growth_and_times() -> None:
+    boxes = charts.score_boxes(scores())
+    assert boxes.axes[0].get_yticklabels()[0].get_text() == "USegNet-DS\nn = 2, 1 missed"
+    history = pd.DataFrame({"step": range(10), "loss": np.linspace(2, 1, 10), "main_loss": np.linspace(1, 0.5, 10),
+                            "val_dsc": [np.nan] * 9 + [0.9], "learning_rate": 1e-3})  # fmt: skip
+    curves = charts.learning_curves({"level 1": history, "level 2": history})
+    assert [axis.get_ylabel() for axis in curves.axes] == [
+        "loss (cross-entropy, log scale)",
+        "validation DSC [%]",
+        "learning rate",
+    ]
+    assert curves.axes[1].lines[0].get_ydata()[-1] == pytest.approx(90)
+    frame = pd.DataFrame(
+        {"ga_weeks": [20.0, 26, 31, np.nan], "hc_mm": [172.5, 240.5, 286.6, 200], "volume_ml": [120, 240, 400, 1]}
+    )
+    growth = charts.growth_curve(frame)
+    assert [axis.get_ylabel() for axis in growth.axes] == ["head circumference [mm]", "volume of the whole head [mL]"]
+    mean = growth.axes[0].lines[0]
+    assert np.interp(26, mean.get_xdata(), mean.get_ydata()) == pytest.approx(
+        240.5, abs=0.2
+    )  # INTERGROWTH-21st at 26 weeks
+    assert growth.axes[0].get_title() == "n = 3 of 4"
+    with pytest.raises(ValueError, match="needs ga_weeks"):
+        charts.growth_curve(frame[["hc_mm"]])
+    bars = charts.timing_bars(pd.DataFrame({"name": ["slow", "fast"], "seconds": [2.0, 1.0]}))
+    assert [label.get_text() for label in bars.axes[0].get_yticklabels()] == ["fast", "slow"]
+
+
+def test_forest_of_differences_has_the_papers_beside() -> None:
+    compared = pd.DataFrame(
+        {
+            "variant": ["B", "C"],
+            "baseline": "A",
+            "difference": [0.01, -0.02],
+            "low": [0.005, -0.03],
+            "high": [0.02, 0.01],
+        }
+    )
+    printed = pd.DataFrame({"variant": ["A", "B"], "dsc_percent": [90.0, 91.5]})
+    axis = charts.difference_forest(compared, printed).axes[0]
+    cross = next(line for line in axis.lines if line.get_marker() == "x")
+    assert cross.get_xdata()[0] == pytest.approx(1.5) and axis.get_xlabel().endswith("difference from A")
+    ends = [sorted(x for x, _ in path.get_segments()[0]) for path in axis.collections]
+    assert ends[0] == pytest.approx([0.5, 2.0]) and ends[1] == pytest.approx([-3.0, 1.0])

@@ -1,0 +1,44 @@
+"""Courses of trainings."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from fhlib.figures import score_charts as charts
+
+
+def test_the_course_of_validation_puts_seeds_in_one_row_and_changes_in_their_own() -> None:
+    rows = [
+        {
+            "run": run,
+            "variant": variant,
+            "level": 1,
+            "changed": changed,
+            "step": step,
+            "val_dsc": 0.9 + step / 1000 + add,
+        }
+        for run, variant, changed, add in [
+            ("a", "USegNet-DS", "", 0.0),
+            ("a", "USegNet-DS-HAS", "", 0.01),
+            ("b", "USegNet-DS", "", 0.02),
+            ("c", "USegNet-DS-HAS", "steps=20, width=4", 0.03),
+            ("c", "USegNet", "", 0.015),
+        ]
+        for step in (10, 20)
+    ]
+    course, ends = charts.validation_course(pd.DataFrame(rows)).axes
+    assert [label.get_text() for label in ends.get_yticklabels()] == [
+        "USegNet-DS",
+        "USegNet-DS-HAS",
+        "USegNet-DS-HAS steps=20\nwidth=4",
+        "USegNet",
+    ]
+    points = [(float(line.get_xdata()[0]), int(line.get_ydata()[0]), line.get_marker()) for line in ends.lines]
+    assert points == [  # an end more than a point below the best stands at the edge
+        *((pytest.approx(94), 0, "<"), (pytest.approx(94), 1, "<"), (pytest.approx(94), 0, "o")),
+        *((pytest.approx(95), 2, "o"), (pytest.approx(94), 3, "<")),
+    ]
+    assert [note.get_text() for note in ends.texts] == ["92.0", "93.0", "93.5"]
+    assert [line.get_linestyle() for line in course.lines] == ["-", "-", "-", "--", "-"]
+    assert course.lines[0].get_color() == course.lines[2].get_color() != course.lines[1].get_color()

@@ -1,0 +1,29 @@
+"""Predictions of a cohort: resumed to the same table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from fhlib.models.weights import model_digest
+from fhlib.presets import Prediction
+from fhlib.segmentation.predictions import predict_cases, read_prediction
+from fhlib.segmentation.segmentor import load_segmentor
+
+
+def test_interrupted_prediction_continues_to_the_same_table(cohort, cascade_folder, tmp_path):
+    segmentor, digest = load_segmentor(cascade_folder, Prediction(threshold=0.4)), model_digest(cascade_folder)
+    tests = cohort.table[cohort.table["split"] == "test"].to_dict("records")
+    whole = predict_cases(segmentor, tests, cohort.folder, tmp_path / "whole", digest)
+    predict_cases(segmentor, tests[:1], cohort.folder, tmp_path / "parts", digest)
+    kept = (tmp_path / "parts" / "c4_mask.nrrd").stat().st_mtime_ns
+    parts = predict_cases(segmentor, tests, cohort.folder, tmp_path / "parts", digest)
+    pd.testing.assert_frame_equal(whole, parts)
+    assert (tmp_path / "parts" / "c4_mask.nrrd").stat().st_mtime_ns == kept
+    mask, probability = read_prediction(tmp_path / "whole", whole.iloc[0])
+    result = segmentor.segment(cohort.read_image("c4"))
+    assert np.array_equal(mask.array, result.mask.array > 0)
+    assert np.abs(probability.array - result.probability.array).max() <= 0.5 / 255 + 1e-6
+    again = predict_cases(segmentor, tests, cohort.folder, tmp_path / "parts", "another model")
+    pd.testing.assert_frame_equal(whole, again)
+    assert (tmp_path / "parts" / "c4_mask.nrrd").stat().st_mtime_ns != kept

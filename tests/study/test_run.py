@@ -1,0 +1,56 @@
+"""A run remembers what it was started with."""
+
+from __future__ import annotations
+
+import pytest
+
+from fhlib.__main__ import run_name
+from fhlib.presets import PresetError, load_preset, parse_changes
+from fhlib.study.run import StudyError, open_study
+
+
+def test_a_run_remembers_what_it_was_started_with(data, tmp_path):
+    folder = tmp_path / "My scans"
+    folder.mkdir()
+    first = open_study("mine", "smoke", folder)
+    assert first.cohort_kind == "imported" and first.cohort_name.startswith("My-scans-")
+    namesake = tmp_path / "elsewhere" / "My scans"
+    namesake.mkdir(parents=True)
+    assert open_study("other", "smoke", namesake).cohort_folder != first.cohort_folder
+    assert open_study("mine").source == folder and open_study("mine").preset.name == "smoke"
+    with pytest.raises(StudyError, match="started with preset 'smoke'"):
+        open_study("mine", "quick")
+    with pytest.raises(StudyError, match="another cohort"):
+        open_study("mine", "smoke", tmp_path)
+    (folder / "cohort.csv").write_text("case\n")
+    assert open_study("mine").cohort_kind == "in place" and open_study("mine").cohort_folder == folder
+
+
+def test_a_new_run_is_simulated_unless_told_otherwise(data, tmp_path):
+    run = open_study("a", "smoke")
+    assert run.cohort_kind == "simulated" and run.cohort_folder == data / "cohorts" / "simulated-smoke"
+    with pytest.raises(StudyError, match="no cohort folder 'nowhere'"):
+        open_study("b", "smoke", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"run '\.\./c'"):
+        open_study("../c", "smoke")
+
+
+def test_a_run_may_change_parameters_of_its_preset(data):
+    changes = parse_changes(["training.seed=3", "variants=[USegNet-DS]", "training.learning_rate=1e-4"])
+    study = open_study("smoke-seed-3", "smoke", changes=changes)
+    assert (study.preset.training.seed, study.preset.training.learning_rate) == (3, 1e-4)
+    assert study.preset.variants == ("USegNet-DS",) and study.preset.training_2d.seed == 0
+    again = open_study("smoke-seed-3")
+    assert again.preset == study.preset and again.cohort_name == "simulated-smoke"  # other trainings, the same scans
+    with pytest.raises(StudyError, match=r"started with training.seed=3, .*not with training.seed=4"):
+        open_study("smoke-seed-3", changes={"training.seed": 4})
+    other = open_study("b", "smoke", changes={"simulated_cohort.train_subjects": 4})
+    assert other.cohort_name.startswith("simulated-smoke-") and other.preset.simulated_cohort.train_subjects == 4
+    with pytest.raises(PresetError, match=r"training.sed: unknown parameter; did you mean 'seed'"):
+        open_study("c", "smoke", changes={"training.sed": 4})
+    with pytest.raises(PresetError, match=r"no weights 'haed' in data/weights; did you mean 'head'"):
+        load_preset("fine-tune", {"training.start_from": "haed"})
+    with pytest.raises(PresetError, match="write NAME=VALUE"):
+        parse_changes(["training.seed"])
+    assert load_preset("paper", {"training.seed": 7}).training_2d.seed == 0  # one and the same section in the file
+    assert run_name("quick", None, changes) == "quick-seed-3-variants-USegNet-DS-learning_rate-1e-4"

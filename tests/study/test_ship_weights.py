@@ -1,0 +1,75 @@
+"""The weights that ship: small, documented, and good for scans that no cohort holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fhlib.files import WEIGHTS_FOLDER
+from fhlib.phantom.scan import simulate_scan
+from fhlib.segmentation.segmentor import load_segmentor
+from fhlib.study.ship_weights import export_segmentor
+from fhlib.training.trainer import fit
+from tests.small_cohort import parameters
+
+
+def test_exported_weights_are_half_as_large_and_segment_alike(cohort, cases, tmp_path):
+    fit(cases, parameters("USegNet-DS"), tmp_path / "whole" / "level1")
+    with pytest.raises(FileNotFoundError, match="03_train"):
+        export_segmentor(tmp_path / "nothing", tmp_path / "shipped")
+    assert not (tmp_path / "shipped").exists()
+    for stale in ("level2/weights.safetensors", "coverage.csv", "flags.csv"):  # of a cascade that was shipped before
+        (tmp_path / "shipped" / stale).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "shipped" / stale).write_text("")
+    export_segmentor(tmp_path / "whole", tmp_path / "shipped")
+    files = {path.relative_to(tmp_path / "shipped").as_posix() for path in (tmp_path / "shipped").rglob("*.*")}
+    assert files == {"level1/weights.safetensors", "level1/parameters.json"}
+    sizes = [(tmp_path / name / "level1" / "weights.safetensors").stat().st_size for name in ("whole", "shipped")]
+    assert sizes[1] < 0.6 * sizes[0]
+    image = cohort.read_image("c4")
+    first, second = (load_segmentor(tmp_path / name).segment(image).probability for name in ("whole", "shipped"))
+    assert np.abs(first.array - second.array).max() < 0.01
+
+
+SHIPPED = sorted(path.parent.parent for path in WEIGHTS_FOLDER.glob("*/level1/weights.safetensors"))
+each = pytest.mark.parametrize("folder", SHIPPED, ids=lambda path: path.name)
+
+
+def test_weights_are_small_and_have_a_card():
+    assert SHIPPED and sum(path.stat().st_size for path in WEIGHTS_FOLDER.rglob("*")) < 15e6
+    card = (WEIGHTS_FOLDER / "README.md").read_text(encoding="utf-8")
+    headings = ("Intended use", "Training", "Measured", "Limits", "Not a medical device")
+    assert not [heading for heading in headings if heading not in card]
+    assert not [folder.name for folder in SHIPPED if f"`{folder.name}`" not in card]
+
+
+@each
+def test_intervals_and_flags_were_measured_on_scans_of_their_own(folder):
+    segmentor = load_segmentor(folder)
+    assert segmentor.calibration and segmentor.calibration.cases >= 50 and segmentor.calibration.headless >= 5
+    seen = pd.read_csv(folder / "coverage.csv")
+    assert len(seen) >= 150 and 0.9 <= seen["covered"].mean() <= 0.98
+    card = (WEIGHTS_FOLDER / "README.md").read_text(encoding="utf-8")
+    assert f"{100 * seen['covered'].mean():.1f} %" in card, "the card tells the coverage of coverage.csv"
+
+
+@each
+def test_a_head_that_no_cohort_holds_is_found(folder):
+    segmentor = load_segmentor(folder)
+    scores = []
+    for seed, site, weeks in ((990101, "paper-like", 24.0), (990102, "any", 33.0), (990103, "any", 19.0)):
+        scan = simulate_scan(seed, ga_weeks=weeks, site=site, spacing_mm=2.0)
+        label = scan.label if segmentor.parameters.outline == "skin" else scan.label_skull
+        found, truth = segmentor.segment(scan.image).mask.array > 0, label.array > 0
+        scores.append(2 * (found & truth).sum() / (found.sum() + truth.sum()))
+    assert np.mean(scores) > 0.75, scores
+
+
+@each
+def test_scans_without_a_head_are_empty_or_flagged(folder):
+    segmentor = load_segmentor(folder)
+    results = [
+        segmentor.segment(simulate_scan(990110 + k, site="any", spacing_mm=2.5, has_head=False).image) for k in range(4)
+    ]
+    assert sum("no head" in result.flags for result in results) >= 3

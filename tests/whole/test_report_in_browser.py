@@ -1,0 +1,91 @@
+"""The report as a reader meets it: in a real browser. Screenshots are kept in tests/artifacts/."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbformat import v4
+from playwright.sync_api import Browser
+
+from fhlib.figures import planes as figures
+from fhlib.figures import surfaces
+from fhlib.images.volume import Volume
+from fhlib.workflow.report import write_report
+from tests.whole.jupyterlab import ARTIFACTS
+
+pytestmark = pytest.mark.slow
+
+
+def figure_output(figure: figures.Figure) -> nbformat.NotebookNode:
+    stream = io.BytesIO()
+    figure.savefig(stream, bbox_inches="tight", dpi=100)
+    return v4.new_output(
+        "display_data", {"image/png": base64.b64encode(stream.getvalue()).decode(), "text/plain": "<Figure>"}
+    )
+
+
+@pytest.fixture(scope="module")
+def report_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("run")
+    grid = np.meshgrid(*[np.linspace(-1, 1, n) for n in (48, 40, 56)], indexing="ij")
+    head = sum(axis**2 for axis in grid) < 0.4
+    scan = Volume(
+        (np.random.default_rng(0).rayleigh(30, head.shape) * (1 + head)).clip(0, 255).astype(np.uint8), (0.95, 1.2, 0.8)
+    )
+    surface = surfaces.surface_distance(np.roll(head, 2, 0), head, scan.spacing_mm)
+    both = {
+        "USegNet-DS": surface,
+        "USegNet-DS-HAS": surfaces.surface_distance(np.roll(head, 1, 1), head, scan.spacing_mm),
+    }
+    plot = json.loads(surfaces.interactive_surfaces(both, faces=800).to_json())
+    turning = v4.new_output("display_data", {"application/vnd.plotly.v1+json": plot})
+    chapters = {
+        "01_cohort": ("# The cohort\n\nAttention: $a_k$.", [figure_output(figures.planes(scan, {"expert": head}))]),
+        "05_accuracy": (
+            "# How accurate is it?",
+            [figure_output(surfaces.surface_distance_map({"USegNet-DS": surface})), turning],
+        ),
+    }
+    (run / "notebooks").mkdir()
+    for name, (prose, outputs) in chapters.items():
+        cells = [v4.new_markdown_cell(prose), v4.new_code_cell("figure", outputs=outputs)]
+        nbformat.write(v4.new_notebook(cells=cells), run / "notebooks" / f"{name}.ipynb")
+    return write_report(run)
+
+
+def test_report_opens_offline_without_request_or_error(browser: Browser, report_page: Path) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    page = context.new_page()
+    requests: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(report_page.as_uri())
+    widths = page.evaluate("[...document.images].map(image => image.complete ? image.naturalWidth : 0)")
+    page.screenshot(path=ARTIFACTS / "report.png", full_page=True)
+    assert len(widths) == 3 and min(widths) > 0  # a formula and two figures
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.locator("nav a", has_text="How accurate").click()
+    assert page.locator("h2", has_text="How accurate").is_visible()
+    page.locator("details.interactive summary").click()
+    page.locator("details.interactive .plotly").first.wait_for(timeout=120_000)
+    marks = page.locator("details.interactive .colorbar").first.text_content() or ""
+    assert all(word in marks for word in ("min", "mean", "max"))
+    page.locator("details.interactive .updatemenu-button", has_text="HAS").click()
+    page.wait_for_function("document.querySelector('details.interactive .js-plotly-plot').data[1].visible === true")
+    page.screenshot(path=ARTIFACTS / "report_surface.png")
+    assert page.evaluate("[...document.querySelectorAll('nav a')].every(a => document.getElementById(a.hash.slice(1)))")
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert [
+        text for text in errors if "WebGL" not in text
+    ] == []  # a machine without 3D graphics keeps the static figure
+    context.close()

@@ -1,0 +1,238 @@
+"""The whole study small, from an empty folder to its report; killed, resumed, changed."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from fhlib.__main__ import main
+from fhlib.images.formats import write_volume
+from fhlib.images.volume import Volume
+from fhlib.presets import load_preset
+from fhlib.study.few_cases import learn_from_few
+from fhlib.study.run import Study, StudyError
+from fhlib.workflow.run import only_start_of
+from tests.clones import copy_clone, execute_notebook, run_study
+
+pytestmark = pytest.mark.slow
+
+
+VARIANTS = ("USegNet-DS", "USegNet-DS-HAS", "USegNet-DS-HAS-Ctx")
+STEPS = [
+    *("00_start_here", "01_cohort", "02_prepare"),
+    *("03_train USegNet-DS 1", "03_train USegNet-DS-HAS 1", "03_train USegNet-DS-HAS-Ctx 2"),
+    *(f"04_predict {variant}" for variant in VARIANTS),
+    *("05_accuracy", "06_agreement", "07_reproducibility", "08_attention", "09_claims", "10_segment", "report"),
+]
+
+
+def listed(text: str) -> list[str]:
+    """Titles of the steps in what a start printed."""
+    return re.findall(r"^\[\d+/\d+\] (.*?) \(", text, flags=re.MULTILINE)
+
+
+def finish(clone: Path, *arguments: str) -> str:
+    """Run `python -m fhlib study --preset smoke` to its end and return what it printed."""
+    process = run_study(clone, "--preset", "smoke", *arguments)
+    text = process.communicate(timeout=1500)[0]
+    assert process.returncode == 0, text
+    return text
+
+
+def kill_when_written(clone: Path, pattern: str) -> str:
+    """Start the smoke study, kill it with SIGKILL as soon as a file of that pattern is there; what it printed."""
+    process = run_study(clone, "--preset", "smoke")
+    run, deadline = clone / "data" / "runs" / "smoke", time.monotonic() + 600
+    while not next(run.glob(pattern), None) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    return process.communicate(timeout=60)[0]
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory) -> tuple[Path, str, str]:
+    """A clone whose run `smoke` was killed in a training and in a prediction, then finished, and whose run `whole` ran through;
+    what the first and the last start of `smoke` printed.
+    """
+    clone = copy_clone(tmp_path_factory.mktemp("clone"))
+    first = kill_when_written(clone, "models/*/level1/checkpoint.pt")
+    killed, whole = (clone / "data" / "runs" / name for name in ("smoke", "whole"))
+    whole.mkdir()
+    # precision and memory format are measured at a run's first start; both runs shall use the same
+    (whole / "execution.json").write_bytes((killed / "execution.json").read_bytes())
+    uninterrupted = run_study(clone, "--preset", "smoke", "--run", "whole")
+    kill_when_written(clone, "predictions/*/*/*_mask.nrrd")
+    last = finish(clone)
+    text = uninterrupted.communicate(timeout=1500)[0]
+    assert uninterrupted.returncode == 0, text
+    return clone, first, last
+
+
+@pytest.fixture
+def finished(studies) -> Path:
+    """The clone, its studies at their end."""
+    return studies[0]
+
+
+def test_the_whole_study_runs_to_its_report_through_a_kill(studies):
+    clone, killed, resumed = studies
+    run = clone / "data" / "runs" / "smoke"
+    before, after = listed(killed), listed(resumed)
+    assert set(before) | set(after) <= set(STEPS)
+    # which of the independent trainings comes first is Snakemake's choice
+    assert before[-1].startswith("03_train") and after[0].startswith("04_predict")
+    assert after[-1] == "report" and not {"01_cohort", "02_prepare", before[-1]} & set(after)
+    assert (run / "report" / "index.html").stat().st_size > 10_000
+    assert "report: data/runs/smoke/report/index.html" in resumed
+    executed = {path.stem for path in (run / "notebooks").glob("*.ipynb")}
+    assert len(executed) == len(STEPS) - 1 and not [name for name in executed if name.endswith(".failed")]
+    for name in ("cohort", "scores", "summary", "agreement", "repeatability", "claims", "segment"):
+        assert (run / "tables" / f"{name}.csv").stat().st_size > 0
+
+
+def test_a_study_killed_twice_has_the_tables_of_an_uninterrupted_one(finished):
+    killed, whole = (finished / "data" / "runs" / name for name in ("smoke", "whole"))
+    tables = {path.name for path in (killed / "tables").glob("*.csv")}
+    assert len(tables) >= 9
+    differing = {
+        name for name in tables if (killed / "tables" / name).read_bytes() != (whole / "tables" / name).read_bytes()
+    }
+    assert differing == set()
+
+
+def test_nothing_in_the_results_says_where_they_were_made(finished):
+    run = finished / "data" / "runs" / "smoke"
+    texts = [
+        path
+        for kind in ("csv", "json", "ipynb", "html")
+        for path in run.rglob(f"*.{kind}")
+        if ".snakemake" not in path.parts
+    ]
+    assert len(texts) > len(STEPS)
+    named = [
+        str(path.relative_to(run))
+        for path in texts
+        if re.search(f"{finished}|{Path.home()}/", path.read_text(encoding="utf-8"))
+    ]
+    assert named == []
+
+
+def test_a_scan_without_a_head_goes_through_every_notebook(finished):
+    tables = finished / "data" / "runs" / "smoke" / "tables"
+    cohort = pd.read_csv(tables / "cohort.csv", dtype=str).query("has_head == 'false'")
+    assert cohort["split"].tolist() == ["test"]
+    scores = pd.read_csv(tables / "scores.csv")
+    assert set(scores.loc[scores["case"] == cohort["case"].iloc[0], "dsc"]) <= {0.0, 1.0}
+
+
+def test_the_ablation_notebook_reads_a_finished_run(finished):
+    run = finished / "data" / "runs" / "smoke"
+    execute_notebook(finished, "13_ablation", run / "13.ipynb")
+    compared = pd.read_csv(run / "tables" / "ablation.csv")
+    pairs = set(zip(compared["variant"], compared["baseline"], strict=True))
+    assert pairs == {(name, "USegNet-DS") for name in VARIANTS[1:]} | {("USegNet-DS-HAS-Ctx", "USegNet-DS-HAS")}
+    assert compared["measure"].value_counts().to_dict() == {"dsc": 3, "adb_mm": 3, "hdb_mm": 3}
+    text = (run / "13.ipynb").read_text(encoding="utf-8")
+    (run / "13.ipynb").unlink()
+    assert "One training each: the spread between trainings is not known." in text and "warm_up" in text
+
+
+def test_learning_from_few_cases_reads_a_finished_run(finished):
+    run = finished / "data" / "runs" / "smoke"
+    execute_notebook(finished, "14_few_cases", run / "14.ipynb", run="smoke", preset="smoke", counts="[1, 2]")
+    (run / "14.ipynb").unlink()
+    curve = pd.read_csv(run / "tables" / "learning_curve.csv")
+    assert curve.groupby("training_cases")["case"].nunique().to_dict() == {1: 3, 2: 3}
+    states = [load_file(run / "learning_curve" / str(n) / "level1" / "weights.safetensors") for n in (1, 2)]
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0])
+    study = Study("smoke", run, load_preset("smoke"), finished / "data" / "cohorts" / "simulated-smoke")
+    for variant, counts, remedy in (
+        ("USegNet-DS", [0, 1], "set training.start_from"),
+        ("USegNet-DS", [99], "99 training cases are asked for, the cohort has 2"),
+        ("USegNet-DS-HAS-Ctx", [1], "has 2 levels"),
+        ("USegNet-DSS", [1], "did you mean 'USegNet-DS'"),
+    ):
+        with pytest.raises(StudyError, match=remedy):
+            learn_from_few(study, variant, counts)
+
+
+def test_the_explorer_opens_a_volume_of_ones_own(finished, tmp_path):
+    run = finished / "data" / "runs" / "smoke"
+    scan = np.random.default_rng(0).integers(0, 255, (28, 36, 44), np.uint8)
+    write_volume(Volume(scan, (2.0, 1.5, 1.8)), tmp_path / "own.nrrd")
+    execute_notebook(finished, "08_attention", run / "08.ipynb", volume=tmp_path / "own.nrrd")
+    cells = nbformat.read(run / "08.ipynb", as_version=4).cells
+    (run / "08.ipynb").unlink()
+    explorer = next(cell for cell in cells if "explorer.show()" in cell.source)
+    kinds = [kind for output in explorer.outputs for kind in output.get("data", {})]
+    assert "image/png" in kinds and "application/vnd.jupyter.widget-view+json" in kinds
+    assert [output.output_type for cell in cells for output in cell.get("outputs", [])].count("error") == 0
+
+
+def test_a_second_start_does_nothing_in_seconds(finished):
+    start = time.monotonic()
+    text = finish(finished)
+    assert "nothing to do" in text and listed(text) == []
+    assert time.monotonic() - start < 30
+
+
+def test_a_start_can_stop_after_a_step(finished, capsys):
+    text = finish(finished, "--run", "part", "--dry-run", "--until", "02_prepare")
+    assert listed(text) == ["01_cohort", "02_prepare"]
+    assert main(["study", "--until", "02_prepar"]) == 2
+    assert "there is no step '02_prepar'; did you mean '02_prepare'?" in capsys.readouterr().err
+
+
+def test_new_dates_and_new_prose_redo_nothing(finished):
+    clone = finished
+    module = clone / "fhlib" / "training.py"
+    original = module.read_text(encoding="utf-8")
+    module.write_text(original.replace('"""', '"""In other words: ', 1), encoding="utf-8")
+    for path in (*clone.glob("notebooks/*"), *clone.glob("fhlib/*.py"), *clone.glob("data/presets/*")):
+        path.touch()
+    assert listed(finish(clone, "--dry-run")) == []
+    module.write_text(original + "\nassert True\n", encoding="utf-8")
+    text = finish(clone, "--dry-run")
+    module.write_text(original, encoding="utf-8")
+    assert "03_train USegNet-DS 1 (changed: fhlib.training)" in text and "02_prepare" not in listed(text)
+
+
+def test_a_changed_training_parameter_redoes_training_and_what_follows_only(finished):
+    clone = finished
+    path = clone / "data" / "presets" / "smoke.yaml"
+    original = path.read_text(encoding="utf-8")
+    content = yaml.safe_load(original)
+    content["training"]["learning_rate"] = 0.004
+    path.write_text(yaml.safe_dump(content))
+    text = finish(clone, "--dry-run")
+    path.write_text(original)
+    assert "03_train USegNet-DS 1 (training.learning_rate: 0.003 -> 0.004)" in text
+    assert set(STEPS) - set(listed(text)) <= {"00_start_here", "01_cohort", "02_prepare"}
+    assert not {"01_cohort", "02_prepare"} & set(listed(text))
+
+
+def test_a_lost_table_is_made_again(finished):
+    clone = finished
+    table = clone / "data" / "runs" / "smoke" / "tables" / "agreement.csv"
+    kept = table.read_bytes()
+    table.unlink()
+    assert listed(finish(clone, "--dry-run"))[0] == "06_agreement"
+    table.write_bytes(kept)
+
+
+def test_a_second_start_beside_a_running_one_says_so(finished):
+    clone = finished
+    with only_start_of(clone / "data" / "runs" / "smoke"):
+        process = run_study(clone, "--preset", "smoke")
+        text = process.communicate(timeout=60)[0]
+    assert process.returncode == 2 and "is being computed by process" in text

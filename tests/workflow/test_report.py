@@ -1,0 +1,217 @@
+"""The report: self-contained, free of paths and names, small; widgets leave their pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from nbformat import v4
+from PIL import Image
+
+from fhlib.workflow import report
+from fhlib.workflow.report import write_report
+
+
+def png(width: int = 40, height: int = 20, noise: bool = False) -> str:
+    array = (
+        np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+        if noise
+        else np.full((height, width, 3), 90, np.uint8)
+    )
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "png")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def notebook(
+    run: Path,
+    name: str,
+    *outputs: nbformat.NotebookNode,
+    prose: str = "# A question\n\nText with $a_k^2$.",
+    code: str = "look()",
+) -> None:
+    cells = [v4.new_markdown_cell(prose), v4.new_code_cell(code, outputs=list(outputs), execution_count=1)]
+    path = run / "notebooks" / f"{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(v4.new_notebook(cells=cells), path)
+
+
+def shown(**data: object) -> nbformat.NotebookNode:
+    return v4.new_output(
+        "display_data", {name.replace("__", "/").replace("_plus_", "+"): value for name, value in data.items()}
+    )
+
+
+def test_planted_name_and_path_never_reach_the_page(tmp_path: Path) -> None:
+    planted = "/home/planted_user/PLANTED^NAME/scan.dcm"
+    run = tmp_path / "run"
+    notebook(
+        run,
+        "01_cohort",
+        v4.new_output("stream", name="stdout", text=f"read {planted}\n"),
+        v4.new_output("stream", name="stderr", text=f"50%|#### {planted}"),
+        shown(text__html=f"<table><tr><td>{planted}</td></tr></table>", text__plain=planted),
+        shown(text__plain=f"PosixPath('{planted}')"),
+        v4.new_output("error", ename="E", evalue=planted, traceback=[f"File {planted}, line 1"]),
+        shown(**{"application/vnd.plotly.v1+json": {"data": [{"name": planted, "type": "scatter"}], "layout": {}}}),
+        prose=f"# Title\n\nfrom `{planted}` and {tmp_path}/run",
+        code=f"folder = '{planted}'",
+    )
+    (run / "run.json").write_text(json.dumps({"preset": "none-such", "cohort": "/srv/planted_user/PLANTED NAME"}))
+    page = write_report(run, facts={"source": planted}).read_text(encoding="utf-8")
+    assert not re.search(r"planted", page, re.IGNORECASE)
+    assert str(tmp_path) not in page and str(Path.home()) + "/" not in page
+
+
+def test_widget_gives_way_to_its_static_twin(tmp_path: Path) -> None:
+    picture = png()
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "abc"}, "text/plain": "VBox(children=())"}
+    notebook(tmp_path, "08_attention", shown(**widget), shown(image__png=picture, text__plain="<Figure size 1x1>"))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "VBox" not in page and "widget-view" not in page and "Figure size" not in page
+    assert page.count(f"data:image/png;base64,{picture}") == 1
+
+
+def test_page_loads_nothing_and_runs_no_script_of_a_notebook(tmp_path: Path) -> None:
+    hostile = '<script>alert(1)</script><img src="https://example.org/x.png"><p onclick="steal()">kept</p>'
+    hostile += '<link href="https://example.org/x.css">'
+    notebook(
+        tmp_path,
+        "05_accuracy",
+        shown(text__html=hostile),
+        shown(**{"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>"}),
+    )
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "kept" in page and "example.org" not in page and "onclick" not in page and "<script" not in page
+    assert all(source.startswith("data:") for source in re.findall(r"\bsrc=\"([^\"]*)", page))
+    assert "For research only, not a medical device" in page
+
+
+def test_formulas_are_drawn_and_unknown_ones_stay_readable() -> None:
+    drawn = str(report._markdown(r"Weight $a_k$, `cost $5 and $6`, and $\unknowncommand{x}$"))
+    assert drawn.count("data:image/svg+xml;base64,") == 1 and 'alt="a_k"' in drawn
+    assert "<code>cost $5 and $6</code>" in drawn and r"<code>\unknowncommand{x}</code>" in drawn
+
+
+def test_chapters_in_order_with_titles_of_the_notebooks(tmp_path: Path) -> None:
+    notebook(tmp_path, "03_train-USegNet-DS-level1", prose="# Train one variant")
+    notebook(tmp_path, "01_cohort", prose="# The cohort")
+    notebook(tmp_path, "02_prepare.failed", prose="# Half a notebook")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert re.findall(r"<h2 id=\"[\w-]+\">(.*?)</h2>", page) == [
+        "01  The cohort",
+        "03  Train one variant, USegNet-DS level 1",
+        "Provenance",
+    ]
+
+
+def embedded(page: Path) -> Image.Image:
+    source = re.search(r"<img src=\"data:image/\w+;base64,([^\"]+)", page.read_text(encoding="utf-8"))
+    assert source
+    return Image.open(io.BytesIO(base64.b64decode(source[1])))
+
+
+def test_pictures_are_compressed_then_narrowed_until_the_page_fits(tmp_path: Path) -> None:
+    notebook(tmp_path, "01_cohort", shown(image__png=png(1800, 300, noise=True)))
+    full = write_report(tmp_path)
+    size = full.stat().st_size
+    assert size > 1_000_000 and embedded(full).format == "PNG" and embedded(full).size == (1600, 267)
+    compressed = embedded(write_report(tmp_path, limit_bytes=size // 2))
+    assert compressed.format == "WEBP" and compressed.size == (1600, 267)
+    small = embedded(write_report(tmp_path, limit_bytes=130_000))
+    assert small.format == "WEBP" and small.size in {(640, 107), (900, 150)}
+    with pytest.raises(ValueError, match="show fewer figures"):
+        write_report(tmp_path, limit_bytes=5_000)
+
+
+def test_figures_are_numbered_through_the_page_and_listed(tmp_path: Path) -> None:
+    notebook(tmp_path, "01_cohort", shown(image__png=png()), prose="# The cohort: which?\n\n## A *gallery* of scans")
+    notebook(
+        tmp_path, "05_accuracy", shown(image__png=png()), shown(image__png=png(50)), prose="# Accuracy: how close?"
+    )
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    captions = ["Figure 1. 01  The cohort: A gallery of scans", "Figure 2. 05  Accuracy", "Figure 3. 05  Accuracy"]
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", page) == captions == re.findall(r'alt="(Figure .*?)"', page)
+    targets = set(re.findall(r'href="#([\w-]+)"', page))
+    assert (
+        {"figure-1", "figure-2", "figure-3", "figures", "01_cohort"}
+        <= targets
+        <= set(re.findall(r'id="([\w-]+)"', page))
+    )
+
+
+def test_what_each_chapter_found_stands_first(tmp_path: Path) -> None:
+    found = shown(text__markdown="**What we found.** It is **7 mL**. Next: **06_agreement**.")
+    notebook(tmp_path, "05_accuracy", found, prose="# Accuracy: how close?")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    summary = page[page.index('<dl class="found">') : page.index("</dl>")]
+    assert "It is <strong>7 mL</strong>." in summary and "Next" not in summary and 'href="#05_accuracy"' in summary
+
+
+def test_claims_that_could_be_tested_are_shown_and_all_are_counted(tmp_path: Path) -> None:
+    claims = {
+        "statement": ["DSC is 96 %", "Two are better", "It is fast"],
+        "where": ["Table 1", "abstract", "section 3"],
+        "printed_value": [96.05, 2.0, 1.0],
+        "unit": ["%", np.nan, "s"],
+        "value_here": [90.098, 3.0, np.nan],
+        "ci_low": [88.757, np.nan, np.nan],
+        "ci_high": [91.211, np.nan, np.nan],
+        "verdict": ["not reproduced", "reproduced", "not testable here"],
+    }
+    (tmp_path / "tables").mkdir()
+    pd.DataFrame(claims).to_csv(tmp_path / "tables" / "claims.csv", index=False)
+    notebook(tmp_path, "09_claims")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "<td>90.1 % (88.76 to 91.21)</td>" in page and "<td>96.05 %</td>" in page and "<td>3</td>" in page
+    assert "3 claims: 1 not reproduced, 1 reproduced, 1 not testable here." in page and "It is fast" not in page
+
+
+def test_plotly_is_embedded_once_however_many_surfaces(tmp_path: Path) -> None:
+    mesh = shown(**{"application/vnd.plotly.v1+json": {"data": [{"type": "mesh3d"}], "layout": {}}})
+    notebook(tmp_path, "05_accuracy", mesh, mesh)
+    page = write_report(tmp_path)
+    assert page.read_text(encoding="utf-8").count('id="plotly"') == 1 and page.stat().st_size < 2_500_000
+    notebook(tmp_path, "05_accuracy")
+    assert 'id="plotly"' not in write_report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_summary_beside_the_paper_and_provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "DATA", tmp_path / "data")
+    (tmp_path / "data" / "reference").mkdir(parents=True)
+    paper = {
+        "variant": ["USegNet-DS"],
+        "dsc_percent": [94.95],
+        "conf_percent": [89.33],
+        "jacc_percent": [90.42],
+        "adb_mm": [0.6225],
+        "hdb_mm": [5.409],
+    }
+    pd.DataFrame(paper).to_csv(tmp_path / "data" / "reference" / "table1.csv", index=False)
+    scores = pd.DataFrame({"variant": "USegNet-DS", "case": list("abc"), "split": ["test", "test", "repro"],
+                           "status": ["found", "missed", "found"],
+                           "dsc": [0.9, 0.0, 0.1], "conf": [7 / 9, np.nan, 0], "jacc": [9 / 11, 0, 0],
+                           "adb_mm": [1.5, np.nan, 9], "hdb_mm": [6, np.nan, 9]})  # fmt: skip
+    run = tmp_path / "data" / "runs" / "trial"
+    (run / "tables").mkdir(parents=True)
+    scores.to_csv(run / "tables" / "scores.csv", index=False)
+    pd.DataFrame({"case": ["001_HC", "002_HC"], "subject": ["001", "002"]}).to_csv(
+        run / "tables" / "cohort.csv", index=False
+    )
+    notebook(run, "05_accuracy")
+    page = write_report("trial").read_text(encoding="utf-8")
+    assert "45.00 ± 63.64" in page and "94.95" in page  # (90 + 0) / 2 over the two test cases
+    assert "2 scans, 2 subjects" in page and "CC BY 4.0" in page and "10.5281/zenodo.1322001" in page
+    assert "CC BY 4.0" not in write_report("trial", hc18=False).read_text(encoding="utf-8")
+
+
+def test_a_run_without_notebooks_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="run the study first"):
+        write_report(tmp_path)
