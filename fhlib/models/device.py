@@ -1,7 +1,7 @@
 """Where and how the network runs: device, precision, memory format. The only place that knows about hardware.
 
-Accelerate chooses the device (CPU, one or several GPUs). Precision and memory format are chosen by a short measurement on the
-machine at hand, recorded with the run, and kept on resume, so that a resumed run gives the same numbers.
+Accelerate chooses the device (CPU, one or several GPUs). Precision and memory format are chosen by a short measurement. The choice is
+recorded with the run and kept on resume, so that a resumed run gives the same numbers.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def process_group() -> PartialState:
 def _keep_freed_memory() -> None:
     """Have glibc keep what freed tensors held for the next ones.
 
-    By default it takes each large tensor from the system anew, and the zeroing of its pages costs a fifth of a forward pass and a third of
-    a training step at the paper's size. Kept memory costs some peak memory instead.
+    By default it takes each large tensor from the system anew. At the paper's size the zeroing of its pages costs a fifth of a forward pass
+    and a third of a training step. Kept memory costs some peak memory instead.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -94,11 +94,16 @@ def _keep_freed_memory() -> None:
 def choose_execution(
     record: Path, build: Callable[[], nn.Module], shape: tuple[int, ...], batch_size: int = 1
 ) -> Execution:
-    """The fastest way to train on this machine, by measurement; read from `record` (JSON) where it stands there already.
+    """The fastest way to train on this machine, by measurement.
 
-    `shape` is that of a typical input (d, h, w) or (h, w), of which a step takes `batch_size`. On the CPU, fp32 and bf16 in both memory
-    formats compete by the time of a training step, where the processor has instructions for bf16, else fp32 only. On a GPU
-    nothing is measured: bf16 where it computes in it, else fp16.
+    On a CPU both memory formats compete by the time of a training step, in fp32 and, where the processor has instructions for it, in
+    bf16. On a GPU nothing is measured: bf16 where it computes in it, else fp16.
+
+    Args:
+        record: a JSON file that keeps the choice; one that stands there already is taken.
+        build: makes the network that is timed.
+        shape: of a typical input, (d, h, w) or (h, w).
+        batch_size: how many of them a step takes.
     """
     key = f"{len(shape)}D, batches of {batch_size}, on {_machine()}"
     known = read_json(record) if record.exists() else {}

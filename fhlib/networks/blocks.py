@@ -38,8 +38,14 @@ MAX_POOL: dict[int, type[nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 def convolution(spatial_dims: int, in_channels: int, out_channels: int, kernel: int, kind: str = "full") -> nn.Module:
     """A "same" padded convolution of stride 1 with a bias.
 
-    Two cheaper kinds that the paper's discussion names for 3D: `pseudo-3D`, within the planes of the first axis and then across them
-    (its [44]), and `separable`, each channel by itself and then 1x1x1 across channels (its [45]). In 2D `pseudo-3D` is a full one.
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: of the input.
+        out_channels: of the output.
+        kernel: its edge, odd.
+        kind: `full`, or one of two cheaper ones that the paper's discussion names. `pseudo-3D` goes within the planes of the first axis
+            and then across them (its [44]; in 2D it is a full one). `separable` takes each channel by itself, then 1x1x1 across them
+            (its [45]).
     """
     layer = CONVOLUTION[spatial_dims]
     if kind == "full" or kernel == 1 or (kind == "pseudo-3D" and spatial_dims == 2):
@@ -63,9 +69,8 @@ class VolumeNorm(nn.Module):
     """Normalise each channel with the statistics of the volume at hand, in training and in prediction.
 
     The paper says batch normalisation (section 2.3) with batches of one; the authors' code takes the statistics of that one volume
-    at test time too. For one volume this is instance normalisation with affine weights, and so it is here for every batch size:
-    the result for a volume does not depend on its neighbours in the batch (beside a larger one it is padded to its size, and the padding
-    counts).
+    at test time too. For one volume this is instance normalisation with affine weights, and so it is here for every batch size. A volume's
+    result does not depend on its neighbours in the batch, but for the padding to the largest.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:

@@ -49,7 +49,13 @@ def build_network(variant: str, width: int = 32, spatial_dims: int = 3, **option
 
 
 def build_level(variant: str, spatial_dims: int, training: Training) -> nn.Module:
-    """The segmentor of one context level with a preset's options; those that a network of others does not have pass it by."""
+    """The segmentor of one context level with a preset's options; those that a network of others does not have pass it by.
+
+    Args:
+        variant: its name.
+        spatial_dims: of the cases.
+        training: width and options.
+    """
     if VARIANTS[variant].network:
         return build_network(variant, training.width, spatial_dims)
     return build_network(
@@ -72,9 +78,12 @@ def initialise(net: nn.Module, scheme: str) -> None:
     """
     if not isinstance(net, USegNet):
         return
-    linear = {
-        id(layer) for module in net.modules() if isinstance(module, AttentionModule) for layer in module.modules()
-    } | {id(module[0]) for module in net.modules() if isinstance(module, FactoredConvolution)}
+    linear = set()
+    for module in net.modules():
+        if isinstance(module, AttentionModule):
+            linear |= {id(layer) for layer in module.modules()}
+        if isinstance(module, FactoredConvolution):
+            linear.add(id(module[0]))
     for layer in net.modules():
         if not isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             continue
@@ -83,13 +92,9 @@ def initialise(net: nn.Module, scheme: str) -> None:
             nn.init.trunc_normal_(layer.weight, std=0.001, a=-0.002, b=0.002)
             nn.init.constant_(layer.bias, 0.01)
             continue
-        transposed = isinstance(layer, nn.ConvTranspose2d | nn.ConvTranspose3d)
-        fan_in = (
-            layer.in_channels
-            / layer.groups
-            * math.prod(layer.kernel_size)
-            / (math.prod(layer.stride) if transposed else 1)
-        )
+        fan_in = layer.in_channels / layer.groups * math.prod(layer.kernel_size)
+        if isinstance(layer, nn.ConvTranspose2d | nn.ConvTranspose3d):
+            fan_in /= math.prod(layer.stride)
         gain = 1.0 if id(layer) in linear or layer.out_channels == CLASSES else 2.0
         nn.init.normal_(layer.weight, std=math.sqrt(gain / fan_in))
         nn.init.zeros_(layer.bias)

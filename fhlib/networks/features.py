@@ -58,7 +58,8 @@ def repeats(shape: Sequence[int], image_shape: Sequence[int]) -> tuple[int, ...]
     padded = [-(-size // 8) * 8 for size in image_shape]
     if len(shape) != len(image_shape) or any(whole % part for whole, part in zip(padded, shape, strict=True)):
         raise ValueError(
-            f"a map of shape {tuple(shape)} is no whole fraction of {tuple(padded)}, the padded size of image {tuple(image_shape)}"
+            f"a map of shape {tuple(shape)} is no whole fraction of {tuple(padded)}, "
+            f"the padded size of image {tuple(image_shape)}"
         )
     return tuple(whole // part for whole, part in zip(padded, shape, strict=True))
 
@@ -77,11 +78,16 @@ def attention_modules(net: nn.Module) -> dict[str, AttentionModule]:
 def recording(
     net: nn.Module, folder: Path | None = None, seen: Callable[[str], None] | None = None
 ) -> Iterator[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]]:
-    """Collect A and P of each attention module of `net` while it reads one image, in half precision: two mappings, filled module by module.
+    """Collect A and P of each attention module while a network reads one image: two mappings, filled module by module.
 
-    With `folder` they lie in nameless files there, memory-mapped, and vanish with the arrays; raises OSError where the disk is too
-    small. `seen` is called with a module's name when its maps are there. Call `net(x, with_attention=False)`, so that no copy in full
-    precision outlives its module.
+    The maps are in half precision. Call `net(x, with_attention=False)`, so that no copy in full precision outlives its module.
+
+    Args:
+        net: a USegNet.
+        folder: where the maps lie in nameless files, memory-mapped; they vanish with the arrays.
+        seen: called with a module's name when its maps are there.
+
+    Raises OSError where the disk is too small.
     """
     attention: dict[str, NDArray[Any]] = {}
     shrunk: dict[str, NDArray[Any]] = {}

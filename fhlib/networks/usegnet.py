@@ -87,7 +87,7 @@ class DecoderStage(nn.Module):
         return x, self.side(x) if self.side is not None else None, attention
 
     def _run(self, block: nn.Module, x: Tensor) -> Any:
-        return run(block, x, self.activation_checkpointing)
+        return _run(block, x, self.activation_checkpointing)
 
 
 class USegNet(nn.Module):
@@ -115,8 +115,7 @@ class USegNet(nn.Module):
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.spatial_dims, self.skips = spatial_dims, skips
-        self.activation_checkpointing = activation_checkpointing
+        self.spatial_dims, self.skips, self.activation_checkpointing = spatial_dims, skips, activation_checkpointing
         self.pool = MAX_POOL[spatial_dims](2)
         channels = [1, *(width * multiple for _, multiple in ENCODER_PLAN)]
         self.encoder = nn.ModuleList(
@@ -168,11 +167,11 @@ class USegNet(nn.Module):
 
     def _encode(self, block: nn.Module, x: Tensor) -> Tensor:
         for layer in block.children():
-            x = run(layer, x, self.activation_checkpointing)
+            x = _run(layer, x, self.activation_checkpointing)
         return x
 
 
-def run(block: nn.Module, x: Tensor, activation_checkpointing: bool) -> Any:
+def _run(block: nn.Module, x: Tensor, activation_checkpointing: bool) -> Any:
     """`block(x)`; with checkpointing only x is kept for the backward pass, which computes the block again."""
     if activation_checkpointing and torch.is_grad_enabled():
         return checkpoint(block, x, use_reentrant=False)

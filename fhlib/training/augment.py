@@ -1,7 +1,7 @@
 """The paper's augmentation (section 2.1): flips and 180-degree rotations, then Random Erasing; and more where a preset asks for it.
 
 Each training step draws afresh instead of from a fixed set of 2112 volumes, so that there is nothing to store. The paper's 2112 are 600
-flipped ones and 1512 erased ones, if those were added (it does not say): a share of 0.716 that the preset `paper` takes over.
+flipped ones and, if those were added, 1512 erased ones. That is a share of 0.716, which the preset `paper` takes over.
 """
 
 from __future__ import annotations
@@ -29,25 +29,21 @@ def random_erasing(
 ) -> Array:
     """Copy of `image` with one box set to 0, to mimic an acoustic shadow (Zhong et al. 2017, adapted to volumes by the paper).
 
-    The box's centre is drawn within the head's bounding box ("around the whole fetal head"; the whole image where there is no
-    head) and each edge as a fraction of the image's; the paper does not give the sizes, these are ours.
+    Args:
+        image: (d, h, w) or (h, w).
+        label: of the same shape, 0 or 1. The box's centre is drawn within the head's bounding box ("around the whole fetal head"), or
+            anywhere where there is no head.
+        rng: what draws.
+        edge: least and largest edge of the box, as a fraction of the image's. The paper does not give the sizes: these are ours.
     """
-    low, high = _bounding_box(label)
-    centre = rng.uniform(low, high)
+    found = ndimage.find_objects(label)
+    around = found[0] if found else tuple(slice(0, n) for n in label.shape)
+    centre = rng.uniform([side.start for side in around], [side.stop for side in around])
     half = rng.uniform(*edge, size=image.ndim) * image.shape / 2
     box = tuple(slice(max(0, round(c - h)), max(0, round(c + h))) for c, h in zip(centre, half, strict=True))
     erased = image.copy()
     erased[box] = 0
     return erased
-
-
-def _bounding_box(label: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    if not label.any():
-        return np.zeros(label.ndim, np.intp), np.array(label.shape)
-    inside = [
-        np.flatnonzero(label.any(axis=tuple(a for a in range(label.ndim) if a != axis))) for axis in range(label.ndim)
-    ]
-    return np.array([found[0] for found in inside]), np.array([found[-1] + 1 for found in inside])
 
 
 @cache
@@ -75,10 +71,10 @@ def change_intensities(image: Array, rng: np.random.Generator) -> Array:
 
 
 def zoom_and_rotate(arrays: list[NDArray[Any]], rng: np.random.Generator) -> list[NDArray[Any]]:
-    """Arrays of one shape after one random similarity about their centre: isotropic zoom by `ZOOM` (log-uniform), rotation by at most
-    `ANGLE` in each plane, shift by at most `SHIFT` of each side. Zeros come in from outside; integer arrays (labels) stay so.
+    """Arrays of one shape after one random similarity about their centre, for heads of every size where training cases are few.
 
-    For heads of every size under every sonographer's zoom, where the training cases are few. The ranges are ours.
+    Isotropic zoom by `ZOOM` (log-uniform), rotation by at most `ANGLE` in each plane, shift by at most `SHIFT` of each side: our ranges.
+    Zeros come in from outside; integer arrays (labels) stay so.
     """
     shape = np.array(arrays[0].shape)
     zoom = np.exp(rng.uniform(*np.log(ZOOM)))
@@ -97,10 +93,16 @@ def augment(
 ) -> tuple[Array, NDArray[np.uint8], Array | None]:
     """One random flip and, with `erasing_probability`, Random Erasing of the image.
 
-    `context` (the probability of the level before) is flipped along and not erased: it was predicted from the whole image. The
-    paper does not say how contexts are augmented. With `symmetries="all"` axes are exchanged too (48 results in 3D): other machines
-    store volumes along other axes. With `zoom_probability` `zoom_and_rotate` acts next, with `intensity_probability` `change_intensities`,
-    both before the erasing.
+    With `symmetries="all"` axes are exchanged too (48 results in 3D): other machines store volumes along other axes. With
+    `zoom_probability` `zoom_and_rotate` acts next, with `intensity_probability` `change_intensities`; both come before the erasing.
+
+    Args:
+        image: (d, h, w) or (h, w), in [0, 1].
+        label: of the same shape, 0 or 1.
+        context: the probability of the level before, or None. It is flipped along and not erased: it was predicted from the whole
+            image. The paper does not say how contexts are augmented.
+        rng: what draws.
+        training: says what is done, and how often.
     """
     options = flips_of(image.ndim)
     flipped = options[rng.integers(len(options))]

@@ -16,13 +16,16 @@ _POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 def composite_loss(output: SegmentorOutput, label: Tensor, dice_weight: float = 0.0) -> tuple[Tensor, dict[str, float]]:
     """Sum of the cross-entropies of the main output and of each side branch, with equal weights.
 
-    Beyond the paper, `dice_weight` times the soft Dice loss of the head (MONAI's) is added to each of them: cross-entropy alone
-    hardly notices a head that takes a hundredth of the volume. It is smoothed with a thousandth of the volume, so that a false
-    head in a scan without one costs as much as a missed one (with one voxel it would cost the same however small it is).
+    Side branches are compared with the label downscaled to their size (S_m of Eq. 2). The L2 term of Eq. 2 is the optimiser's weight
+    decay, since its lambda is not given.
 
-    `label`: (b, d, h, w) or (b, h, w) of 0 and 1 at the input's size. Side branches are compared with the label downscaled to
-    their size (S_m of Eq. 2). Returns the loss and its parts by name. The L2 term of Eq. 2 is the optimiser's weight decay, since
-    its lambda is not given.
+    Args:
+        output: of the network.
+        label: (b, d, h, w) or (b, h, w) of 0 and 1, at the input's size.
+        dice_weight: beyond the paper, this times MONAI's soft Dice loss of the head is added to each cross-entropy, which alone hardly
+            notices a head that takes a hundredth of the volume.
+
+    Returns the loss and its parts by name.
     """
     parts = {"main_loss": _loss(output.logits, label.long(), dice_weight)}
     for logits, factor in zip(output.side_logits, (2, 4), strict=False):
@@ -33,9 +36,10 @@ def composite_loss(output: SegmentorOutput, label: Tensor, dice_weight: float = 
 
 def _loss(logits: Tensor, label: Tensor, dice_weight: float) -> Tensor:
     loss = F.cross_entropy(logits.float(), label)
-    return (
-        loss + dice_weight * _dice(label[0].numel() / 1000)(logits.float(), label.unsqueeze(1)) if dice_weight else loss
-    )
+    if dice_weight:
+        # smoothed with a thousandth of the volume, a false head in a scan without one costs as much as a missed one
+        loss = loss + dice_weight * _dice(label[0].numel() / 1000)(logits.float(), label.unsqueeze(1))
+    return loss
 
 
 @cache
@@ -48,8 +52,12 @@ def _dice(smooth: float) -> nn.Module:
 def downscale_label(label: Tensor, factor: int, size: Sequence[int]) -> Tensor:
     """Majority vote over each block of `factor` voxels a side; a tie counts as head.
 
-    (b, ...) of 0 and 1 -> (b, *size), after padding with background at the far end to `factor` times `size`, as the network pads
-    its input. The authors' code interpolates and truncates instead, which erodes the label; a vote keeps it a label and unbiased.
+    The authors' code interpolates and truncates instead, which erodes the label; a vote keeps it a label and unbiased.
+
+    Args:
+        label: (b, ...) of 0 and 1.
+        factor: edge of a block, in voxels.
+        size: of the result, (b, *size). The label is padded with background at the far end, as the network pads its input.
     """
     missing = [n * factor - m for n, m in zip(size, label.shape[1:], strict=True)]
     padded = F.pad(label.float().unsqueeze(1), [amount for n in reversed(missing) for amount in (0, n)])

@@ -67,8 +67,8 @@ class PreparedCases:
     @property
     def typical_shape(self) -> tuple[int, ...]:
         """The largest prepared shape along each axis."""
-        shapes = [[int(n) for n in shape.split("x")] for shape in self.index["shape"]]
-        return tuple(np.max(shapes, axis=0).tolist())
+        sides = self.index["shape"].str.split("x", expand=True).astype(int)
+        return tuple(sides.max().tolist())
 
     @property
     def fingerprint(self) -> str:
@@ -79,13 +79,19 @@ class PreparedCases:
 def prepare_cohort(
     cohort: Cohort, table: pd.DataFrame, preparation: Preparation, folder: Path, originals: bool = False
 ) -> PreparedCases:
-    """Write the network-resolution copies of `table`'s training and validation cases to `folder`, and index.csv at last.
+    """Write the network-resolution copies of the training and validation cases, and index.csv at last.
 
-    With `originals` also copies at the volumes' own resolution, for 2D variants (3 bytes a voxel). Raises OSError where the disk is
-    too small for these.
+    A case whose files, parameters and code have not changed is kept, so an interrupted run continues. Other splits are read at their own
+    resolution when they are predicted.
 
-    A case whose files, parameters and code have not changed is kept, so an interrupted run continues. `table` is the manifest with
-    its splits assigned. Other splits are read at their own resolution when they are predicted.
+    Args:
+        cohort: where images and labels lie.
+        table: its manifest with every split assigned.
+        preparation: what the network reads.
+        folder: for the copies.
+        originals: write copies at the volumes' own resolution too, for 2D variants (3 bytes a voxel).
+
+    Raises OSError where the disk is too small for the originals.
     """
     code = code_digest("fhlib.training.prepared")
     kinds = ("image", "label", "original_image", "original_label") if originals else ("image", "label")

@@ -31,7 +31,13 @@ class Sampler:
         self.contexts: Mapping[str, NDArray[np.float32]] = {}
 
     def draw(self, step: int, rank: int = 0, processes: int = 1) -> tuple[list[str], Tensor, Tensor]:
-        """The names of a step's cases, of all processes; images (b, 1, ...) and labels (b, ...) of the process `rank`."""
+        """The names of a step's cases, of all processes; images (b, 1, ...) and labels (b, ...) of one of them.
+
+        Args:
+            step: its number, from 0.
+            rank: of the process.
+            processes: how many share the step.
+        """
         size = self.parameters.training.batch_size
         positions = range(step * size * processes, (step + 1) * size * processes)
         names = [self._case(position) for position in positions]

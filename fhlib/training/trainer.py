@@ -89,6 +89,11 @@ def fingerprint_of(parameters: SegmentorParameters, cases: PreparedCases, previo
     """Hash of all that decides the weights: data, code, parameters, the level before, and the number of processes.
 
     How often one validates or saves does not.
+
+    Args:
+        parameters: of the training, `processes` among them.
+        cases: that it reads.
+        previous: folder of the variant whose levels come before.
     """
     p, row = parameters, VARIANTS[parameters.variant]
     chosen = p.training.model_dump(exclude={"validate_every", "checkpoint_every"})
@@ -194,8 +199,8 @@ class _Trainer:
             values = dict(zip(values, mean.tolist(), strict=True))
         if not math.isfinite(values["loss"]):
             raise TrainingDiverged(
-                f"the loss became {values['loss']} at step {self.step} on {', '.join(names)}: look at that case, or lower "
-                f"learning_rate ({training.learning_rate}); the checkpoint before it is kept"
+                f"the loss became {values['loss']} at step {self.step} on {', '.join(names)}: look at that case, "
+                f"or lower learning_rate ({training.learning_rate}); the checkpoint before it is kept"
             )
         row = {"step": self.step + 1, "case": "; ".join(names), **values}
         row |= {"learning_rate": self.optimiser.param_groups[0]["lr"], "val_dsc": MISSING}
@@ -221,8 +226,8 @@ class _Trainer:
     def _save_checkpoint(self) -> None:
         if not all(bool(parameter.isfinite().all()) for parameter in self.net.parameters()):
             raise TrainingDiverged(
-                f"weights are no longer finite after step {self.step}: lower learning_rate ({self.parameters.training.learning_rate}); "
-                "the checkpoint before it is kept"
+                f"weights are no longer finite after step {self.step}: lower learning_rate "
+                f"({self.parameters.training.learning_rate}); the checkpoint before it is kept"
             )
         if not self.accelerator.is_main_process:
             return
@@ -293,8 +298,10 @@ def _continue_weights(net: nn.Module, given: Cascade, parameters: SegmentorParam
     for p in (given.parameters, parameters):
         sides.append({"variant": p.variant, "spatial_dims": p.spatial_dims, **p.training.model_dump(include=options)})
     theirs, ours = sides
-    if different := [key for key, value in theirs.items() if ours[key] != value]:
-        told = [", ".join(f"{key} {side[key]}" for key in different) for side in sides]
-        name = parameters.training.start_from
-        raise ValueError(f"weights {name!r} have {told[0]}, and this training has {told[1]}: make them the same")
+    for key, value in theirs.items():
+        if ours[key] != value:
+            raise ValueError(
+                f"weights {parameters.training.start_from!r} have {key} {value}, and this training has {key} {ours[key]}: "
+                "make them the same"
+            )
     net.load_state_dict(given.levels[0].state_dict())
