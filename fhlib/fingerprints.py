@@ -43,7 +43,13 @@ def content_digest(path: Path) -> str:
 
 
 def stamped_row(stamp: Path, fingerprint: str, files: Iterable[Path] = ()) -> dict[str, Any] | None:
-    """The row that a stamp keeps about a result, or None where it is of another fingerprint or one of the result's files is missing."""
+    """The row that a stamp keeps about a result, or None.
+
+    Args:
+        stamp: a JSON file beside the result.
+        fingerprint: that it must have.
+        files: of the result, which must be there.
+    """
     known = read_json(stamp) if stamp.exists() else {}
     fits = known.get("fingerprint") == fingerprint and all(file.exists() for file in files)
     return known.get("row") if fits else None

@@ -75,15 +75,15 @@ class Preparation(Parameters):
 class Training(Parameters):
     """How one segmentor is trained at one context level (section 3.1).
 
-    The paper: width 32, 30 epochs of 2112 augmented volumes = 63360 steps of batch 1, Adam, learning rate 1e-5, beta1 0.5,
-    weights from a truncated normal. `schedule="one-cycle"` warms up over a share of `warm_up` of the steps and anneals, for short
+    The paper: width 32, 30 epochs of 2112 augmented volumes (63360 steps of batch 1), Adam with learning rate 1e-5 and beta1 0.5, weights
+    from a truncated normal. `schedule="one-cycle"` warms up over a share of `warm_up` of the steps and anneals, for short
     trainings. Beyond the paper, `symmetries="all"` also exchanges axes,
     `zoom_probability` zooms, rotates and shifts, and `intensity_probability` changes contrast, brightness, blur and noise
     (`fhlib.training.augment`): for sizes and machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
     `attention_kernel` replaces the kernels of the authors' code in the attention modules (3: as the paper prints),
     `convolution` and `activation_checkpointing` are USegNet's.
-    With `context_folds` of k >= 2 the contexts of the training cases are predicted **out of fold**, by k models each of which has not
-    seen them; 0 is in sample, as in the paper. `start_from` names a folder of `data/weights` whose segmentor the first level begins
+    With `context_folds` of 2 or more the contexts of the training cases are predicted **out of fold**, each by a model that has not seen
+    the case; 0 is in sample, as in the paper. `start_from` names a folder of `data/weights` whose segmentor the first level begins
     with, to learn on from a few cases of one's own.
     """
 

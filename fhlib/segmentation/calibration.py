@@ -30,10 +30,17 @@ INTENSITY_MARGIN = 0.25
 
 
 def calibrate(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]], flips: int = 4) -> Calibration:
-    """Calibration from (image, label) pairs, scans without a head with an empty label; raises ValueError for fewer than 20 heads.
+    """What is normal for a segmentor, and how wide its intervals are.
 
-    The interval is a conformal one: `quantile` is the ceil(0.95 (n + 1))-th smallest of |log(true / found) - bias| / (s + floor) over
-    scans in which the head was found (DSC above one half), the floor the one of FLOORS that gives the narrowest intervals on average.
+    The interval is a conformal one, over scans in which the head was found (DSC above one half). `quantile` is the ceil(0.95 (n + 1))-th
+    smallest of |log(true / found) - bias| / (s + floor). Of FLOORS that one is taken which gives the narrowest intervals on average.
+
+    Args:
+        segmentor: what is calibrated.
+        scans: (image, label) pairs that it was not trained on; without a head the label is empty.
+        flips: how many flipped copies of each scan are segmented.
+
+    Raises ValueError for fewer than 20 heads found.
     """
     rows = pd.DataFrame([_look(segmentor, image, label, flips) for image, label in progress(scans, "calibrate")])
     heads = rows[rows["true_ml"] > 0]
@@ -62,8 +69,10 @@ def calibrate(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]], flip
 
 
 def coverage(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]]) -> pd.DataFrame:
-    """How a calibrated segmentor does on scans of neither training nor calibration, a row a scan: has_head, dsc, true_ml, volume_ml,
-    low_ml, high_ml, covered (NaN without an interval), flags; and bpd_mm, ofd_mm, hc_mm and the true ones (true_hc_mm ...) of a skull.
+    """How a calibrated segmentor does on scans of neither training nor calibration, a row a scan.
+
+    Columns: has_head, dsc, true_ml, volume_ml, low_ml, high_ml, covered (NaN without an interval), flags; of a skull also bpd_mm, ofd_mm,
+    hc_mm and the true ones (true_hc_mm ...).
     """
     rows = []
     for image, label in progress(scans, "measure coverage"):
@@ -72,15 +81,8 @@ def coverage(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]]) -> pd
         (low, high), true_ml = result.interval_ml, beside["true_ml"]
         covered = float(low <= true_ml <= high) if math.isfinite(low) and true_ml > 0 else math.nan
         interval = {"low_ml": low, "high_ml": high, "covered": covered}
-        rows.append(
-            {
-                "has_head": true_ml > 0,
-                **beside,
-                **interval,
-                **_skull_sizes(result, label),
-                "flags": "; ".join(result.flags),
-            }
-        )
+        sizes, flags = _skull_sizes(result, label), "; ".join(result.flags)
+        rows.append({"has_head": true_ml > 0, **beside, **interval, **sizes, "flags": flags})
     return pd.DataFrame(rows)
 
 
@@ -92,7 +94,13 @@ def _skull_sizes(result: Segmentation, label: Volume) -> dict[str, float]:
 
 
 def damaged(image: Volume, label: Volume, seed: int = 0) -> dict[str, Volume]:
-    """The scan with one fault each, by name of what a flag should say of it: what a careless export, a lost contact or a wrong file do."""
+    """The scan with one fault each, by the flag that should tell: what a careless export, a lost contact or a wrong file do.
+
+    Args:
+        image: the scan.
+        label: of its head; the faults go through the head's middle.
+        seed: of what is drawn.
+    """
     random = np.random.default_rng(seed)
     array, axes = image.array, range(image.ndim)
     inside = np.argwhere(label.array > 0)
@@ -117,9 +125,14 @@ def flag_rates(
     scans: Iterable[tuple[Volume, Volume]],
     damage: Callable[[Volume, Volume], dict[str, Volume]] = damaged,
 ) -> pd.DataFrame:
-    """Of each damage: how often its own flag is raised, and any flag at all; and how often these are raised on the scan as it is.
+    """How often damaged scans are flagged.
 
-    A row a damage: damage, n, flagged, any_flag, false_alarm.
+    Args:
+        segmentor: what segments and flags.
+        scans: (image, label) pairs.
+        damage: what is done to each, by the flag that should tell.
+
+    Returns a row a damage: damage, n, flagged (its own flag), any_flag, false_alarm (its own flag on the scan as it is).
     """
     seen: dict[str, list[tuple[bool, bool, bool]]] = {}
     for image, label in progress(scans, "damage"):

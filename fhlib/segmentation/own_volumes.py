@@ -59,14 +59,19 @@ def segment_files(
     ga_weeks: float | None = None,
     keep: int = 6,
 ) -> tuple[pd.DataFrame, dict[str, Found]]:
-    """Segment volumes that the study has not seen; returns a row a volume, and the first `keep` results by name (some 300 MB each at
-    the paper's size).
+    """Segment volumes that the study has not seen; returns a row a volume (COLUMNS) and the first results by name.
 
     Writes for each volume `<name>_mask.nii.gz` and `<name>_mask.seg.nrrd` (2D: `.nrrd`), `<name>_probability.nrrd`, `<name>.html` and, for
-    a DICOM series, `<name>_mask.dcm`; with `skull` also `<name>_skull...`. Rows: COLUMNS; BPD, OFD and HC are of the skull where there is
-    one, else named `skin_bpd_mm` ..., and only the skull's HC has a centile, where `ga_weeks` is given. What cannot be
-    read, segmented, written or drawn is told in the row's note and stops nothing. A `segmentor` that outlines the skull is taken at its
-    word: its files and its page speak of the skull.
+    a DICOM series, `<name>_mask.dcm`; with `skull` also `<name>_skull...`. BPD, OFD and HC are of the skull where there is one, else named
+    `skin_bpd_mm` .... What cannot be read, segmented, written or drawn is told in the row's note and stops nothing.
+
+    Args:
+        segmentor: outlines the whole head. One that outlines the skull is taken at its word: its files and its page speak of the skull.
+        sources: files, or folders with a DICOM series.
+        folder: for the results.
+        skull: a second one that outlines the skull.
+        ga_weeks: gestational age of all of them; the skull's HC then has a centile.
+        keep: how many results are returned (some 300 MB each at the paper's size).
     """
     rows: list[dict[str, Any]] = []
     results: dict[str, Found] = {}

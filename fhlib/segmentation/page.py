@@ -16,7 +16,17 @@ from fhlib.files import write_text
 
 
 def case_page(name: str, rows: Mapping[str, Any], flags: Mapping[str, str], figure: Figure, path: Path | str) -> Path:
-    """One printable HTML page a case, complete in itself: picture, measures (`rows`: label -> text), flags with their meaning."""
+    """One printable HTML page a case, complete in itself.
+
+    Args:
+        name: the case's.
+        rows: measures, label -> text.
+        flags: with their meaning.
+        figure: the picture.
+        path: where the page goes.
+
+    Returns the path.
+    """
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=140, metadata={"Software": None})
     loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))

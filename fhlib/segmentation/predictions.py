@@ -24,9 +24,15 @@ def predict_cases(
 ) -> pd.DataFrame:
     """Segment every case of a manifest and write mask and probability beside a row a case; predictions.csv comes last.
 
-    `cases`: manifest rows (case, subject, split, image relative to `root`). The probability is stored as 0-255 (steps of 0.004), in the
-    image's own geometry. A case that is complete for the same model, parameters and image is kept, so a killed prediction
-    continues. A mask without a voxel has status `missed`.
+    The probability is stored as 0-255 (steps of 0.004), in the image's own geometry. A mask without a voxel has status `missed`. A case
+    that is complete for the same model, parameters and image is kept, so a killed prediction continues.
+
+    Args:
+        segmentor: what segments.
+        cases: manifest rows: case, subject, split, image (relative to `root`).
+        root: the cohort's folder.
+        folder: for masks, probabilities and the table.
+        model_digest: of the segmentor's weights.
     """
     code = code_digest("fhlib.segmentation.predictions")
     rows = []

@@ -1,8 +1,8 @@
 """Is a result to be trusted: quality flags, and the interval of a volume.
 
 Both rest on two looks at the result that need no truth: how sure the network is inside its mask, and how well the masks of flipped
-copies of the scan agree. What is normal for them is measured once for a segmentor, on scans that it was not trained on
-(`fhlib.segmentation.calibration`), and kept beside its weights.
+copies of the scan agree. What is normal for them is measured once for a segmentor, on scans that it was not trained on, and kept beside
+its weights (`fhlib.segmentation.calibration`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ SIZE_FOR_AGE = (0.5, 1.8)
 factor of about 1.5)."""
 WHOLE_HEAD_FACTOR = 1.3
 """Whole head over the ellipsoid through BPD and OFD; calibrated to the mean volume that the paper implies."""
-INTENSITIES = ("outside", "mean", "sd", "skewness", "roughness")
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,10 @@ def agreement_of(masks: Sequence[Mask]) -> float:
 
 
 def intensity_features(image: NDArray[np.floating[Any]]) -> tuple[float, ...]:
-    """INTENSITIES of a prepared image in [0, 1]: share of the darkest level (outside of the sector), and of the others mean, SD,
-    skewness, and the SD of the difference between neighbours over the SD.
+    """What a prepared image in [0, 1] looks like, in five numbers.
+
+    The share of the darkest level (outside of the sector); of the other voxels mean, SD and skewness, and the SD of the difference between
+    neighbours over the SD (roughness).
     """
     inside = image > 1 / 255
     values = image[inside].astype(float)
@@ -285,8 +286,8 @@ def _touches_outside(image: NDArray[Any], mask: Mask) -> bool:
     image, mask = image[step], mask[step]
     dark = ndimage.binary_opening(np.pad(image <= image.min(), 2, mode="edge"))[(slice(2, -2),) * mask.ndim]
     labels, _ = ndimage.label(dark)
-    corners = {int(labels[tuple(-1 if edge else 0 for edge in edges)]) for edges in np.ndindex(*(2,) * mask.ndim)} - {0}
-    outside = np.isin(labels, list(corners))
+    corners = labels[np.ix_(*[(0, -1)] * mask.ndim)]
+    outside = (labels > 0) & np.isin(labels, corners)
     surface = mask & ~ndimage.binary_erosion(mask, border_value=1)
     beside = surface & ndimage.binary_dilation(outside, iterations=2)
     return bool(surface.any()) and int(beside.sum()) > OUTSIDE_SHARE * int(surface.sum())

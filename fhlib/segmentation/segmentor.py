@@ -65,15 +65,21 @@ class Segmentor:
     def segment(self, volume: Volume, flips: int | None = None, ga_weeks: float | None = None) -> Segmentation:
         """Segment one volume (or single image) of any size and geometry.
 
-        The probability is resampled to the volume's grid and thresholded there (not the coarse mask, which would be rougher). With `flips`
-        of 2 or more it is the mean over so many flipped copies, whose masks also tell how far the result can be trusted (default: as
-        calibrated, else 1: the scan as it is). With a calibration a mask too small for a head is emptied. `ga_weeks` lets a size that is
-        implausible for the age be flagged. Raises ValueError where the volume's dimensions are not the segmentor's, or its intensities
-        are not finite.
+        The probability is resampled to the volume's grid and thresholded there: the coarse mask would be rougher. With a calibration a
+        mask too small for a head is emptied.
+
+        Args:
+            volume: the scan.
+            flips: the probability is the mean over so many flipped copies, whose masks also tell how far the result can be trusted. By
+                default as calibrated, else 1: the scan as it is.
+            ga_weeks: gestational age; a size that is implausible for it is flagged.
+
+        Raises ValueError where the volume's dimensions are not the segmentor's, or its intensities are not finite.
         """
         if volume.ndim != self.parameters.spatial_dims:
             raise ValueError(
-                f"this segmentor was trained on {self.parameters.spatial_dims}D images, the image is {volume.ndim}D: choose another model"
+                f"this segmentor was trained on {self.parameters.spatial_dims}D images, the image is {volume.ndim}D: "
+                "choose another model"
             )
         image = self.cascade.read(volume)
         copies = self._copies(image.array, flips or (self.calibration.flips if self.calibration else 1))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def preset_state(preset: Preset, *sections: str) -> tuple[str, ...]:
 def variant_state(*names: str) -> tuple[str, ...]:
     """What the named variants are made of, with the code of networks of others."""
     rows = tuple(f"{name}@{digest(repr(VARIANTS[name]))}" for name in names)
-    return rows + module_state(*(module for name in names for module in VARIANTS[name].modules))
+    modules = [VARIANTS[name].modules for name in names]
+    return rows + module_state(*chain.from_iterable(modules))
 
 
 def weights_state(*names: str) -> tuple[str, ...]:

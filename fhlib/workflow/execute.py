@@ -1,7 +1,7 @@
 """Run one notebook in a process of its own: `python -m fhlib.workflow.execute 05_accuracy.ipynb executed.ipynb -p run quick`.
 
-papermill does the running. Around it this module makes an unknown parameter an error (papermill alone warns), shows what the
-kernel prints while it prints it, leaves either a whole executed copy or none, and takes paths of this machine out of the copy.
+papermill does the running. Around it an unknown parameter is an error (papermill alone warns), and what the kernel prints is shown
+while it prints it. There is either a whole executed copy or none, and paths of this machine are taken out of it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,17 @@ def execute_notebook(
 ) -> Path:
     """Run `notebook` with `parameters` and save the executed copy to `output`; returns `output`.
 
-    The kernel is that of the running interpreter and works in the notebook's folder. Where a cell fails, `output` is not
-    written (an older one is removed), the notebook up to the error is kept beside it as `<stem>.failed.ipynb`, and NotebookError
-    is raised. The clone's, the home and the temporary folder and `hidden_paths` are taken out of the saved text.
+    The kernel is that of the running interpreter and works in the notebook's folder. The clone's, the home and the temporary folder are
+    taken out of the saved text.
+
+    Args:
+        notebook: a source.
+        output: the executed copy.
+        parameters: for the notebook's `parameters` cell.
+        hidden_paths: folders whose place the copy must not show.
+
+    Raises NotebookError for an unknown parameter, and where a cell fails: `output` is then not there, and the notebook up to the error is
+    kept beside it as `<stem>.failed.ipynb`.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -94,7 +102,8 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str,
     for name, value in parameters.items():
         if name not in known:
             raise NotebookError(
-                f"{notebook.name} has no parameter {name!r}{suggestion(name, known)}; it has: {', '.join(known) or 'none'}"
+                f"{notebook.name} has no parameter {name!r}{suggestion(name, known)}; "
+                f"it has: {', '.join(known) or 'none'}"
             )
         typed[name] = _as_type_of(known[name]["default"], value, f"parameter {name!r} of {notebook.name}")
     return typed

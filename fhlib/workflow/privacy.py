@@ -42,7 +42,10 @@ def replace_texts(content: Any, replacements: list[tuple[re.Pattern[str], str]])
 REMOVED = "[path removed]"
 
 _URI = r"(?P<uri>\bdata:[\w/+.-]+;base64,[A-Za-z0-9+/=]+|\bhttps?://[^\s\"'<>]+)"
-_QUOTED = r"(?P<quote>&quot;|&#39;|[\"'])(?:/(?:home|Users|root|media|mnt|Volumes|tmp|private)/|[A-Za-z]:\\)[^\"'<>\n]*?(?P=quote)"
+_QUOTED = (
+    r"(?P<quote>&quot;|&#39;|[\"'])"
+    r"(?:/(?:home|Users|root|media|mnt|Volumes|tmp|private)/|[A-Za-z]:\\)[^\"'<>\n]*?(?P=quote)"
+)
 _HOME = r"(?<![\w./<~])/(?:home|Users|media|mnt|Volumes|net)/(?:[^\s/\"'<>&]+(?: [^\s/\"'<>&]+)*/)*[^\s\"'<>&]*"
 _UNIX = r"\bfile://[^\s\"'<>]+|(?<![\w./<~])/(?:[\w.+@-]+/)+[\w.+@-]*|(?<![\w./<~])/(?:root|tmp|home)\b"
 _WINDOWS = r"\b[A-Za-z]:\\[^\s\"'<>|]+|\\\\[\w.-]+\\[^\s\"'<>|]+"

@@ -63,9 +63,8 @@ class Narrator(logging.Filter):
             return
         self.waiting = Counter({rule: count for rule, count in record.stats.items() if rule not in ("total", TARGET)})
         self.total = sum(self.waiting.values())
-        say(
-            f"{self.total} step{'s' * (self.total > 1)} {'would be' if self.dry_run else 'to be'} done{self._remaining()}"
-        )
+        steps, to_be = "steps" if self.total > 1 else "step", "would be" if self.dry_run else "to be"
+        say(f"{self.total} {steps} {to_be} done{self._remaining()}")
 
     def _job_info(self, record: Any) -> None:
         if record.jobid in self.listed or record.rule_name == TARGET:

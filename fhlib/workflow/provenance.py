@@ -20,7 +20,7 @@ from fhlib.presets import PRESETS, load_preset
 from fhlib.workflow.privacy import REMOVED, scrub
 
 
-def provenance(folder: Path, facts: Mapping[str, Any] | None = None) -> dict[str, dict[str, str]]:
+def provenance(folder: Path) -> dict[str, dict[str, str]]:
     """What made a run, by heading: the run, the software, the preset's parameters, its seeds, and hashes of what went in and came out.
 
     As far as recorded; no path and no machine's name. Hashes are the first 16 digits of SHA-256.
@@ -47,17 +47,18 @@ def provenance(folder: Path, facts: Mapping[str, Any] | None = None) -> dict[str
             fingerprint
         )
     sections = {
-        "Run": run | _flat(dict(facts or {})),
+        "Run": run,
         "Environment": {"Python": platform.python_version(), **_versions()},
         "Parameters": {name: value for name, value in parameters.items() if not name.endswith("seed")},
         "Seeds": {name: value for name, value in parameters.items() if name.endswith("seed")},
         "Hashes": hashes,
     }
-    shown = {
-        heading: {name: _without_folders(str(value)) for name, value in found.items() if value not in (None, "")}
-        for heading, found in sections.items()
-    }
+    shown = {heading: _known(found) for heading, found in sections.items()}
     return {heading: found for heading, found in shown.items() if found}
+
+
+def _known(facts: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _without_folders(str(value)) for name, value in facts.items() if value not in (None, "")}
 
 
 def _versions() -> dict[str, str]:

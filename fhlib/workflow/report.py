@@ -1,8 +1,7 @@
 """One page from a run's executed notebooks and tables, to read without a network, print, or send to a colleague.
 
 First what was obtained, found and claimed, and a list of the figures; then the notebooks as chapters; last the environment, parameters,
-seeds and hashes. Pictures and style are inside the page; it loads nothing. Code is folded away, widgets give way to their static
-pictures, progress bars are dropped, and paths of the machine are taken out of every text.
+seeds and hashes. Pictures and style are inside the page: it loads nothing. Code is folded away. Paths of the machine are taken out.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ import base64
 import gzip
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -30,26 +28,21 @@ PICTURES = ((1600, False), (1600, True), (1200, True), (900, True), (640, True))
 """Widest picture in pixels, and whether pictures are compressed with small losses (WebP); tried in order until the page is small enough."""
 TITLE = "Whole fetal head segmentation in 3D ultrasound"
 HC18_CREDIT = (
-    "Images with the name HC18 in this report are from T. L. A. van den Heuvel et al., “Automated measurement of fetal head circumference "
-    "using 2D ultrasound images” (2018), data set HC18, DOI 10.5281/zenodo.1322001, licence CC BY 4.0; outlines and maps were added. "
-    "Its file numbers are examinations: a woman may recur under another number."
+    "Images with the name HC18 in this report are from T. L. A. van den Heuvel et al., “Automated measurement of fetal head "
+    "circumference using 2D ultrasound images” (2018), data set HC18, DOI 10.5281/zenodo.1322001, licence CC BY 4.0; "
+    "outlines and maps were added. Its file numbers are examinations: a woman may recur under another number."
 )
 
 
-def write_report(
-    run: Path | str,
-    title: str | None = None,
-    facts: Mapping[str, Any] | None = None,
-    hc18: bool | None = None,
-    limit_bytes: int = LIMIT_BYTES,
-    notebooks: Sequence[Path] = (),
-) -> Path:
-    """Write `report/index.html` of a run (its folder, or its name in `data/runs`) and return its path.
+def write_report(run: Path | str, notebooks: Sequence[Path] = (), limit_bytes: int = LIMIT_BYTES) -> Path:
+    """Write `report/index.html` of a run and return its path.
 
-    Reads `notebooks` (default: all executed ones of the run, in order of name), `tables/scores.csv` beside `data/reference/table1.csv`,
-    `tables/claims.csv`, `tables/cohort.csv` and, where present, `run.json`. `facts` are added to the table of the run.
-    `hc18`: whether to credit HC18 (default: whether the cohort's table or `run.json` names it). Pictures are compressed, then made
-    narrower, until the page is at most `limit_bytes`.
+    Reads the executed notebooks and, of `tables/`, scores.csv, claims.csv and cohort.csv. HC18 is credited where the run names it.
+
+    Args:
+        run: its folder, or its name in `data/runs`.
+        notebooks: executed ones, in order; by default all of the run, by name.
+        limit_bytes: pictures are compressed, then made narrower, until the page is no larger.
 
     Raises FileNotFoundError without executed notebooks, ValueError where the page stays too large.
     """
@@ -59,12 +52,12 @@ def write_report(
     )
     if not chapters:
         raise FileNotFoundError(
-            f"run {folder.name!r} has no executed notebooks in {folder.name}/notebooks: run the study first (make study)"
+            f"run {folder.name!r} has no executed notebooks in {folder.name}/notebooks: "
+            "run the study first (make study)"
         )
-    credit = is_hc18(folder) if hc18 is None else hc18
     for width, lossy in PICTURES:
         pictures = Pictures(width, lossy)
-        page = _render(folder, chapters, title or f"{TITLE}: run {folder.name}", facts or {}, credit, pictures)
+        page = _render(folder, chapters, pictures)
         if len(page.encode()) <= limit_bytes:
             return write_text(page, folder / "report" / "index.html")
     size = len(page.encode()) / 1e6
@@ -119,9 +112,7 @@ def _claims(folder: Path) -> tuple[str, str]:
     return framed(shown.to_html(index=False, border=0, classes="claims")), f"{len(claims)} claims: {counts}."
 
 
-def _render(
-    folder: Path, notebooks: list[Path], title: str, facts: Mapping[str, Any], hc18: bool, pictures: Pictures
-) -> str:
+def _render(folder: Path, notebooks: list[Path], pictures: Pictures) -> str:
     chapters = [chapter_of(path, pictures) for path in notebooks]
     interactive = any("data-plotly" in fragment for chapter in chapters for fragment in chapter.body)
     environment = Environment(
@@ -133,14 +124,14 @@ def _render(
     )
     claims, verdicts = _claims(folder)
     return environment.get_template("report.html.j2").render(
-        title=title,
+        title=f"{TITLE}: run {folder.name}",
         summary=Markup(scrub(_summary(folder))),
         claims=Markup(scrub(claims)),
         verdicts=verdicts,
         chapters=chapters,
         figures=pictures.shown,
-        provenance=provenance(folder, facts),
-        credit=HC18_CREDIT if hc18 else "",
+        provenance=provenance(folder),
+        credit=HC18_CREDIT if is_hc18(folder) else "",
         plotly=_packed_plotly() if interactive else "",
     )
 

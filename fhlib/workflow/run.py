@@ -1,7 +1,7 @@
 """Start the run map for one run and tell what it does: which step, why, how many remain, for how long.
 
-Snakemake runs in this process; each notebook is a process of its own below it and ends with it, so that a killed study leaves
-nothing running and no lock behind. The next start continues where this one stopped.
+Snakemake runs in this process. Each notebook is a process of its own below it and ends with it: a killed study leaves nothing running
+and no lock behind. The next start continues where this one stopped.
 """
 
 from __future__ import annotations
@@ -49,22 +49,26 @@ def run_study(
 ) -> int:
     """Bring every file of the run up to date; returns 0, or Snakemake's exit code where a step failed.
 
-    `dry_run` only lists what would be done and why. `cores` bounds how many steps run side by side: each takes them all. `until` stops
-    after the step of that title (`02_prepare`).
+    Args:
+        folder: of the run.
+        run: its name.
+        preset: its preset's name.
+        cores: how many processors the steps may use; all without it.
+        dry_run: only list what would be done, and why.
+        until: stop after the step of that title (`02_prepare`).
+
+    Raises RunBusyError where another process computes the run.
     """
     from snakemake.cli import main as snakemake
 
     arguments = ["--snakefile", ROOT / "notebooks" / "Snakefile", "--directory", folder]
     arguments += ["--config", f"run=run:{run}", f"preset={preset}", "--cores", cores or os.cpu_count() or 1]
     arguments += ["--rerun-triggers", "params", "input", "mtime", "--rerun-incomplete", "--nolock"]
-    arguments += [
-        "--scheduler",
-        "greedy",
-        "--max-checksum-file-size",
-        1_000_000_000,
-        *(["--dry-run"] if dry_run else []),
-        *(["--until", next(rule for rule, title in TITLES.items() if title == until)] if until else []),
-    ]
+    arguments += ["--scheduler", "greedy", "--max-checksum-file-size", 1_000_000_000]
+    if dry_run:
+        arguments.append("--dry-run")
+    if until:
+        arguments += ["--until", next(rule for rule, title in TITLES.items() if title == until)]
     narrator = Narrator(folder / "timings.json", dry_run)
     log = logging.getLogger("snakemake.logging")
     with only_start_of(folder):
