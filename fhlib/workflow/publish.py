@@ -11,6 +11,7 @@ No number on a page is typed. A marker names a CSV beside the page and shows how
 - `table`: a heading and one line, repeated for each row of the CSV. With `each: column` for each value of a column.
 - `facts`: a heading and lines that are filled once each, from all rows: `{100 * dsc.mean():.1f} %`.
 - `value`: a single number inside a sentence: `<!-- value: summary.csv[variant == 'USegNet'] {n} --><!-- end -->`.
+  No line begins with it: Markdown would take the whole line for HTML.
 
 Brackets choose rows, as `pandas.DataFrame.query` does. Braces hold an expression over columns, as `DataFrame.eval`
 reads it, and a format. `with` looks rows up in another CSV, whose columns then begin with the given name; what a second
