@@ -1,4 +1,4 @@
-"""The command line: `python -m fhlib study`, `segment`, `train`, `report` and `export`."""
+"""The command line: `python -m fhlib study`, `segment`, `train`, `report`, `export` and `publish`."""
 
 from __future__ import annotations
 
@@ -76,6 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     export.add_argument("--variant", required=True)
     export.add_argument("--name", required=True, help="its folder in data/weights/")
     export.set_defaults(call=_export)
+
+    publish = commands.add_parser(
+        "publish",
+        help="copy a run's small tables and figures to data/results/ and write the numbers on the pages from them",
+    )
+    publish.add_argument("--run", help="a finished run (default: copy nothing, only write the pages anew)")
+    publish.set_defaults(call=_publish)
 
     options = parser.parse_args(arguments)
     return options.call(options)
@@ -178,6 +185,20 @@ def _export(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     print(f"weights: {destination.relative_to(ROOT)}")
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from fhlib.files import ROOT
+    from fhlib.workflow.publish import publish, refresh_pages
+
+    try:
+        written = publish(options.run) if options.run else refresh_pages()
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for path in written:
+        print(path.relative_to(ROOT))
     return 0
 
 
