@@ -32,7 +32,7 @@ from typing import Any
 import pandas as pd
 
 from fhlib.files import DATA, ROOT, atomic_path, write_text
-from fhlib.study import Study, StudyError, reopen_study
+from fhlib.study.run import Study, StudyError, reopen_study
 
 RESULTS = DATA / "results"
 

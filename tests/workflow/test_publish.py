@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-import fhlib.study
+import fhlib.study.run
 from fhlib.files import write_json
-from fhlib.study import StudyError
+from fhlib.study.run import StudyError
 from fhlib.workflow import publish as publishing
 from fhlib.workflow.publish import PublishError, check, markers, pages, publish, refresh
 
@@ -156,7 +156,7 @@ def test_markers_in_code_blocks_are_left_alone(folder):
 @pytest.fixture
 def run(folder, monkeypatch):
     """A finished run `small` in a data folder of its own, with a page for it."""
-    monkeypatch.setattr(fhlib.study, "DATA", folder)
+    monkeypatch.setattr(fhlib.study.run, "DATA", folder)
     monkeypatch.setattr(publishing, "DATA", folder)
     monkeypatch.setattr(publishing, "ROOT", folder)
     monkeypatch.setattr(publishing, "RESULTS", folder / "results")
