@@ -7,7 +7,6 @@ For research only, not a medical device. The names below are the public surface;
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,11 +40,7 @@ PUBLIC = {
     "simulate_scan": "fhlib.phantom.scan",
 }
 __all__ = sorted(PUBLIC)
-
-try:
-    __version__ = version("fhlib")
-except PackageNotFoundError:  # read from a folder that was not installed
-    __version__ = "0+unknown"
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -1,13 +1,16 @@
-"""The command line: `python -m fhlib study`, `segment`, `train`, `report`, `export` and `publish`."""
+"""The command line: `python -m fhlib study`, `segment`, `train`, `report`, `export`, `publish` and `notebooks`; `fhlib` is the same."""
 
 from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from fhlib import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,13 +18,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fhlib", description="Whole fetal head segmentation in 3D ultrasound."
     )
+    parser.add_argument("--version", action="version", version=f"fhlib {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
+    for add_command in (_add_study, _add_train, _add_report, _add_segment, _add_export, _add_publish, _add_notebooks):
+        add_command(commands)
+    options = parser.parse_args(arguments)
+    return options.call(options)
 
+
+def _add_study(commands: Any) -> None:
     study = commands.add_parser("study", help="run the whole study, or what of it is not up to date")
     study.add_argument(
         "--preset",
         default="quick",
-        help="a file of data/presets/: smoke, quick, all-ages, fine-tune, sim-to-real, desk, desk-2d or paper (default quick)",
+        help="a preset of fhlib's (smoke, quick, all-ages, fine-tune, sim-to-real, desk, desk-2d, paper) or a file of your own in "
+        "data/presets/ (default quick)",
     )
     study.add_argument("--run", help="the run's folder in data/runs/ (default: named for the preset and the cohort)")
     study.add_argument("--cohort", type=Path, help="a folder of scans (default: a digital cohort is simulated)")
@@ -38,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study.add_argument("--dry-run", action="store_true", help="list what would be done and why, and do nothing")
     study.set_defaults(call=_study)
 
+
+def _add_train(commands: Any) -> None:
     train = commands.add_parser(
         "train", help="train one variant of a run; with several GPUs: accelerate launch --multi_gpu -m fhlib train ..."
     )
@@ -45,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train.add_argument("--variant", required=True)
     train.set_defaults(call=_train)
 
+
+def _add_report(commands: Any) -> None:
     report = commands.add_parser("report", help="write the report of a run from its executed notebooks and tables")
     report.add_argument("--run", required=True)
     report.add_argument(
@@ -52,13 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     report.set_defaults(call=_report)
 
+
+def _add_segment(commands: Any) -> None:
     segment = commands.add_parser(
         "segment",
         help="segment a volume, or a folder of them, with shipped weights; for research only, not a medical device",
     )
     segment.add_argument("volumes", type=Path, help="a volume, a folder of volumes, or a DICOM series folder")
     segment.add_argument("results", type=Path, help="folder for masks, pages and segment.csv")
-    segment.add_argument("--weights", default="head", help="a folder of data/weights (default head)")
+    segment.add_argument(
+        "--weights", default="head", help="weights by name, one's own in data/weights/ or fhlib's (default head)"
+    )
     segment.add_argument(
         "--skull-weights",
         help="another one that outlines the skull, for BPD, OFD and HC (default skull beside head; '' for none)",
@@ -68,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     segment.set_defaults(call=_segment)
 
+
+def _add_export(commands: Any) -> None:
     export = commands.add_parser(
         "export",
         help="copy a trained variant to data/weights/, in half precision, calibrated on validation scans and measured on test scans",
@@ -77,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     export.add_argument("--name", required=True, help="its folder in data/weights/")
     export.set_defaults(call=_export)
 
+
+def _add_publish(commands: Any) -> None:
     publish = commands.add_parser(
         "publish",
         help="copy a run's small tables and figures to data/results/ and write the numbers on the pages from them",
@@ -84,8 +107,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     publish.add_argument("--run", help="a finished run (default: copy nothing, only write the pages anew)")
     publish.set_defaults(call=_publish)
 
-    options = parser.parse_args(arguments)
-    return options.call(options)
+
+def _add_notebooks(commands: Any) -> None:
+    notebooks = commands.add_parser(
+        "notebooks", help="copy the notebooks that come with fhlib into a folder of your own"
+    )
+    notebooks.add_argument("folder", type=Path, nargs="?", default=Path(), help="default: the working folder")
+    notebooks.set_defaults(call=_notebooks)
 
 
 def _study(options: argparse.Namespace) -> int:
@@ -153,17 +181,17 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from fhlib.files import WEIGHTS_FOLDER, safe_name, write_csv
+    from fhlib.files import own_or_shipped, safe_name, write_csv
     from fhlib.segmentation.own_volumes import segment_files, volumes_in
     from fhlib.segmentation.segmentor import load_segmentor
 
     try:
         sources = volumes_in(options.volumes)
-        segmentor = load_segmentor(WEIGHTS_FOLDER / safe_name(options.weights, "weights"))
+        segmentor = load_segmentor(own_or_shipped("weights", safe_name(options.weights, "weights")))
         beside = options.skull_weights
         if beside is None:
             beside = "skull" if options.weights == "head" else ""
-        skull = load_segmentor(WEIGHTS_FOLDER / safe_name(beside, "weights")) if beside else None
+        skull = load_segmentor(own_or_shipped("weights", safe_name(beside, "weights"))) if beside else None
         rows, _ = segment_files(segmentor, sources, options.results, skull, options.ga_weeks, keep=0)
         write_csv(rows, options.results / "segment.csv")
     except (ValueError, OSError) as error:
@@ -174,12 +202,12 @@ def _segment(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from fhlib.files import ROOT, WEIGHTS_FOLDER, safe_name
+    from fhlib.files import DATA, ROOT, safe_name
     from fhlib.study.run import open_study
     from fhlib.study.ship_weights import export_weights
 
     try:
-        destination = WEIGHTS_FOLDER / safe_name(options.name, "name")
+        destination = DATA / "weights" / safe_name(options.name, "name")
         export_weights(open_study(options.run), safe_name(options.variant, "variant"), destination)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
@@ -199,6 +227,22 @@ def _publish(options: argparse.Namespace) -> int:
         return 2
     for path in written:
         print(path.relative_to(ROOT))
+    return 0
+
+
+def _notebooks(options: argparse.Namespace) -> int:
+    from fhlib.files import NOTEBOOKS
+
+    sources = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+    taken = [path.name for path in sources if (options.folder / path.name).exists()]
+    if taken:
+        print(f"{options.folder} holds {taken[0]} already: name another folder, or move yours away", file=sys.stderr)
+        return 2
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for path in sources:
+        shutil.copyfile(path, options.folder / path.name)
+    place = options.folder.resolve()
+    print(f"{len(sources)} notebooks are in {place}; what they write goes to data/ there, or in FHLIB_ROOT")
     return 0
 
 

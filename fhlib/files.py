@@ -20,10 +20,18 @@ from typing import Any, TypeVar
 import pandas as pd
 from tqdm import tqdm
 
-ROOT = Path(os.environ.get("FHLIB_ROOT") or Path(__file__).resolve().parents[1])
-DATA = ROOT / "data"
-WEIGHTS_FOLDER = DATA / "weights"
 PACKAGE = Path(__file__).resolve().parent
+CLONE = PACKAGE.parent if (PACKAGE.parent / "notebooks" / "Snakefile").exists() else None
+"""The clone that this package lies in; None where it was installed from a wheel."""
+
+ROOT = Path(os.environ.get("FHLIB_ROOT") or CLONE or Path.cwd()).absolute()
+DATA = ROOT / "data"
+"""What is written: cohorts/, runs/, and presets/ and weights/ of one's own."""
+
+# What comes with fhlib and is only read: in a clone it lies beside the package, in a wheel inside it.
+SHIPPED = CLONE / "data" if CLONE else PACKAGE / "shipped"
+NOTEBOOKS = CLONE / "notebooks" if CLONE else PACKAGE / "shipped" / "notebooks"
+REFERENCE_TABLES = SHIPPED / "reference"
 
 Item = TypeVar("Item")
 
@@ -69,6 +77,20 @@ def read_json(path: Path | str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def own_or_shipped(kind: str, name: str) -> Path:
+    """Path of `name` among one's own `presets` or `weights` (in DATA) where it is there, else among those that come with fhlib.
+
+    Nothing need be there: the caller tells what was looked for, with the names from `own_and_shipped`.
+    """
+    own = DATA / kind / name
+    return own if own.exists() else SHIPPED / kind / name
+
+
+def own_and_shipped(kind: str, pattern: str) -> list[str]:
+    """Names, sorted, that `own_or_shipped` finds for a glob pattern."""
+    return sorted({path.name for folder in (DATA, SHIPPED) for path in (folder / kind).glob(pattern)})
+
+
 def require_free_space(folder: Path | str, needed_bytes: float) -> None:
     """Raise OSError, before anything is written, where the disk that holds `folder` has less than `needed_bytes` free."""
     folder = Path(folder)
@@ -78,7 +100,7 @@ def require_free_space(folder: Path | str, needed_bytes: float) -> None:
     if free < needed_bytes:
         raise OSError(
             f"{needed_bytes / 1e9:.1f} GB are needed for {folder.name}/ and {free / 1e9:.1f} GB are free: "
-            "free some space, or set FHLIB_ROOT to a clone on a larger disk"
+            "free some space, or set FHLIB_ROOT to a folder on a larger disk"
         )
 
 
@@ -92,7 +114,14 @@ def safe_name(name: str, what: str = "name") -> str:
 
 
 def progress(iterable: Iterable[Item], description: str, total: int | None = None, initial: int = 0) -> tqdm[Item]:
-    """A text progress bar on standard error with the remaining time; in executed notebooks it passes through to the terminal."""
+    """A text progress bar on standard error with the remaining time; in executed notebooks it passes through to the terminal.
+
+    Args:
+        iterable: what is gone through.
+        description: shown before the bar.
+        total: how many there are, where `iterable` does not tell.
+        initial: how many are done already.
+    """
     interval = 0.2 if sys.stderr.isatty() else 2.0
     return tqdm(
         iterable,

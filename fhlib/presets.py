@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fhlib.files import DATA, WEIGHTS_FOLDER
+from fhlib.files import own_and_shipped, own_or_shipped
 from fhlib.variants import VARIANTS
 
-PRESETS = DATA / "presets"
 PAPER_NETWORK_SPACING_MM = 0.95
 
 
@@ -114,7 +114,7 @@ class Training(Parameters):
     @field_validator("start_from")
     @classmethod
     def _shipped(cls, name: str) -> str:
-        known = sorted(path.name for path in WEIGHTS_FOLDER.glob("*") if path.is_dir())
+        known = own_and_shipped("weights", "*/")
         if name and name not in known:
             raise ValueError(
                 f"no weights {name!r} in data/weights{suggestion(name, known)}; there are: {', '.join(known)}"
@@ -208,11 +208,16 @@ def suggestion(name: str, known: Any) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def preset_path(name: str) -> Path:
+    """The file of a preset: one's own in `data/presets`, else the one that comes with fhlib."""
+    return own_or_shipped("presets", f"{name}.yaml")
+
+
 def load_preset(name: str, changes: Mapping[str, Any] | None = None) -> Preset:
     """Read and validate `data/presets/<name>.yaml`, with `changes` by dotted name (`{"training.seed": 1}`). Raises PresetError."""
-    path = PRESETS / f"{name}.yaml"
+    path = preset_path(name)
     if not path.exists():
-        known = sorted(file.stem for file in PRESETS.glob("*.yaml"))
+        known = [file.removesuffix(".yaml") for file in own_and_shipped("presets", "*.yaml")]
         raise PresetError(f"preset {name!r} is not known{suggestion(name, known)}; there are: {', '.join(known)}")
     content = {"name": path.stem, **(yaml.safe_load(path.read_text(encoding="utf-8")) or {})}
     for place, value in (changes or {}).items():

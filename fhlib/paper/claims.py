@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fhlib.files import DATA
+from fhlib.files import REFERENCE_TABLES
 from fhlib.measures.agreement import bland_altman
 from fhlib.measures.intervals import Z, bootstrap_interval
 from fhlib.measures.reliability import repeatability
 
-CLAIMS = DATA / "reference" / "claims.csv"
+CLAIMS = REFERENCE_TABLES / "claims.csv"
 VERDICTS = ("reproduced", "same direction", "not reproduced", "not testable here")
 FIVE = ("dsc", "conf", "jacc", "adb_mm", "hdb_mm")
 LOWER_IS_BETTER = ("adb_mm", "hdb_mm", "hd95_mm", "absolute_relative_volume_error")

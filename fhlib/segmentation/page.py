@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.metadata
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
+from fhlib import __version__
 from fhlib.files import write_text
 
 
@@ -32,5 +32,4 @@ def case_page(name: str, rows: Mapping[str, Any], flags: Mapping[str, str], figu
     loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
     template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("case.html.j2")
     picture = base64.b64encode(stream.getvalue()).decode("ascii")
-    version = importlib.metadata.version("fhlib")
-    return write_text(template.render(name=name, rows=rows, flags=flags, picture=picture, version=version), path)
+    return write_text(template.render(name=name, rows=rows, flags=flags, picture=picture, version=__version__), path)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fhlib.files import WEIGHTS_FOLDER
+from fhlib.files import own_and_shipped, own_or_shipped
 from fhlib.images.grids import resample
 from fhlib.images.volume import Volume
 from fhlib.models.cascade import Cascade
@@ -121,24 +121,22 @@ class Segmentor:
 def load_segmentor(
     folder: Path | str, prediction: Prediction | None = None, execution: Execution | None = None
 ) -> Segmentor:
-    """Load a trained variant's folder with all its context levels, a folder of shipped weights, or shipped weights by name (`"head"`).
+    """Load a trained variant's folder with all its context levels, or weights by name.
 
     Args:
-        folder: the folder, or the name.
+        folder: the folder; or a name, of one's own weights in `data/weights` or of those that come with fhlib (`"head"`, `"skull"`).
         prediction: threshold and choice of the mask; by default one half, largest component.
         execution: how to run; without it as the weights were trained, adapted to this machine.
 
     Raises FileNotFoundError for a folder without weights, ValueError where a level is missing.
     """
-    if not Path(folder).is_dir() and Path(folder).name == str(folder):
-        folder = _shipped(str(folder))
-    return Segmentor(load_cascade(folder, execution), prediction, Calibration.load(Path(folder)))
-
-
-def _shipped(name: str) -> Path:
-    known = sorted(path.name for path in WEIGHTS_FOLDER.glob("*") if path.is_dir())
-    if name not in known:
-        raise FileNotFoundError(
-            f"there are no weights {name!r}{suggestion(name, known)}: give a folder, or one of {', '.join(known)}"
-        )
-    return WEIGHTS_FOLDER / name
+    folder = Path(folder)
+    if not folder.is_dir() and folder == Path(folder.name):
+        known = own_and_shipped("weights", "*/")
+        if folder.name not in known:
+            raise FileNotFoundError(
+                f"there are no weights {folder.name!r}{suggestion(folder.name, known)}: "
+                f"give a folder, or one of {', '.join(known)}"
+            )
+        folder = own_or_shipped("weights", folder.name)
+    return Segmentor(load_cascade(folder, execution), prediction, Calibration.load(folder))

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fhlib.files import WEIGHTS_FOLDER, atomic_path, progress, read_json, write_csv
+from fhlib.files import atomic_path, own_or_shipped, progress, read_json, write_csv
 from fhlib.fingerprints import code_digest, digest
 from fhlib.measures.metrics import dice
 from fhlib.models.cascade import Cascade
@@ -98,7 +98,7 @@ def fingerprint_of(parameters: SegmentorParameters, cases: PreparedCases, previo
     p, row = parameters, VARIANTS[parameters.variant]
     chosen = p.training.model_dump(exclude={"validate_every", "checkpoint_every"})
     before = model_digest(previous, p.level - 1) if previous else ""
-    before += model_digest(WEIGHTS_FOLDER / p.training.start_from) if p.training.start_from else ""
+    before += model_digest(own_or_shipped("weights", p.training.start_from)) if p.training.start_from else ""
     code = code_digest("fhlib.training.trainer", *row.modules)
     return digest(repr(row), p.level, cases.fingerprint, chosen, repr(p.execution), before, p.processes, code)
 
@@ -150,7 +150,7 @@ class _Trainer:
             before = load_cascade(self.previous, execution, upto=p.level - 1)
             net.load_state_dict(before.levels[-1].state_dict())
         elif self.previous is None and training.start_from:
-            _continue_weights(net, load_cascade(WEIGHTS_FOLDER / training.start_from, execution), p)
+            _continue_weights(net, load_cascade(own_or_shipped("weights", training.start_from), execution), p)
         return net
 
     def run(self, watch: Watch | None) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fhlib.files import DATA, PACKAGE, ROOT, read_json, write_json
+from fhlib.files import NOTEBOOKS, PACKAGE, REFERENCE_TABLES, own_or_shipped, read_json, write_json
 from fhlib.fingerprints import code_reached, digest, file_digest
 from fhlib.presets import Preset
 from fhlib.variants import VARIANTS
@@ -26,7 +26,7 @@ CHANGED_SETTING = re.compile(r"([\w.]+)=([^,'\"]*)")
 @cache
 def notebook_state(name: str) -> tuple[str, ...]:
     """State of the notebook `name` (`"03_train"`) and of what its code reaches in each fhlib module."""
-    path = ROOT / "notebooks" / f"{name}.ipynb"
+    path = NOTEBOOKS / f"{name}.ipynb"
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
     code = "\n".join(_without_magics(source) for kind, source in sources if kind == "code")
@@ -41,7 +41,7 @@ def module_state(*modules: str, source: str = "") -> tuple[str, ...]:
 
 def reference_state(*patterns: str) -> tuple[str, ...]:
     """State of tables in `data/reference` by glob (`"table*.csv"`)."""
-    files = sorted({path for pattern in patterns for path in (DATA / "reference").glob(pattern)})
+    files = sorted({path for pattern in patterns for path in REFERENCE_TABLES.glob(pattern)})
     return tuple(f"reference {path.name}@{file_digest(path)}" for path in files)
 
 
@@ -66,7 +66,7 @@ def variant_state(*names: str) -> tuple[str, ...]:
 
 def weights_state(*names: str) -> tuple[str, ...]:
     """State of the shipped weights that a training starts from; nothing for an empty name."""
-    found = {name: sorted((DATA / "weights" / name).glob("level*/weights.safetensors")) for name in names if name}
+    found = {name: sorted(own_or_shipped("weights", name).glob("level*/weights.safetensors")) for name in names if name}
     return tuple(f"weights {name}@{digest([file_digest(path) for path in paths])}" for name, paths in found.items())
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import nbformat
 
-from fhlib.files import ROOT, atomic_path
+from fhlib.files import NOTEBOOKS, ROOT, atomic_path
 from fhlib.presets import suggestion
 from fhlib.workflow.privacy import replace_texts, replacements
 
@@ -55,12 +55,13 @@ def execute_notebook(
 
     notebook, output = Path(notebook).resolve(), Path(output).resolve()
     if not notebook.exists():
-        raise NotebookError(f"there is no notebook {notebook}: the notebooks are in {ROOT / 'notebooks'}")
+        raise NotebookError(f"there is no notebook {notebook}: the notebooks are in {NOTEBOOKS}")
     typed = check_parameters(notebook, parameters)
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     failed.unlink(missing_ok=True)
     output.unlink(missing_ok=True)
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    os.environ["FHLIB_ROOT"] = str(ROOT)  # the kernel works in the notebook's folder
     with tempfile.TemporaryDirectory() as folder:
         running = Path(folder) / output.name
         try:

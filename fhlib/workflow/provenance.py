@@ -16,7 +16,7 @@ import pandas as pd
 
 from fhlib.files import ROOT
 from fhlib.fingerprints import file_digest
-from fhlib.presets import PRESETS, load_preset
+from fhlib.presets import load_preset, preset_path
 from fhlib.workflow.privacy import REMOVED, scrub
 
 
@@ -37,7 +37,7 @@ def provenance(folder: Path) -> dict[str, dict[str, str]]:
     if record.exists():
         recorded = json.loads(record.read_text(encoding="utf-8"))
         run |= {"started with " + name: value for name, value in _flat(recorded).items()}
-        if (PRESETS / f"{recorded.get('preset')}.yaml").exists():
+        if preset_path(str(recorded.get("preset"))).exists():
             parameters = _flat(load_preset(recorded["preset"], recorded.get("changes")).model_dump(mode="json"))
     hashed = [*(folder / "tables").glob("*.csv"), *(folder / "models").glob("*/level*/weights.safetensors")]
     hashes = {path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(hashed)}

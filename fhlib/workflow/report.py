@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fhlib.figures.score_charts import table_beside_paper
-from fhlib.files import DATA, write_text
+from fhlib.files import DATA, REFERENCE_TABLES, write_text
 from fhlib.workflow.fragments import Pictures, chapter_of, framed
 from fhlib.workflow.privacy import scrub
 from fhlib.workflow.provenance import is_hc18, provenance
@@ -69,7 +69,7 @@ def write_report(run: Path | str, notebooks: Sequence[Path] = (), limit_bytes: i
 
 def _summary(folder: Path) -> str:
     """Test scores of the run beside Table 1 of the paper, as HTML; empty where either is not there."""
-    scores, printed = folder / "tables" / "scores.csv", DATA / "reference" / "table1.csv"
+    scores, printed = folder / "tables" / "scores.csv", REFERENCE_TABLES / "table1.csv"
     if not (scores.exists() and printed.exists()):
         return ""
     table = pd.read_csv(scores)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fhlib.files import ROOT, write_text
+from fhlib.files import NOTEBOOKS, write_text
 from fhlib.workflow.progress import TITLES, Narrator
 
 STALE_SECONDS = 3600
@@ -61,7 +61,7 @@ def run_study(
     """
     from snakemake.cli import main as snakemake
 
-    arguments = ["--snakefile", ROOT / "notebooks" / "Snakefile", "--directory", folder]
+    arguments = ["--snakefile", NOTEBOOKS / "Snakefile", "--directory", folder]
     arguments += ["--config", f"run=run:{run}", f"preset={preset}", "--cores", cores or os.cpu_count() or 1]
     arguments += ["--rerun-triggers", "params", "input", "mtime", "--rerun-incomplete", "--nolock"]
     arguments += ["--scheduler", "greedy", "--max-checksum-file-size", 1_000_000_000]

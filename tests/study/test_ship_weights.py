@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fhlib.files import WEIGHTS_FOLDER
+from fhlib.files import SHIPPED as FILES
 from fhlib.phantom.scan import simulate_scan
 from fhlib.segmentation.segmentor import load_segmentor
 from fhlib.study.ship_weights import export_segmentor
@@ -32,13 +32,13 @@ def test_exported_weights_are_half_as_large_and_segment_alike(cohort, cases, tmp
     assert np.abs(first.array - second.array).max() < 0.01
 
 
-SHIPPED = sorted(path.parent.parent for path in WEIGHTS_FOLDER.glob("*/level1/weights.safetensors"))
+SHIPPED = sorted(path.parent.parent for path in (FILES / "weights").glob("*/level1/weights.safetensors"))
 each = pytest.mark.parametrize("folder", SHIPPED, ids=lambda path: path.name)
 
 
 def test_weights_are_small_and_have_a_card():
-    assert SHIPPED and sum(path.stat().st_size for path in WEIGHTS_FOLDER.rglob("*")) < 15e6
-    card = (WEIGHTS_FOLDER / "README.md").read_text(encoding="utf-8")
+    assert SHIPPED and sum(path.stat().st_size for path in (FILES / "weights").rglob("*")) < 15e6
+    card = (FILES / "weights" / "README.md").read_text(encoding="utf-8")
     headings = ("Intended use", "Training", "Measured", "Limits", "Not a medical device")
     assert not [heading for heading in headings if heading not in card]
     assert not [folder.name for folder in SHIPPED if f"`{folder.name}`" not in card]
@@ -50,7 +50,7 @@ def test_intervals_and_flags_were_measured_on_scans_of_their_own(folder):
     assert segmentor.calibration and segmentor.calibration.cases >= 50 and segmentor.calibration.headless >= 5
     seen = pd.read_csv(folder / "coverage.csv")
     assert len(seen) >= 150 and 0.9 <= seen["covered"].mean() <= 0.98
-    card = (WEIGHTS_FOLDER / "README.md").read_text(encoding="utf-8")
+    card = (FILES / "weights" / "README.md").read_text(encoding="utf-8")
     assert f"{100 * seen['covered'].mean():.1f} %" in card, "the card tells the coverage of coverage.csv"
 
 

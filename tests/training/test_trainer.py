@@ -204,7 +204,7 @@ def test_two_processes_train_like_one_with_twice_the_batch(cases, tmp_path, monk
 
 
 def test_training_goes_on_from_shipped_weights(cases, tmp_path, monkeypatch):
-    monkeypatch.setattr("fhlib.training.trainer.WEIGHTS_FOLDER", tmp_path / "weights")
+    monkeypatch.setattr("fhlib.files.DATA", tmp_path)
     first = TRAINING.model_copy(update={"steps": 30, "validate_every": 30})
     fit(cases, parameters("USegNet-DS", training=first), tmp_path / "model" / "level1")
     export_segmentor(tmp_path / "model", tmp_path / "weights" / "head")
