@@ -1,8 +1,9 @@
-"""Images with their geometry: read, write, resample, pad and crop, each with its inverse.
+"""Images with their geometry, and how they pass to SimpleITK and back.
 
-Arrays are (d, h, w) in 3D and (h, w) in 2D, and `spacing_mm` follows the array's axes. `origin` and `direction` are
-ITK's (LPS, x, y, z order, direction row-major), so the physical position of a voxel is
-`origin + direction @ (spacing_xyz * index_xyz)`. Every function here keeps the physical position of what it keeps.
+Arrays are (d, h, w) in 3D and (h, w) in 2D, and `spacing_mm` follows the array's axes. `origin` and
+`direction` are ITK's: LPS, in x, y, z order, the direction row-major. So the physical position of a
+voxel is `origin + direction @ (spacing_xyz * index_xyz)`. What is done to a volume keeps the physical
+position of what it keeps.
 """
 
 from __future__ import annotations
@@ -15,22 +16,32 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-Box = Sequence[slice | tuple[int, int]]
+LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
     """An image in physical space, 3D (d, h, w) or 2D (h, w); the array is kept as given, not copied.
 
-    `spacing_mm` is one positive number an array axis; `origin` (mm, default zeros) the position of the first voxel's
-    centre and `direction` (n * n numbers, row-major, default identity; orthonormal) are ITK's, in x, y, z order.
+    `spacing_mm` is one positive number an array axis. `origin` and `direction` are ITK's, in x, y, z
+    order: the position of the first voxel's centre (mm, default zeros), and n * n numbers, row-major
+    and orthonormal (default identity).
 
-    Raises ValueError where a part does not fit the array, TypeError for an array that holds no real numbers.
+    Raises ValueError where a part does not fit the array, TypeError for an array that holds no real
+    numbers.
+
+    >>> import numpy as np
+    >>> from fhlib import Volume
+    >>> volume = Volume(np.zeros((4, 3, 2)), spacing_mm=(2.0, 0.5, 0.5), origin=(10, 20, 30))
+    >>> volume.size_mm
+    (8.0, 1.5, 1.0)
+    >>> volume.position((1, 0, 0))
+    (10.0, 20.0, 32.0)
     """
 
     array: Array
@@ -40,29 +51,22 @@ class Volume:
 
     def __post_init__(self) -> None:
         array = np.asarray(self.array)
+        _require_image(array)
         n = array.ndim
-        if n not in (2, 3):
-            raise ValueError(
-                f"a volume is (d, h, w) or (h, w); the array has shape {array.shape}: split channels or time first"
-            )
-        if 0 in array.shape:
-            raise ValueError(f"a volume needs at least one voxel along each axis; the array has shape {array.shape}")
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"a volume holds booleans, integers or real numbers, not {array.dtype}")
+
         spacing = _numbers(self.spacing_mm, n, "spacing_mm", "one number an array axis")
         if min(spacing) <= 0:
             raise ValueError(f"spacing_mm must be positive, got {spacing}: give mm a voxel along each array axis")
-        origin = (0.0,) * n
-        if self.origin is not None and len(self.origin):
-            origin = _numbers(self.origin, n, "origin", "x, y, z in mm")
-        direction = tuple(np.eye(n).ravel().tolist())
-        if self.direction is not None and len(self.direction):
-            direction = _numbers(self.direction, n * n, "direction", "the matrix row by row")
+
+        origin = _numbers(_or_default(self.origin, np.zeros(n)), n, "origin", "x, y, z in mm")
+        direction = _numbers(_or_default(self.direction, np.eye(n)), n * n, "direction", "the matrix row by row")
         matrix = np.array(direction).reshape(n, n)
         if not np.allclose(matrix @ matrix.T, np.eye(n), atol=1e-3):
             raise ValueError(
                 f"direction must be orthonormal, got {direction}: resample sheared images before reading them"
             )
+
+        # the dataclass is frozen, so what was checked takes this way in
         for name, value in (("array", array), ("spacing_mm", spacing), ("origin", origin), ("direction", direction)):
             object.__setattr__(self, name, value)
 
@@ -82,19 +86,15 @@ class Volume:
         return tuple(count * step for count, step in zip(self.shape, self.spacing_mm, strict=True))
 
     @property
-    def diagonal_mm(self) -> float:
-        """Diagonal of the field of view: no distance between two masks in it is larger."""
-        return math.hypot(*self.size_mm)
-
-    @property
     def voxel_volume_ml(self) -> float:
         """Volume of a voxel in mL (1000 mm3); nan in 2D, where there is none."""
         return math.prod(self.spacing_mm) / 1000 if self.ndim == 3 else math.nan
 
     def position(self, index: Sequence[float]) -> tuple[float, ...]:
-        """Physical position (x, y, z in mm) of an array index (d, h, w); it may be fractional or outside the array."""
+        """Physical position (x, y, z in mm) of an array index; it may be fractional or outside the array."""
         step = np.array(self.spacing_mm[::-1]) * np.array(index, dtype=float)[::-1]
-        return tuple((np.array(self.origin) + np.array(self.direction).reshape(self.ndim, self.ndim) @ step).tolist())
+        matrix = np.array(self.direction).reshape(self.ndim, self.ndim)
+        return tuple((np.array(self.origin) + matrix @ step).tolist())
 
     def with_array(self, array: Array) -> Volume:
         """Another array of the same shape in the same geometry; ValueError if the shape differs."""
@@ -105,14 +105,29 @@ class Volume:
         return replace(self, array=np.asarray(array))
 
     def same_geometry(self, other: Volume, tolerance_mm: float = 1e-3) -> bool:
-        """Whether both have the same shape and all corner voxels lie within `tolerance_mm` of one another."""
+        """Whether both have the same shape and all corners lie within `tolerance_mm` of one another."""
         if self.shape != other.shape:
             return False
         corners = itertools.product(*((0, count) for count in self.shape))
         return all(math.dist(self.position(corner), other.position(corner)) <= tolerance_mm for corner in corners)
 
 
-def _numbers(values: Sequence[float], count: int, name: str, order: str) -> tuple[float, ...]:
+def _require_image(array: Array) -> None:
+    if array.ndim not in (2, 3):
+        raise ValueError(
+            f"a volume is (d, h, w) or (h, w); the array has shape {array.shape}: split channels or time first"
+        )
+    if 0 in array.shape:
+        raise ValueError(f"a volume needs at least one voxel along each axis; the array has shape {array.shape}")
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"a volume holds booleans, integers or real numbers, not {array.dtype}")
+
+
+def _or_default(values: Sequence[float] | None, default: Floats) -> ArrayLike:
+    return default if values is None or len(values) == 0 else values
+
+
+def _numbers(values: ArrayLike, count: int, name: str, order: str) -> tuple[float, ...]:
     numbers = tuple(float(value) for value in np.ravel(values))
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise ValueError(f"{name} must be {count} finite numbers ({order}), got {numbers}")
@@ -123,6 +138,7 @@ def to_sitk(volume: Volume) -> sitk.Image:
     """SimpleITK image of the same geometry; booleans become uint8 and float16 float32, which ITK lacks."""
     kinds = {"bool": np.uint8, "float16": np.float32, "longdouble": np.float64, "float128": np.float64}
     array = volume.array.astype(kinds.get(volume.array.dtype.name, volume.array.dtype), copy=False)
+    # ITK takes the machine's own byte order only
     image = sitk.GetImageFromArray(array.astype(array.dtype.newbyteorder("="), copy=False))
     image.SetSpacing(volume.spacing_mm[::-1])
     image.SetOrigin(volume.origin)
@@ -133,19 +149,21 @@ def to_sitk(volume: Volume) -> sitk.Image:
 def from_sitk(image: sitk.Image) -> Volume:
     """Volume of a scalar or colour image; what else the image carries (DICOM tags, comments) stays behind.
 
-    Colours become grey by the Rec. 601 luma 0.299 R + 0.587 G + 0.114 B, rounded to the pixel type (so R = G = B keeps
-    its value); alpha is ignored. Raises ValueError for any other number of channels or dimensions.
+    Colours become grey by the luma 0.299 R + 0.587 G + 0.114 B (Rec. 601), rounded to the pixel type.
+    So R = G = B keeps its value. Alpha is ignored. Raises ValueError for any other number of channels
+    or dimensions.
     """
     if image.GetDimension() not in (2, 3):
         raise ValueError(
             f"the image has {image.GetDimension()} dimensions of size {image.GetSize()}: export one volume without time"
         )
     array, channels = sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel()
+    if channels not in (1, 2, 3, 4):
+        raise ValueError(f"the image has {channels} channels, expected 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA)")
+
     if channels == 2:
         array = array[..., 0]
-    elif channels in (3, 4):
-        grey = array[..., :3] @ np.array([0.299, 0.587, 0.114])
+    elif channels > 2:
+        grey = array[..., :3] @ np.array(LUMA)
         array = (np.rint(grey) if array.dtype.kind in "iu" else grey).astype(array.dtype)
-    elif channels != 1:
-        raise ValueError(f"the image has {channels} channels, expected 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA)")
     return Volume(array, image.GetSpacing()[::-1], image.GetOrigin(), image.GetDirection())
