@@ -1,6 +1,4 @@
-"""Agreement with the expert and reproducibility between scans (section 3.2, Fig. 8 and 9).
-
-The paired comparison of variants is in `fhlib.comparison` and offered here too.
+"""Agreement with the expert: bias, limits of agreement, correlation and concordance (section 3.2, Fig. 8).
 
 Every standard deviation divides by n - 1 unless its name or docstring says otherwise. Intervals are 95 %. Where a
 number cannot be had (too few cases, no spread) it is NaN and `notes` says why.
@@ -9,15 +7,15 @@ number cannot be had (too few cases, no spread) it is NaN and `notes` says why.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from fhlib.images.volume import Floats
-from fhlib.measures.intervals import CONFIDENCE, Z
+from fhlib.measures.intervals import CONFIDENCE, HIGH_TAIL, LOW_TAIL, Interval, Z
 from fhlib.measures.reliability import concordance, icc21
 
 
@@ -25,7 +23,7 @@ from fhlib.measures.reliability import concordance, icc21
 class Agreement:
     """Two methods measured on the same cases; `difference` is measured minus reference, in their unit.
 
-    Each `_low`, `_high` pair of a quantity is its 95 % confidence interval.
+    The fields are the columns of a table. Each `_low`, `_high` pair of a quantity is its 95 % confidence interval.
     """
 
     n: int
@@ -67,7 +65,7 @@ class Agreement:
     """Mean of |measured - reference| / reference."""
     notes: tuple[str, ...] = ()
 
-    def asdict(self) -> dict[str, Any]:
+    def asdict(self) -> dict[str, float | str]:
         """The numbers by name; notes joined into one string."""
         return {**asdict(self), "notes": "; ".join(self.notes)}
 
@@ -75,10 +73,17 @@ class Agreement:
 def bland_altman(measured: ArrayLike, reference: ArrayLike) -> Agreement:
     """Agreement of two methods, one value a case each. Raises ValueError if the two differ in length.
 
-    With fewer than 3 pairs what needs a spread is NaN, and `notes` says so. Intervals of bias and slope are by t, of
-    Pearson's r by Fisher's z.
+    With fewer than 3 pairs what needs a spread is NaN, and `notes` says so. Intervals of bias and slope are by
+    Student's t, that of Pearson's r by Fisher's z.
+
+    >>> found = bland_altman([12, 13, 17], [10, 12, 14])  # the differences are 2, 1 and 3
+    >>> found.bias, found.sd
+    (2.0, 1.0)
+    >>> round(found.loa_low, 2), round(found.loa_high, 2)  # 2 - 1.96 and 2 + 1.96
+    (0.04, 3.96)
     """
-    first, second = np.asarray(measured, dtype=float).ravel(), np.asarray(reference, dtype=float).ravel()
+    first = np.asarray(measured, dtype=float).ravel()
+    second = np.asarray(reference, dtype=float).ravel()
     if first.shape != second.shape:
         raise ValueError(
             f"{first.size} measured and {second.size} reference values: expected one of each for every case"
@@ -86,78 +91,85 @@ def bland_altman(measured: ArrayLike, reference: ArrayLike) -> Agreement:
     both = np.isfinite(first) & np.isfinite(second)
     excluded = int((~both).sum())
     first, second = first[both], second[both]
-    n, difference, mean = len(first), first - second, (first + second) / 2
-    notes = [f"{excluded} pairs left out: a value is missing"] if excluded else []
-    if n < 3:
-        notes.append(f"{n} pairs: spread, limits and correlations need at least 3")
-    sd = float(difference.std(ddof=1)) if n > 2 else math.nan
-    bias = float(difference.mean()) if n else math.nan
-    t = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) if n > 2 else math.nan
-    nearer, farther = _limit_factors(n)
-    slope = _slope(mean, difference, notes)
-    pearson = _pearson(first, second, notes)
-    icc = icc21(np.column_stack([first, second]))
+    difference = first - second
+    slope, slope_p = _slope((first + second) / 2, difference)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.abs(difference) / second
-    relative = relative[np.isfinite(relative)]
+
     return Agreement(
-        n=n,
+        n=len(difference),
         excluded=excluded,
-        bias=bias,
-        bias_low=bias - t * sd / math.sqrt(max(n, 1)),
-        bias_high=bias + t * sd / math.sqrt(max(n, 1)),
-        sd=sd,
-        loa_low=bias - Z * sd,
-        loa_low_low=bias - farther * sd,
-        loa_low_high=bias - nearer * sd,
-        loa_high=bias + Z * sd,
-        loa_high_low=bias + nearer * sd,
-        loa_high_high=bias + farther * sd,
-        loa_approximate_half_width=t * math.sqrt(3 / max(n, 1)) * sd,
-        within_limits=float(np.mean(np.abs(difference - bias) <= Z * sd)) if n > 2 else math.nan,
-        slope=slope[0],
-        slope_low=slope[1],
-        slope_high=slope[2],
-        slope_p=slope[3],
-        pearson=pearson[0],
-        pearson_low=pearson[1],
-        pearson_high=pearson[2],
+        **_limits(difference),
+        **slope.named("slope"),
+        slope_p=slope_p,
+        **_pearson(first, second).named("pearson"),
         ccc=concordance(first, second),
-        icc21=icc[0],
-        icc21_low=icc[1],
-        icc21_high=icc[2],
-        mean_absolute_error=float(np.abs(difference).mean()) if n else math.nan,
-        mean_absolute_relative_error=float(relative.mean()) if n else math.nan,
-        notes=tuple(notes),
+        **icc21(np.column_stack([first, second])).named("icc21"),
+        mean_absolute_error=_mean(np.abs(difference)),
+        mean_absolute_relative_error=_mean(relative[np.isfinite(relative)]),
+        notes=tuple(_notes(first, second, excluded)),
     )
 
 
-def _limit_factors(n: int) -> tuple[float, float]:
-    """Exact 95 % interval of mean + 1.96 SD in units of the sample SD: noncentral t quantiles (Carkeet 2015)."""
-    if n < 3:
-        return math.nan, math.nan
-    low, high = stats.nct.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], n - 1, Z * math.sqrt(n)) / math.sqrt(n)
-    return float(low), float(high)
+def _limits(difference: Floats) -> dict[str, float]:
+    """Bias, SD and limits of agreement with their intervals, and the fraction of cases between the limits."""
+    n, bias = len(difference), _mean(difference)
+    sd = t = nearer = farther = within = math.nan
+    if n >= 3:
+        sd = float(difference.std(ddof=1))
+        t = float(stats.t.ppf(HIGH_TAIL, n - 1))
+        # the exact interval of mean + 1.96 SD, in units of the sample SD: noncentral t quantiles (Carkeet 2015)
+        nearer, farther = stats.nct.ppf([LOW_TAIL, HIGH_TAIL], n - 1, Z * math.sqrt(n)) / math.sqrt(n)
+        within = float(np.mean(np.abs(difference - bias) <= Z * sd))
+    return {
+        **Interval.around(bias, t * sd / math.sqrt(max(n, 1))).named("bias"),
+        "sd": sd,
+        **Interval(bias - Z * sd, bias - farther * sd, bias - nearer * sd).named("loa_low"),
+        **Interval(bias + Z * sd, bias + nearer * sd, bias + farther * sd).named("loa_high"),
+        "loa_approximate_half_width": t * math.sqrt(3 / max(n, 1)) * sd,
+        "within_limits": within,
+    }
 
 
-def _slope(mean: Floats, difference: Floats, notes: list[str]) -> tuple[float, float, float, float]:
-    if len(mean) < 3 or np.ptp(mean) == 0:
-        if len(mean) >= 3:
-            notes.append("all means are equal: no proportional bias can be given")
-        return (math.nan,) * 4
+def _slope(mean: Floats, difference: Floats) -> tuple[Interval, float]:
+    """Least-squares slope of the difference on the mean of both methods, and its p."""
+    if not _has_spread(mean):
+        return Interval(), math.nan
     fit = stats.linregress(mean, difference)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(mean) - 2) * fit.stderr
-    return float(fit.slope), float(fit.slope - half), float(fit.slope + half), float(fit.pvalue)
+    half_width = stats.t.ppf(HIGH_TAIL, len(mean) - 2) * fit.stderr
+    return Interval.around(float(fit.slope), half_width), float(fit.pvalue)
 
 
-def _pearson(first: Floats, second: Floats, notes: list[str]) -> tuple[float, float, float]:
-    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        if len(first) >= 3:
-            notes.append("one method has no spread: no correlation can be given")
-        return (math.nan,) * 3
+def _pearson(first: Floats, second: Floats) -> Interval:
+    """Pearson's r; its interval needs 4 pairs."""
+    if not (_has_spread(first) and _has_spread(second)):
+        return Interval()
     result = stats.pearsonr(first, second)
     if len(first) < 4:
-        notes.append("3 pairs: the interval of Pearson's r needs at least 4")
-        return float(result.statistic), math.nan, math.nan
-    interval = result.confidence_interval(CONFIDENCE)
-    return float(result.statistic), float(interval.low), float(interval.high)
+        return Interval(float(result.statistic))
+    ends = result.confidence_interval(CONFIDENCE)
+    return Interval(float(result.statistic), float(ends.low), float(ends.high))
+
+
+def _notes(first: Floats, second: Floats, excluded: int) -> Iterator[str]:
+    """Why pairs were left out and numbers are NaN."""
+    n = len(first)
+    if excluded:
+        yield f"{excluded} pairs left out: a value is missing"
+    if n < 3:
+        yield f"{n} pairs: spread, limits and correlations need at least 3"
+        return
+    if not _has_spread((first + second) / 2):
+        yield "all means are equal: no proportional bias can be given"
+    if not (_has_spread(first) and _has_spread(second)):
+        yield "one method has no spread: no correlation can be given"
+    elif n < 4:
+        yield "3 pairs: the interval of Pearson's r needs at least 4"
+
+
+def _has_spread(values: Floats) -> bool:
+    return len(values) >= 3 and bool(np.ptp(values) != 0)
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else math.nan
