@@ -1,3 +1,6 @@
-"""The simulator: anatomy (signed distances), probe (beam geometry), machines (their settings), acoustics (image formation), scan and
-plane (one image), simulate (cohorts), edges and realism (what the images are like).
+"""The simulator, from the fetal head to its image.
+
+`shapes` (signed distances), `tissues` (their acoustics), `anatomy` (the head), `scene` (what surrounds it),
+`probe` (beams and machines), `acoustics` (image formation), `scan` and `plane` (one image), `realism` (what
+the images are like).
 """

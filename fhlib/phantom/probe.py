@@ -1,11 +1,15 @@
-"""A mechanical convex 3D probe: its beams, and how a box of voxels is filled from them.
+"""A mechanical convex 3D probe: its beams, how a box of voxels is filled from them, and the machines it sits on.
 
-Toroidal geometry. In a plane at sweep angle phi a beam at lateral angle theta holds points at distance r from the
-centre of curvature (range = r - probe radius), and the plane turns about an axis `centre_distance_mm` from it:
+Toroidal geometry. A plane at sweep angle phi holds beams at lateral angles theta. A beam holds points at
+distance r from the centre of curvature (range = r - probe radius). The planes turn about an axis
+`centre_distance_mm` (d) from that centre:
 
-x = r sin(theta)      y = -sin(phi) (r cos(theta) - d)      z = d (1 - cos(phi)) + r cos(theta) cos(phi)
+    x = r sin(theta)
+    y = -sin(phi) (r cos(theta) - d)
+    z = d (1 - cos(phi)) + r cos(theta) cos(phi)
 
-in probe coordinates (mm): x lateral, y elevation, z away from the probe. Beam arrays are (planes, beams, ranges).
+in probe coordinates (mm): x lateral, y elevation, z away from the probe. Beam arrays are (planes, beams,
+ranges).
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import pairwise, product
 from typing import TypeVar
 
 import numpy as np
@@ -24,14 +28,15 @@ from fhlib.phantom.shapes import Field, Points
 
 BLOCK = (16, 32, 128)
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Probe:
     """Radii in mm, full angles in degrees.
 
-    The paper states one scan angle of 75 degrees; that it holds for both the fan and the sweep is unconfirmed. Radii
-    of 40-57 mm (probe) and 40-58 mm (motor) agree with the paper's box (derived); `d` is the difference of the two.
+    The paper states one scan angle of 75 degrees; that it holds for both the fan and the sweep is
+    unconfirmed. Radii of 40-57 mm (probe) and 40-58 mm (motor) agree with the paper's box (derived).
     """
 
     probe_radius_mm: float = 45.0
@@ -45,7 +50,13 @@ class Probe:
         return self.probe_radius_mm - self.motor_radius_mm
 
     def cartesian(self, phi: Field, theta: Field, r: Field) -> Points:
-        """Probe coordinates (x, y, z) of beam coordinates."""
+        """Probe coordinates (x, y, z) of beam coordinates.
+
+        Args:
+            phi: sweep angle (rad).
+            theta: lateral angle (rad).
+            r: distance from the centre of curvature (mm).
+        """
         d = np.float32(self.centre_distance_mm)
         reach = r * np.cos(theta)
         return r * np.sin(theta), -np.sin(phi) * (reach - d), d * (1 - np.cos(phi)) + reach * np.cos(phi)
@@ -58,7 +69,13 @@ class Probe:
         return np.arctan2(-y, z - d), np.arctan2(x, reach), np.hypot(x, reach)
 
     def sees(self, p: Points, depth_mm: float, margin_degrees: float = 0.0) -> NDArray[np.bool_]:
-        """Which points lie in the sector down to `depth_mm`."""
+        """Which points lie in the sector.
+
+        Args:
+            p: points in probe coordinates (mm).
+            depth_mm: how deep the sector reaches.
+            margin_degrees: by how much the sector is narrowed at each side (widened where negative).
+        """
         phi, theta, r = self.beam(p)
         fan, sweep = (np.radians(angle / 2 - margin_degrees) for angle in (self.fan_degrees, self.sweep_degrees))
         near, far = self.probe_radius_mm, self.probe_radius_mm + depth_mm
@@ -76,7 +93,15 @@ class BeamGrid:
 
     @classmethod
     def build(cls, probe: Probe, depth_mm: float, range_step_mm: float, theta_step: float, phi_step: float) -> BeamGrid:
-        """A grid over the whole sector down to `depth_mm` with steps no larger than those given (mm, rad, rad)."""
+        """A grid over the whole sector; steps are no larger than those given.
+
+        Args:
+            probe: whose sector it is.
+            depth_mm: how deep it reaches.
+            range_step_mm: step along a beam.
+            theta_step: step between the beams of a plane (rad).
+            phi_step: step between planes (rad).
+        """
 
         def spread(full_degrees: float, step: float) -> NDArray[np.float32]:
             half = np.radians(full_degrees) / 2
@@ -92,10 +117,20 @@ class BeamGrid:
         return len(self.phi), len(self.theta), len(self.r)
 
     @property
+    def starts(self) -> tuple[np.float32, np.float32, np.float32]:
+        """Where planes (rad), beams (rad) and ranges (mm) begin."""
+        return self.phi[0], self.theta[0], self.r[0]
+
+    @property
     def steps(self) -> tuple[float, float, float]:
         """Steps along planes (rad), beams (rad) and ranges (mm)."""
         phi, theta, r = (float((axis[-1] - axis[0]) / (len(axis) - 1)) for axis in (self.phi, self.theta, self.r))
         return phi, theta, r
+
+    @property
+    def depth_mm(self) -> NDArray[np.float32]:
+        """Depth below the probe's face of each range."""
+        return self.r - self.probe.probe_radius_mm
 
     def points(self, block: tuple[slice, ...]) -> Points:
         """Probe coordinates of a block of the grid, each (planes, beams, ranges)."""
@@ -104,36 +139,43 @@ class BeamGrid:
 
 
 def blocks(shape: tuple[int, ...], size: tuple[int, ...] = BLOCK) -> Iterator[tuple[slice, ...]]:
-    """Boxes that tile an array of this shape; small enough that the work on one stays in the processor's cache. A last layer of one
-    sample joins the box before it, since slopes along an axis need two.
+    """Boxes that tile an array of this shape, so small that the work on one stays in the processor's cache."""
+    yield from product(*map(_tiles, shape, size))
+
+
+def _tiles(count: int, size: int) -> list[slice]:
+    # a last layer of one sample joins the tile before it, since slopes along an axis need two
+    edges = [*range(0, max(count - 1, 1), size), count]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:
+    """Call `work` on every item and return its results in order.
+
+    Args:
+        work: called once for an item; no two calls may write to the same place.
+        items: what it is called with.
+        threads: how many calls run at a time.
     """
-    parts = [
-        [slice(i, n if i + s >= n - 1 else i + s) for i in range(0, max(n - 1, 1), s)]
-        for n, s in zip(shape, size, strict=True)
-    ]
-    yield from product(*parts)
-
-
-def in_threads(work: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
-    """Call `work` on every item, in `threads` threads; items must not write to the same place."""
     if threads <= 1:
-        for item in items:
-            work(item)
-        return
+        return [work(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, items))
+        return list(pool.map(work, items))
 
 
 def enclosing_sphere(p: Points) -> tuple[NDArray[np.float64], float]:
     """Centre and radius (mm) of a sphere that holds a block of points."""
-    low, high = (np.array([float(f(c)) for c in p]) for f in (np.min, np.max))
+    low = np.array([float(c.min()) for c in p])
+    high = np.array([float(c.max()) for c in p])
     return (low + high) / 2, float(np.linalg.norm(high - low)) / 2
 
 
 @dataclass(frozen=True)
 class Box:
-    """Voxels in probe coordinates: `shape` and `spacing_mm` follow the array (z, y, x), `corner` is (x, y, z) of
-    voxel 0, 0, 0.
+    """Voxels in probe coordinates.
+
+    `shape` follows the array (z, y, x), `spacing_mm` holds for all axes and `corner` is (x, y, z) of voxel
+    0, 0, 0.
     """
 
     shape: tuple[int, int, int]
@@ -142,7 +184,13 @@ class Box:
 
     @classmethod
     def build(cls, size_mm: tuple[float, float, float], spacing_mm: float, top_mm: float) -> Box:
-        """A box of (x, y, z) size, centred in x and y, whose first layer of voxels lies at z = `top_mm`."""
+        """A box centred in x and y.
+
+        Args:
+            size_mm: along x, y and z.
+            spacing_mm: of its voxels.
+            top_mm: z of its first layer of voxels.
+        """
         x, y, z = (max(2, round(size / spacing_mm)) for size in size_mm)
         return cls((z, y, x), spacing_mm, (-(x - 1) / 2 * spacing_mm, -(y - 1) / 2 * spacing_mm, top_mm))
 
@@ -157,15 +205,20 @@ class Box:
 
 
 def scan_convert(beams: NDArray[np.uint8], grid: BeamGrid, box: Box, threads: int = 1) -> NDArray[np.uint8]:
-    """Trilinear interpolation of beam data into the box; voxels outside the sector are 0."""
+    """Trilinear interpolation of beam data into the box; voxels outside the sector are 0.
+
+    Args:
+        beams: the beam image (planes, beams, ranges).
+        grid: where its samples lie.
+        box: the voxels to fill.
+        threads: how many work on it; the result does not depend on it.
+    """
     out = np.zeros(box.shape, np.uint8)
-    steps, starts = grid.steps, (grid.phi[0], grid.theta[0], grid.r[0])
+    rates = [np.float32(1 / step) for step in grid.steps]
 
     def convert(block: tuple[slice, ...]) -> None:
-        coordinates = grid.probe.beam(box.points(block))
-        index = np.stack(
-            [(c - s) * np.float32(1 / step) for c, s, step in zip(coordinates, starts, steps, strict=True)]
-        )
+        at = zip(grid.probe.beam(box.points(block)), grid.starts, rates, strict=True)
+        index = np.stack([(coordinate - start) * rate for coordinate, start, rate in at])
         inside = np.all([(i >= 0) & (i <= n - 1) for i, n in zip(index, grid.shape, strict=True)], axis=0)
         if inside.any():
             values = ndimage.map_coordinates(beams, index[:, inside], output=np.float32, order=1, mode="nearest")
@@ -175,24 +228,25 @@ def scan_convert(beams: NDArray[np.uint8], grid: BeamGrid, box: Box, threads: in
     return out
 
 
-PROBE = Probe()
-
-
 @dataclass(frozen=True)
 class Site:
     """A machine with its settings.
 
-    Resolutions are full widths at half maximum (-6 dB) of the amplitude: axial in mm, lateral and elevation as a
-    share of the depth, with a floor in mm (lateral 1.2 / 2.0 / 2.7 and elevation 2.0 / 3.3 / 4.6 mm at 60 / 100 / 140
-    mm, derived for 3.5 MHz); before its focus the beam narrows in elevation from the width of the aperture. `top_db` is the
-    echo shown white, `shadow_degrees` the angle over which shadows are averaged, `smoothing` the filter of the displayed
-    levels as a share of the point spread, `box_mm` is (x, y, z). The default is faithful to what the paper states (75 degrees, box, 3.5 MHz
-    assumed); all else, and all of the other sites, is unconfirmed: set by eye beside HC18 images, and so that a quarter
-    to a half of the head's surface shows no edge (`fhlib.phantom.realism`).
+    Resolutions are full widths at half maximum (-6 dB) of the amplitude: axial in mm, lateral and elevation
+    as a share of the depth, with a floor in mm. The default's are derived for 3.5 MHz: lateral 1.2 / 2.0 / 2.7 mm
+    and elevation 2.0 / 3.3 / 4.6 mm at depths of 60 / 100 / 140 mm. Before its focus the beam narrows in elevation
+    from the width of the aperture.
+
+    `top_db` is the echo shown white. `shadow_degrees` is the angle over which shadows are averaged,
+    `smoothing` the filter of the displayed levels as a share of the point spread; `box_mm` is (x, y, z).
+
+    The default is faithful to what the paper states (75 degrees, box; 3.5 MHz is assumed). All else, and all
+    of the other sites, is unconfirmed: set by eye beside HC18 images, and so that a quarter to a half of the
+    head's surface shows no edge (`fhlib.phantom.realism`).
     """
 
     name: str = "paper-like"
-    probe: Probe = PROBE
+    probe: Probe = field(default_factory=Probe)
     box_mm: tuple[float, float, float] = (147.44, 98.04, 167.2)
     frequency_mhz: float = 3.5
     axial_mm: float = 0.6
@@ -251,9 +305,16 @@ SITES = {
 
 
 def drawn_machine(rng: np.random.Generator, probe: Probe, ofd_mm: float) -> Site:
-    """A machine that is nobody's: one of the sites on `probe`, with frequency, resolution, gain, dynamic range, noise, clutter and
-    smoothing drawn widely. Small heads are seen at higher frequencies. The ranges are unconfirmed; their middles give planes about
-    the grey levels and grain of real images, but for the skull, which stands out less (`fhlib.phantom.plane`, notebook 12).
+    """A machine that is nobody's: one of the sites with nearly all of its settings drawn widely.
+
+    Small heads are seen at higher frequencies. The ranges are unconfirmed. Their middles give planes about
+    the grey levels and grain of real images, but for the skull, which stands out less
+    (`fhlib.phantom.plane`, notebook 12).
+
+    Args:
+        rng: where the settings are drawn from.
+        probe: the probe it has.
+        ofd_mm: the head's length.
     """
     frequency = float(np.clip(rng.normal(6.5 - 0.025 * ofd_mm, 0.8), 2.5, 7.5))
     sharp = float(np.clip(3.5 / frequency, 0.55, 1.3))

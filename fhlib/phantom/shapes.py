@@ -1,25 +1,31 @@
 """Signed distances (mm, negative inside) of simple bodies, on arrays of any shape.
 
-A point set is a tuple `(x, y, z)` of float32 arrays that broadcast together. Distances of ellipsoids are first-order
-(`f / |grad f|`): exact on the surface, where they are used, and with unit gradient there.
+A point set is a tuple `(x, y, z)` of float32 arrays that broadcast together. Distances of ellipsoids are
+first-order (`f / |grad f|`): exact on the surface, where they are used, and with unit gradient there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.floating[Any]]
+Field = NDArray[np.floating]
 Points = tuple[Field, ...]
-Vector = Sequence[float] | NDArray[np.floating[Any]]
+Vector = Sequence[float] | NDArray[np.floating]
+Waves = list[tuple[NDArray[np.floating], float]]
+TINY = np.float32(1e-6)  # keeps a length that others are divided by from being 0
 
 
 def shifted(p: Points, centre: Vector) -> Points:
     """The points relative to `centre`."""
     return tuple(c - np.float32(o) for c, o in zip(p, centre, strict=True))
+
+
+def divided(p: Points, radii: Vector) -> Points:
+    """The points with each coordinate divided by a radius."""
+    return tuple(c * np.float32(1 / r) for c, r in zip(p, radii, strict=True))
 
 
 def rotated(p: Points, rotation: NDArray[np.floating]) -> Points:
@@ -34,48 +40,89 @@ def dot(p: Points, vector: Vector) -> Field:
     return p[0] * v[0] + p[1] * v[1] + p[2] * v[2]
 
 
+def length(p: Points) -> Field:
+    """Distance of every point from the origin."""
+    return np.sqrt(p[0] * p[0] + p[1] * p[1] + p[2] * p[2])
+
+
 def ellipsoid(p: Points, centre: Vector, radii: Vector) -> Field:
-    """Axis-aligned ellipsoid; first-order distance."""
-    q = [(c - np.float32(o)) * np.float32(1 / r) for c, o, r in zip(p, centre, radii, strict=True)]
-    n = np.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2]) + np.float32(1e-6)
-    for component, r in zip(q, radii, strict=True):
-        component *= np.float32(1 / r)
-    slope = np.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2]) + np.float32(1e-6)
+    """Axis-aligned ellipsoid; first-order distance.
+
+    Args:
+        p: points (mm).
+        centre: x, y, z (mm).
+        radii: along x, y and z (mm).
+    """
+    q = divided(shifted(p, centre), radii)
+    n = length(q) + TINY
+    slope = length(divided(q, radii)) + TINY
     return n * (n - 1) / slope
 
 
 def sphere(p: Points, centre: Vector, radius: float) -> Field:
-    """Exact distance to a sphere."""
-    x, y, z = shifted(p, centre)
-    return np.sqrt(x * x + y * y + z * z) - np.float32(radius)
+    """Exact distance to a sphere.
+
+    Args:
+        p: points (mm).
+        centre: x, y, z (mm).
+        radius: in mm.
+    """
+    return length(shifted(p, centre)) - np.float32(radius)
 
 
 def capsule(p: Points, start: Vector, end: Vector, radius: float) -> Field:
-    """Exact distance to a cylinder with round ends between two points."""
+    """Exact distance to a cylinder with round ends between two points.
+
+    Args:
+        p: points (mm).
+        start: one end of the axis (mm).
+        end: its other end (mm).
+        radius: in mm.
+    """
     axis = np.asarray(end, dtype=float) - np.asarray(start, dtype=float)
     q = shifted(p, start)
     along = np.clip(dot(q, axis / (axis @ axis)), 0, 1)
-    a = axis.astype(np.float32)
-    x, y, z = q[0] - along * a[0], q[1] - along * a[1], q[2] - along * a[2]
-    return np.sqrt(x * x + y * y + z * z) - np.float32(radius)
+    aside = tuple(c - along * a for c, a in zip(q, axis.astype(np.float32), strict=True))
+    return length(aside) - np.float32(radius)
 
 
 def smooth_union(first: Field, second: Field, width_mm: float) -> Field:
-    """Union with a fillet: `min` rounded by a quadratic over `width_mm`."""
+    """Union with a fillet: `min` rounded by a quadratic.
+
+    Args:
+        first: distances to one body.
+        second: distances to the other.
+        width_mm: how far the two distances may differ where they are rounded.
+    """
     overlap = np.maximum(np.float32(width_mm) - np.abs(first - second), 0)
     return np.minimum(first, second) - overlap * overlap * np.float32(0.25 / width_mm)
 
 
 def smooth_intersection(first: Field, second: Field, width_mm: float) -> Field:
-    """Intersection with a rounded edge."""
+    """Intersection with a rounded edge.
+
+    Args:
+        first: distances to one body.
+        second: distances to the other.
+        width_mm: as in `smooth_union`.
+    """
     return -smooth_union(-first, -second, width_mm)
 
 
-def wave_vectors(rng: np.random.Generator, length_mm: float, count: int) -> list[tuple[NDArray[np.floating], float]]:
-    """Wave vectors (rad/mm) and phases of a smooth field `sum(sin(p . vector + phase))`, with wavelengths from 0.7 to
-    1.4 times `length_mm`.
+def wave_vectors(rng: np.random.Generator, length_mm: float, count: int) -> Waves:
+    """Wave vectors (rad/mm) and phases of a smooth random field, for `sum_of_waves`.
+
+    Args:
+        rng: where they are drawn from.
+        length_mm: wavelengths lie between 0.7 and 1.4 times this.
+        count: how many.
     """
     directions = rng.normal(size=(count, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     lengths = length_mm * rng.uniform(0.7, 1.4, count)
     return list(zip(directions * (2 * np.pi / lengths)[:, None], rng.uniform(0, 2 * np.pi, count), strict=True))
+
+
+def sum_of_waves(p: Points, waves: Waves) -> Field:
+    """The smooth field `sum(sin(p . vector + phase))`."""
+    return np.asarray(sum(np.sin(dot(p, vector) + np.float32(phase)) for vector, phase in waves))

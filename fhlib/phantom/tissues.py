@@ -1,11 +1,18 @@
 """Acoustic properties of the tissues in the phantom.
 
-Echogenicity is the backscattered power in dB relative to a reference soft tissue; attenuation is one way, in
-dB/cm/MHz. Attenuations of fat, muscle and blood follow the tables of NVIDIA raysim (0.63, 1.09, 0.18; water 0.002, bone 5);
-those of fetal brain (0.2-0.4), amniotic fluid (0.005-0.02), fetal bone (5-15) and all others are unconfirmed general
-knowledge. Echogenicities, texture and streaks are unconfirmed too: only their order (skull plates > base, face bones, vertebrae >
-choroid plexus, midline > vermis, sulci > scalp, cheeks, uterine wall, placenta > cerebellum > cerebrum > thalami >
-fluid) is what sonographers describe.
+Echogenicity is the backscattered power in dB relative to a reference soft tissue; attenuation is one way,
+in dB/cm/MHz. Attenuations of fat, muscle and blood follow the tables of NVIDIA raysim (0.63, 1.09, 0.18;
+water 0.002, bone 5). Those of fetal brain (0.2-0.4), amniotic fluid (0.005-0.02), fetal bone (5-15) and all
+others are unconfirmed general knowledge.
+
+Echogenicities, texture and streaks are unconfirmed too. Only their order is what sonographers describe, from bright to dark:
+
+    - skull plates
+    - skull base, face bones, vertebrae
+    - choroid plexus, midline
+    - vermis, sulci
+    - scalp, cheeks, uterine wall, placenta
+    - cerebellum, cerebrum, thalami and fluid, one after the other
 """
 
 from __future__ import annotations
@@ -17,8 +24,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Tissue:
-    """Name, echogenicity (dB), one-way attenuation (dB/cm/MHz), SD of its slow echogenicity variation (dB), and how much
-    layers across the beam stand out in it (dB for each SD beyond `STREAK_FROM`): septa, fascia, vessel walls, sulci.
+    """One tissue.
+
+    `echogenicity_db` and `attenuation_db` (one way, dB/cm/MHz) are explained above. `texture_db` is the SD of its slow
+    echogenicity variation. `streak_db` says how much layers across the beam stand out in it (dB for each SD
+    beyond `STREAK_FROM`): septa, fascia, vessel walls, sulci.
     """
 
     name: str
