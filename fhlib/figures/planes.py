@@ -1,67 +1,168 @@
-"""Pictures of volumes: orthogonal planes, galleries, contours and probability maps. Arrays in, matplotlib Figure out.
+"""Pictures of volumes: orthogonal planes, galleries, contours and maps. Volumes in, matplotlib Figure out.
 
-One style for all figures of the study: seaborn's colour-blind safe palette, units on axes, sizes that stay legible on a printed page.
-A volume is anything with `array` ((d, h, w) or (h, w)) and `spacing_mm` along the array's axes. Slices are drawn at true aspect ratio,
-the first axis of a slice downwards. Figures are closed for pyplot, so that a notebook shows the one it returns once and memory is freed.
+Arrays are (d, h, w), or (h, w) for an image. Slices are drawn in millimetres from the array's corner, at true aspect
+ratio, the first axis of a slice downwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
+from matplotlib.patches import Patch
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from fhlib.figures.style import CONTOURS, new_figure
+from fhlib.figures.style import CONTOURS, AxesGrid, new_figure
+from fhlib.images.volume import Array, Floats, Mask, Volume
 
 AXES = "dhw"
 PROBABILITY_MAP = "magma"
+HEAD_PROBABILITY = "probability of head"
+KEPT_AXES = {None: (0, 1), 0: (1, 2), 1: (0, 2), 2: (0, 1)}
+"""Array axes that run down and across a slice, by the axis that is cut; an image (None) is shown whole."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A volume, the voxel at which it is cut, and what is drawn on its slices. All arrays have the volume's shape.
+
+    A method's `cut` is the array axis that is cut at the point; None shows an image whole.
+    """
+
+    volume: Volume
+    point: Sequence[int] = ()
+    masks: Sequence[Array] = ()
+    """Booleans, or numbers that are outlined where they pass 0.5; the first has the reference's colour."""
+    values: Array | None = None
+    """A map from 0 to 1, laid over the grey levels."""
+    title: str = ""
+
+    @property
+    def cuts(self) -> tuple[int | None, ...]:
+        """The cuts of all orthogonal planes."""
+        return (0, 1, 2) if self.volume.array.ndim == 3 else (None,)
+
+    @property
+    def sizes_mm(self) -> Floats:
+        """Height and width of each orthogonal plane, (cuts, 2)."""
+        return np.array([self.size_mm(cut) for cut in self.cuts])
+
+    def size_mm(self, cut: int | None) -> tuple[float, float]:
+        """Height and width of a slice."""
+        down, across = KEPT_AXES[cut]
+        shape, spacing_mm = self.volume.array.shape, self.volume.spacing_mm
+        return shape[down] * spacing_mm[down], shape[across] * spacing_mm[across]
+
+    def extent(self, cut: int | None) -> tuple[float, float, float, float]:
+        """Left, right, bottom and top of a slice in mm, as matplotlib wants them."""
+        high_mm, wide_mm = self.size_mm(cut)
+        return 0, wide_mm, high_mm, 0
+
+    def place(self, cut: int | None) -> str:
+        """Where a slice lies, in words."""
+        shape = self.volume.array.shape
+        if cut is None:
+            return f"{shape[0]} x {shape[1]} pixels"
+        down, across = KEPT_AXES[cut]
+        return f"{AXES[down]}-{AXES[across]} plane, {AXES[cut]} = {self.point[cut]} of {shape[cut]}"
+
+    def draw(
+        self,
+        axis: Axes,
+        cut: int | None,
+        window: tuple[float, float] | None = None,
+        cmap: str = PROBABILITY_MAP,
+        see_through: bool = False,
+        crosshair: bool = False,
+        linewidth: float = 1.4,
+    ) -> None:
+        """Draw a slice in grey, the map over it, the masks' outlines, and a crosshair.
+
+        Args:
+            axis: where to draw.
+            cut: the array axis that is cut.
+            window: grey levels of black and white; by default `grey_window`.
+            cmap: colours of the map.
+            see_through: the map covers where it is high and is clear where it is 0; else it covers all.
+            crosshair: mark the point by thin lines.
+            linewidth: of the outlines.
+        """
+        low, high = window or grey_window(self.volume.array)
+        extent = self.extent(cut)
+        grey = cut_array(self.volume.array, cut, self.point)
+        axis.imshow(grey, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear")
+        _undress(axis)
+
+        if self.values is not None:
+            shown = cut_array(self.values, cut, self.point)
+            alpha = 0.45 * np.clip(shown, 0, 1) if see_through else None
+            axis.imshow(shown, cmap=cmap, vmin=0, vmax=1, alpha=alpha, extent=extent)
+
+        for number, mask in enumerate(self.masks):
+            self._outline(axis, cut, cut_array(mask, cut, self.point), number, linewidth)
+
+        if crosshair:
+            down, across = KEPT_AXES[cut]
+            spacing_mm = self.volume.spacing_mm
+            axis.axhline((self.point[down] + 0.5) * spacing_mm[down], color="white", linewidth=0.6, alpha=0.8)
+            axis.axvline((self.point[across] + 0.5) * spacing_mm[across], color="white", linewidth=0.6, alpha=0.8)
+
+    def _outline(self, axis: Axes, cut: int | None, mask: Array, number: int, linewidth: float) -> None:
+        """Outline of a mask's slice; `number` chooses colour and line style."""
+        if not mask.any() or mask.all():
+            return  # nothing to outline: matplotlib would warn
+        colour, style = CONTOURS[number % len(CONTOURS)]
+        high_mm, wide_mm = self.size_mm(cut)
+        y = (np.arange(mask.shape[0]) + 0.5) * high_mm / mask.shape[0]
+        x = (np.arange(mask.shape[1]) + 0.5) * wide_mm / mask.shape[1]
+        axis.contour(x, y, mask.astype(float), levels=[0.5], colors=[colour], linestyles=[style], linewidths=linewidth)
 
 
 def planes(
-    volume: Any,
-    contours: Mapping[str, Any] | None = None,
-    probability: Any = None,
+    volume: Volume,
+    contours: Mapping[str, Volume | Array] | None = None,
+    probability: Volume | Array | None = None,
     crosshair: Sequence[int] | None = None,
     title: str | None = None,
     window: tuple[float, float] | None = None,
 ) -> Figure:
-    """Three orthogonal planes of a volume (an image: one panel), with contours of masks and an optional probability overlay.
+    """Three orthogonal planes of a volume (an image: one panel), with contours of masks and a probability map.
 
-    `contours`: name -> boolean array or Volume of the volume's shape. `probability` (0 to 1) is blended in, opaque where it is high.
-    `crosshair`: voxel index at which the planes are taken, drawn as thin lines; by default the first mask's centre of mass
-    (else the volume's centre), not drawn. `window`: grey levels of black and white.
+    Args:
+        volume: what is shown.
+        contours: name -> mask of the volume's shape; the first is the reference.
+        probability: 0 to 1, blended in, opaque where it is high.
+        crosshair: voxel index at which the planes are taken, drawn as thin lines. By default they go through the first
+            mask's centre of mass, else the volume's centre, and no lines are drawn.
+        title: above the figure.
+        window: grey levels of black and white.
+
+    Raises:
+        ValueError: a contour has another shape than the volume.
     """
-    array, masks = _array(volume), {name: _mask(mask) for name, mask in (contours or {}).items()}
-    for name, mask in masks.items():
-        _require_shape(mask, array, f"contour {name!r}")
-    point = tuple(crosshair) if crosshair is not None else centre_of(next(iter(masks.values())) if masks else array)
-    cuts = _cuts(array.ndim)
-    widths = [_panel_mm(volume, cut)[1] for cut in cuts]
-    height = max(_panel_mm(volume, cut)[0] for cut in cuts)
-    scale = min(9.0 / sum(widths), 4.2 / height)
-    size = (sum(widths) * scale + (0.9 if probability is not None else 0.2), height * scale + (0.9 if title else 0.6))
-    figure, axes = new_figure(1, len(cuts), size, gridspec_kw={"width_ratios": widths})
-    overlay = None
-    for axis, cut in zip(axes[0], cuts, strict=True):
-        draw_slice(axis, volume, cut, point, window)
-        if probability is not None:
-            overlay = _overlay(axis, volume, cut_array(_array(probability), cut, point), cut)
-        for number, mask in enumerate(masks.values()):
-            draw_contour(axis, volume, cut_array(mask, cut, point), cut, number)
-        if crosshair is not None:
-            draw_crosshair(axis, volume, cut, point)
-        axis.set_title(_slice_name(volume, cut, point), fontsize=8)
-    scale_bar(axes[0, 0], volume)
-    if overlay is not None:
-        figure.colorbar(overlay, ax=list(axes[0]), shrink=0.8, pad=0.01, label="probability of head")
+    masks = masks_like(volume, contours or {})
+    point = crosshair if crosshair is not None else centre_of(next(iter(masks.values()), volume.array))
+    values = None if probability is None else _array(probability)
+    panel = Panel(volume, point, list(masks.values()), values)
+
+    bar_inch = 0.2 if values is None else 0.9
+    title_inch = 0.9 if title else 0.6
+    figure, axes = _plane_axes(panel, 1, (9.0, 4.2), (bar_inch, title_inch))
+    for axis, cut in zip(axes[0], panel.cuts, strict=True):
+        panel.draw(axis, cut, window, see_through=True, crosshair=crosshair is not None)
+        axis.set_title(panel.place(cut), fontsize=8)
+
+    scale_bar(axes[0, 0])
+    if values is not None:
+        _colour_bar(figure, axes, HEAD_PROBABILITY, shrink=0.8)
     contour_legend(figure, list(masks))
     if title:
         figure.suptitle(title, fontsize=10)
@@ -69,287 +170,287 @@ def planes(
 
 
 def gallery(
-    volumes: Sequence[Any],
+    volumes: Sequence[Volume],
     labels: Sequence[str],
-    masks: Sequence[Any] | None = None,
+    masks: Sequence[Volume | Array | None] | None = None,
     columns: int = 4,
-    cut: int | None = 1,
+    cut: int = 1,
     title: str | None = None,
 ) -> Figure:
     """One slice of each volume, with its label above and, where given, its mask's contour.
 
     Volumes are shown at one common scale; images, whose zoom differs, each at its own and without a scale bar.
 
-    `cut` is the array axis that is cut (1: the slice along d and w), through the mask's centre of mass or the middle.
+    Args:
+        volumes: what is shown, of one number of dimensions.
+        labels: one for each volume.
+        masks: one for each volume; None where there is none.
+        columns: at most so many slices a row.
+        cut: the array axis that is cut (1: the slice along d and w), at the mask's centre of mass or the middle.
+        title: above the figure, with the number of volumes.
+
+    Raises:
+        ValueError: labels and volumes differ in number.
     """
     if len(volumes) != len(labels):
         raise ValueError(
             f"a gallery needs one label for each volume, got {len(labels)} labels for {len(volumes)} volumes"
         )
-    columns = max(1, min(columns, len(volumes)))
-    rows = -(-len(volumes) // columns)
-    cut = cut if volumes and _array(volumes[0]).ndim == 3 else None
-    high, wide = np.max([_panel_mm(volume, cut) for volume in volumes], axis=0)
+    drawn = masks if masks is not None else [None] * len(volumes)
+    panels = [_centred(*given) for given in zip(volumes, drawn, labels, strict=False)]
+    shown_cut = cut if None not in panels[0].cuts else None
+    high_mm, wide_mm = np.max([panel.size_mm(shown_cut) for panel in panels], axis=0)
+
+    columns = max(1, min(columns, len(panels)))
+    rows = -(-len(panels) // columns)
     cell = min(2.6, 9.5 / columns)
-    figure, axes = new_figure(rows, columns, (cell * columns, (cell * high / wide + 0.35) * rows + 0.3))
+    figure, axes = new_figure(rows, columns, (cell * columns, (cell * high_mm / wide_mm + 0.35) * rows + 0.3))
     for axis in axes.flat:
         axis.set_axis_off()
-    for number, (axis, volume, label) in enumerate(zip(axes.flat, volumes, labels, strict=False)):
-        mask = _mask(masks[number]) if masks is not None and masks[number] is not None else None
-        point = centre_of(mask if mask is not None else _array(volume))
-        draw_slice(axis, volume, cut, point)
-        if cut is not None:
-            tall, broad = _panel_mm(volume, cut)
-            axis.set(xlim=(broad / 2 - wide / 2, broad / 2 + wide / 2), ylim=(tall / 2 + high / 2, tall / 2 - high / 2))
-        if mask is not None:
-            draw_contour(axis, volume, cut_array(mask, cut, point), cut, 0)
-        axis.set_title(label, fontsize=8)
-    if cut is not None:
-        scale_bar(axes[0, 0], volumes[0])
-    figure.suptitle(f"{title + ': ' if title else ''}n = {len(volumes)}", fontsize=9)
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        panel.draw(axis, shown_cut)
+        axis.set_title(panel.title, fontsize=8)
+        if shown_cut is not None:
+            _frame(axis, panel.size_mm(shown_cut), (high_mm, wide_mm))
+
+    if shown_cut is not None:
+        scale_bar(axes[0, 0])
+    figure.suptitle(f"{title + ': ' if title else ''}n = {len(panels)}", fontsize=9)
     return figure
 
 
-def tissues_beside_echo(tissues: Any, image: Any, names: Sequence[str], mask: Any = None) -> Figure:
-    """Three orthogonal planes through a mask's centre: the tissue of each voxel (an index into `names`) above, its echo below.
+def tissues_beside_echo(
+    tissues: Volume | Array, image: Volume, names: Sequence[str], mask: Volume | Array | None = None
+) -> Figure:
+    """Three orthogonal planes through a head: the tissue of each voxel above, its echo below.
 
     Colours are given in the order of the tissues' share of what is shown, the largest first; the legend names them.
+
+    Args:
+        tissues: of each voxel the index into `names`, in the image's shape.
+        image: the echo.
+        names: of the tissues.
+        mask: the planes go through its centre of mass; by default through the middle.
     """
     indices = _array(tissues)
-    point = centre_of(_mask(mask) if mask is not None else np.ones(indices.shape, bool))
-    cuts = _cuts(indices.ndim)
-    seen = np.concatenate([cut_array(indices, cut, point).ravel() for cut in cuts])
-    present = np.unique(seen)[np.argsort(-np.unique(seen, return_counts=True)[1])]
-    colours = np.vstack([matplotlib.colormaps[name](np.linspace(0, 1, 20)) for name in ("tab20", "tab20b")])
+    panel = _centred(image, mask)
+    slices = [cut_array(indices, cut, panel.point) for cut in panel.cuts]
+    colours = _tissue_colours(slices)
+    # (tissues, RGBA), so that a slice of indices looks up its colours
     lookup = np.zeros((len(names), 4))
-    for place, index in enumerate(present):
-        lookup[index] = colours[place % len(colours)]
-    widths = [_panel_mm(image, cut)[1] for cut in cuts]
-    height = max(_panel_mm(image, cut)[0] for cut in cuts)
-    scale = min(7.5 / sum(widths), 3.6 / height)
-    size = (sum(widths) * scale + 2.2, 2 * height * scale + 0.6)
-    figure, axes = new_figure(2, len(cuts), size, gridspec_kw={"width_ratios": widths})
-    for (above, below), cut in zip(axes.T, cuts, strict=True):
-        high_mm, wide_mm = _panel_mm(image, cut)
-        above.imshow(lookup[cut_array(indices, cut, point)], extent=(0, wide_mm, high_mm, 0), interpolation="nearest")
-        above.set(xticks=[], yticks=[], title=_slice_name(image, cut, point))
-        above.title.set_fontsize(8)
-        above.spines[:].set_visible(False)
-        draw_slice(below, image, cut, point)
-    scale_bar(axes[1, 0], image)
-    handles = [matplotlib.patches.Patch(color=lookup[index], label=names[index]) for index in present]
+    lookup[list(colours)] = list(colours.values())
+
+    figure, axes = _plane_axes(panel, 2, (7.5, 3.6), (2.2, 0.6))
+    for (above, below), cut, shown in zip(axes.T, panel.cuts, slices, strict=True):
+        above.imshow(lookup[shown], extent=panel.extent(cut), interpolation="nearest")
+        _undress(above)
+        above.set_title(panel.place(cut), fontsize=8)
+        panel.draw(below, cut)
+
+    scale_bar(axes[1, 0])
+    handles = [Patch(color=tuple(colour), label=names[index]) for index, colour in colours.items()]
     figure.legend(handles=handles, loc="outside right center", fontsize=7)
     return figure
 
 
-def augmentation_grid(samples: Iterable[tuple[Any, Any]], spacing_mm: Sequence[float], titles: Sequence[str]) -> Figure:
-    """Augmented training samples side by side: columns are (image, label) pairs of arrays, rows their planes (an image: one row)."""
-    pairs = [(_squeeze(image, len(spacing_mm)), _squeeze(label, len(spacing_mm))) for image, label in samples]
+def augmentation_grid(
+    samples: Iterable[tuple[ArrayLike, ArrayLike]], spacing_mm: Sequence[float], titles: Sequence[str]
+) -> Figure:
+    """Augmented training samples side by side: columns are samples, rows their planes (an image: one row).
+
+    Args:
+        samples: (image, label) pairs of arrays, with or without axes of batch and channel in front.
+        spacing_mm: one number an array axis.
+        titles: one for each sample.
+
+    Raises:
+        ValueError: titles and samples differ in number.
+    """
+    pairs = [(_spatial(image, spacing_mm), _spatial(label, spacing_mm) > 0.5) for image, label in samples]
     if len(pairs) != len(titles):
         raise ValueError(f"one title for each sample is needed, got {len(titles)} titles for {len(pairs)} samples")
-    columns = [(_Slab(image, tuple(spacing_mm)), label > 0.5, centre_of(label > 0.5)) for image, label in pairs]
-    return plane_grid([(title, *column, None) for title, column in zip(titles, columns, strict=True)], ["label"], None)
+    panels = []
+    for (image, label), title in zip(pairs, titles, strict=True):
+        panels.append(_centred(Volume(image, tuple(spacing_mm)), label, title))
+    return plane_grid(panels, ["label"])
 
 
 def probability_comparison(
-    volume: Any,
-    reference: Any,
-    probabilities: Mapping[str, Any],
+    volume: Volume,
+    reference: Volume | Array,
+    probabilities: Mapping[str, Volume | Array],
     crosshair: Sequence[int] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Fig. 7: rows are planes, columns the image with the reference's contour and each model's probability map, linked by crosshairs."""
-    mask = _mask(reference)
-    point = tuple(crosshair) if crosshair is not None else centre_of(mask)
-    entries: list[tuple[str, Any, Any, Any, Any]] = [("image", volume, mask, point, None)]
-    entries += [(name, volume, mask, point, _array(probability)) for name, probability in probabilities.items()]
-    return plane_grid(entries, ["reference"], point, "probability of head", Normalize(0, 1), PROBABILITY_MAP, title)
+    """Fig. 7: the image and each model's probability map in columns, planes in rows, linked by crosshairs.
 
-
-def centre_of(mask: NDArray[Any]) -> tuple[int, ...]:
-    """Voxel nearest to a mask's centre of mass; the array's centre if the mask is empty or not boolean."""
-    if mask.dtype == bool and mask.any():
-        return tuple(round(float(value)) for value in ndimage.center_of_mass(mask))
-    return tuple(size // 2 for size in mask.shape)
-
-
-def cut_array(array: NDArray[Any], cut: int | None, point: Sequence[int]) -> NDArray[Any]:
-    """The slice of `array` at `point` across axis `cut`; None returns an image whole."""
-    return array if cut is None else np.take(array, int(np.clip(point[cut], 0, array.shape[cut] - 1)), axis=cut)
-
-
-def grey_window(array: NDArray[Any]) -> tuple[float, float]:
-    """Grey levels shown black and white: the 1st and 99.7th percentile of a subsample."""
-    sample = array[tuple(slice(None, None, max(1, size // 64)) for size in array.shape)]
-    low, high = np.percentile(sample, (1, 99.7))
-    return float(low), float(high if high > low else low + 1)
-
-
-def draw_slice(
-    axis: Axes, volume: Any, cut: int | None, point: Sequence[int], window: tuple[float, float] | None = None
-) -> None:
-    """Show a slice in grey, in millimetres from the array's corner, without ticks."""
-    array = _array(volume)
-    low, high = window or grey_window(array)
-    high_mm, wide_mm = _panel_mm(volume, cut)
-    axis.imshow(
-        cut_array(array, cut, point),
-        cmap="gray",
-        vmin=low,
-        vmax=high,
-        extent=(0, wide_mm, high_mm, 0),
-        interpolation="bilinear",
-    )
-    axis.set(xticks=[], yticks=[], aspect="equal")
-    axis.grid(False)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
-
-
-def draw_contour(
-    axis: Axes, volume: Any, mask: NDArray[Any], cut: int | None, number: int, linewidth: float = 1.4
-) -> None:
-    """Draw a mask's outline on a slice shown by `draw_slice`; `number` chooses colour and line style (0: the reference)."""
-    if not mask.any() or mask.all():
-        return
-    colour, style = CONTOURS[number % len(CONTOURS)]
-    high_mm, wide_mm = _panel_mm(volume, cut)
-    x, y = (
-        (np.arange(size) + 0.5) * extent / size
-        for size, extent in zip(mask.shape[::-1], (wide_mm, high_mm), strict=True)
-    )
-    axis.contour(x, y, mask.astype(float), levels=[0.5], colors=[colour], linestyles=[style], linewidths=linewidth)
-
-
-def draw_crosshair(axis: Axes, volume: Any, cut: int | None, point: Sequence[int]) -> None:
-    """Thin white lines through `point`."""
-    row, column = _kept(cut)
-    spacing = volume.spacing_mm
-    axis.axhline((point[row] + 0.5) * spacing[row], color="white", linewidth=0.6, alpha=0.8)
-    axis.axvline((point[column] + 0.5) * spacing[column], color="white", linewidth=0.6, alpha=0.8)
-
-
-def scale_bar(axis: Axes, volume: Any) -> None:
-    """A bar of 10 to 50 mm in the lower left corner."""
-    high, wide = axis.get_ylim()[0], axis.get_xlim()[1]
-    length = next((value for value in (50, 20, 10) if value < 0.45 * wide), 5)
-    axis.plot(
-        [0.05 * wide, 0.05 * wide + length], [0.95 * high] * 2, color="white", linewidth=2.2, solid_capstyle="butt"
-    )
-    axis.text(
-        0.05 * wide + length / 2, 0.93 * high, f"{length} mm", color="white", fontsize=7, ha="center", va="bottom"
-    )
-
-
-def contour_legend(figure: Figure, names: Sequence[str]) -> None:
-    """Name the contours below the panels, on a dark ground as they appear on the images."""
-    if names:
-        styles = [CONTOURS[number % len(CONTOURS)] for number in range(len(names))]
-        handles = [Line2D([], [], color=colour, linestyle=style, linewidth=2) for colour, style in styles]
-        figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8, frameon=True, facecolor="#333333",
-                      labelcolor="white", edgecolor="none", handlelength=2.6)  # fmt: skip
-
-
-class _Slab:
-    """The two attributes of a Volume that drawing needs, for bare arrays."""
-
-    def __init__(self, array: NDArray[Any], spacing_mm: tuple[float, ...]) -> None:
-        self.array, self.spacing_mm = array, spacing_mm
+    Args:
+        volume: the image.
+        reference: the true mask, whose contour is drawn everywhere.
+        probabilities: model -> map of the volume's shape, 0 to 1.
+        crosshair: voxel index at which the planes are taken; by default the reference's centre of mass.
+        title: above the figure.
+    """
+    masks = [_mask(reference)]
+    point = crosshair if crosshair is not None else centre_of(masks[0])
+    panels = [Panel(volume, point, masks, title="image")]
+    for name, probability in probabilities.items():
+        panels.append(Panel(volume, point, masks, _array(probability), name))
+    return plane_grid(panels, ["reference"], HEAD_PROBABILITY, crosshair=True, title=title)
 
 
 def plane_grid(
-    entries: Sequence[tuple[str, Any, Any, Any, Any]],
+    panels: Sequence[Panel],
     names: Sequence[str],
-    crosshair: Sequence[int] | None,
     label: str = "",
-    norm: Normalize | None = None,
     cmap: str = PROBABILITY_MAP,
+    crosshair: bool = False,
     title: str | None = None,
 ) -> Figure:
-    """Columns are (title, volume, mask or None, point, map or None), rows the orthogonal planes through each column's point.
+    """The orthogonal planes of each panel: columns are panels, rows planes.
 
-    Maps are shown through `cmap` and `norm`, with one colour bar named `label`; `names` label the contours,
-    `crosshair` is drawn where given.
+    Args:
+        panels: what is shown, of one number of dimensions.
+        names: of the contours.
+        label: of the maps' colour bar; without one there is no bar.
+        cmap: colours of the maps.
+        crosshair: mark each panel's point.
+        title: above the figure.
     """
-    cuts = _cuts(_array(entries[0][1]).ndim)
-    heights = [max(_panel_mm(volume, cut)[0] for _, volume, *_ in entries) for cut in cuts]
-    wide = max(_panel_mm(volume, cut)[1] for _, volume, *_ in entries for cut in cuts)
-    cell = min(2.4, 10.5 / len(entries))
-    size = (cell * len(entries) + (0.9 if norm is not None else 0.2), sum(heights) * cell / wide + 0.9)
-    figure, axes = new_figure(len(cuts), len(entries), size, gridspec_kw={"height_ratios": heights})
-    for column, (name, volume, mask, point, values) in enumerate(entries):
-        for axis, cut in zip(axes[:, column], cuts, strict=True):
-            draw_slice(axis, volume, cut, point)
-            if values is not None:
-                high_mm, wide_mm = _panel_mm(volume, cut)
-                axis.imshow(cut_array(values, cut, point), cmap=cmap, norm=norm, extent=(0, wide_mm, high_mm, 0))
-            if mask is not None:
-                draw_contour(axis, volume, cut_array(mask, cut, point), cut, 0, linewidth=1.0)
-            if crosshair is not None:
-                draw_crosshair(axis, volume, cut, crosshair)
-        axes[0, column].set_title(name, fontsize=8)
-    scale_bar(axes[0, 0], entries[0][1])
-    if norm is not None:
-        mappable = matplotlib.cm.ScalarMappable(norm, cmap)
-        figure.colorbar(mappable, ax=list(axes.flat), shrink=0.7, pad=0.01, aspect=35, label=label)
+    sizes_mm = np.max([panel.sizes_mm for panel in panels], axis=0)
+    heights_mm, wide_mm = sizes_mm[:, 0], sizes_mm[:, 1].max()
+    cell = min(2.4, 10.5 / len(panels))
+    size = (cell * len(panels) + (0.9 if label else 0.2), heights_mm.sum() * cell / wide_mm + 0.9)
+    figure, axes = new_figure(len(heights_mm), len(panels), size, gridspec_kw={"height_ratios": heights_mm})
+    for column, panel in zip(axes.T, panels, strict=True):
+        for axis, cut in zip(column, panel.cuts, strict=True):
+            panel.draw(axis, cut, cmap=cmap, crosshair=crosshair, linewidth=1.0)
+        column[0].set_title(panel.title, fontsize=8)
+
+    scale_bar(axes[0, 0])
+    if label:
+        _colour_bar(figure, axes, label, cmap, shrink=0.7, aspect=35)
     contour_legend(figure, names)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
 
 
-def _overlay(axis: Axes, volume: Any, values: NDArray[Any], cut: int | None) -> Any:
-    high_mm, wide_mm = _panel_mm(volume, cut)
-    axis.imshow(
-        values,
-        cmap=PROBABILITY_MAP,
-        vmin=0,
-        vmax=1,
-        alpha=0.45 * np.clip(values, 0, 1),
-        extent=(0, wide_mm, high_mm, 0),
-    )
-    return matplotlib.cm.ScalarMappable(Normalize(0, 1), PROBABILITY_MAP)
+def centre_of(mask: Array) -> tuple[int, ...]:
+    """Voxel nearest to a mask's centre of mass; the array's centre if the mask is empty or not boolean."""
+    if mask.dtype == bool and mask.any():
+        return tuple(round(float(value)) for value in ndimage.center_of_mass(mask))
+    return tuple(size // 2 for size in mask.shape)
 
 
-def _cuts(ndim: int) -> tuple[int | None, ...]:
-    return (0, 1, 2) if ndim == 3 else (None,)
+def cut_array(array: Array, cut: int | None, point: Sequence[int]) -> Array:
+    """The slice of an array at a point.
 
-
-def _kept(cut: int | None) -> tuple[int, int]:
-    """Array axes that run down and across a slice."""
-    return (0, 1) if cut is None else ((1, 2), (0, 2), (0, 1))[cut]  # type: ignore[return-value]
-
-
-def _panel_mm(volume: Any, cut: int | None) -> tuple[float, float]:
-    """Height and width of a slice in mm."""
-    shape = _array(volume).shape
-    down, across = _kept(cut)
-    return shape[down] * volume.spacing_mm[down], shape[across] * volume.spacing_mm[across]
-
-
-def _slice_name(volume: Any, cut: int | None, point: Sequence[int]) -> str:
-    shape = _array(volume).shape
+    Args:
+        array: (d, h, w), or (h, w).
+        cut: the axis that is cut; None returns an image whole.
+        point: voxel index; beyond the array its last slice is taken.
+    """
     if cut is None:
-        return f"{shape[0]} x {shape[1]} pixels"
-    down, across = _kept(cut)
-    return f"{AXES[down]}-{AXES[across]} plane, {AXES[cut]} = {point[cut]} of {shape[cut]}"
+        return array
+    return np.take(array, int(np.clip(point[cut], 0, array.shape[cut] - 1)), axis=cut)
 
 
-def _array(volume: Any) -> NDArray[Any]:
-    return np.asarray(getattr(volume, "array", volume))
+def grey_window(array: Array) -> tuple[float, float]:
+    """Grey levels shown black and white: the 1st and 99.7th percentile of a subsample."""
+    sample = array[tuple(slice(None, None, max(1, size // 64)) for size in array.shape)]
+    low, high = np.percentile(sample, (1, 99.7))
+    return float(low), float(high if high > low else low + 1)
 
 
-def _mask(mask: Any) -> NDArray[np.bool_]:
+def masks_like(volume: Volume, contours: Mapping[str, Volume | Array]) -> dict[str, Mask]:
+    """Masks by name as boolean arrays. Raises ValueError where one has another shape than the volume."""
+    masks = {name: _mask(mask) for name, mask in contours.items()}
+    for name, mask in masks.items():
+        if mask.shape != volume.array.shape:
+            raise ValueError(
+                f"contour {name!r} has shape {mask.shape}, the volume {volume.array.shape}: "
+                "resample one to the other's grid first"
+            )
+    return masks
+
+
+def scale_bar(axis: Axes) -> None:
+    """A bar of 5 to 50 mm in the lower left corner."""
+    high_mm, wide_mm = axis.get_ylim()[0], axis.get_xlim()[1]
+    length = next((value for value in (50, 20, 10) if value < 0.45 * wide_mm), 5)
+    left, right = 0.05 * wide_mm, 0.05 * wide_mm + length
+    axis.plot([left, right], [0.95 * high_mm] * 2, color="white", linewidth=2.2, solid_capstyle="butt")
+    middle = left + length / 2
+    axis.text(middle, 0.93 * high_mm, f"{length} mm", color="white", fontsize=7, ha="center", va="bottom")
+
+
+def contour_legend(figure: Figure, names: Sequence[str]) -> None:
+    """Name the contours below the panels, on a dark ground as they appear on the images."""
+    if not names:
+        return
+    styles = [CONTOURS[number % len(CONTOURS)] for number in range(len(names))]
+    handles = [Line2D([], [], color=colour, linestyle=style, linewidth=2) for colour, style in styles]
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8, frameon=True,
+                  facecolor="#333333", labelcolor="white", edgecolor="none", handlelength=2.6)  # fmt: skip
+
+
+def _plane_axes(
+    panel: Panel, rows: int, largest: tuple[float, float], margin: tuple[float, float]
+) -> tuple[Figure, AxesGrid]:
+    """Axes for rows of a panel's planes, at one scale that keeps a row within `largest` (width, height) in inches."""
+    heights_mm, widths_mm = panel.sizes_mm.T
+    high_mm, wide_mm = heights_mm.max(), widths_mm.sum()
+    scale = min(largest[0] / wide_mm, largest[1] / high_mm)
+    size = (wide_mm * scale + margin[0], rows * high_mm * scale + margin[1])
+    return new_figure(rows, len(widths_mm), size, gridspec_kw={"width_ratios": widths_mm})
+
+
+def _undress(axis: Axes) -> None:
+    """A picture has no ticks and no frame, and its millimetres are as long down as across."""
+    axis.set(xticks=[], yticks=[], aspect="equal")
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+
+
+def _frame(axis: Axes, size_mm: tuple[float, float], around_mm: tuple[float, float]) -> None:
+    """Centre a slice in a larger frame, so that slices of several sizes have one scale."""
+    middle_y, middle_x = size_mm[0] / 2, size_mm[1] / 2
+    half_y, half_x = around_mm[0] / 2, around_mm[1] / 2
+    axis.set(xlim=(middle_x - half_x, middle_x + half_x), ylim=(middle_y + half_y, middle_y - half_y))
+
+
+def _colour_bar(
+    figure: Figure, axes: AxesGrid, label: str, cmap: str = PROBABILITY_MAP, shrink: float = 0.8, aspect: float = 20
+) -> None:
+    mappable = ScalarMappable(Normalize(0, 1), cmap)
+    figure.colorbar(mappable, ax=list(axes.flat), shrink=shrink, pad=0.01, aspect=aspect, label=label)
+
+
+def _tissue_colours(slices: Sequence[Array]) -> dict[int, Floats]:
+    """A colour (RGBA) for each tissue that is seen, by its index, the most frequent first."""
+    seen, counts = np.unique(np.concatenate([shown.ravel() for shown in slices]), return_counts=True)
+    steps = np.linspace(0, 1, 20)
+    colours = np.vstack([matplotlib.colormaps[name](steps) for name in ("tab20", "tab20b")])
+    ordered = seen[np.argsort(-counts)]
+    return {int(index): colours[place % len(colours)] for place, index in enumerate(ordered)}
+
+
+def _centred(volume: Volume, mask: Volume | Array | None, title: str = "") -> Panel:
+    """A panel through the middle of what it shows."""
+    masks = [] if mask is None else [_mask(mask)]
+    return Panel(volume, centre_of(masks[0] if masks else volume.array), masks, title=title)
+
+
+def _array(volume: Volume | Array) -> Array:
+    return volume.array if isinstance(volume, Volume) else np.asarray(volume)
+
+
+def _mask(mask: Volume | Array) -> Mask:
     return _array(mask) > 0
 
 
-def _squeeze(array: Any, ndim: int) -> NDArray[Any]:
-    array = np.asarray(array)
-    return array.reshape(array.shape[-ndim:]) if array.ndim > ndim else array
-
-
-def _require_shape(mask: NDArray[Any], array: NDArray[Any], name: str) -> None:
-    if mask.shape != array.shape:
-        raise ValueError(
-            f"{name} has shape {mask.shape}, the volume {array.shape}: resample one to the other's grid first"
-        )
+def _spatial(array: ArrayLike, spacing_mm: Sequence[float]) -> Array:
+    """The array without its axes of batch and channel."""
+    values = np.asarray(array)
+    return values.reshape(values.shape[-len(spacing_mm) :])

@@ -3,110 +3,128 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from fhlib.figures.planes import (
-    _array,
-    _mask,
-    _panel_mm,
-    _require_shape,
-    _Slab,
-    contour_legend,
-    draw_contour,
-    draw_slice,
-    grey_window,
-    planes,
-    scale_bar,
-)
+from fhlib.figures.planes import Panel, contour_legend, grey_window, masks_like, planes, scale_bar
 from fhlib.figures.style import new_figure
+from fhlib.images.volume import Array, Floats, Mask, Volume
+
+FIRST_DIRECTIONS = 400
+SYMMETRY_POINTS = 3000
+"""The search for the median plane begins at so many directions, and looks at about so many of the mask's voxels."""
 
 
 def sagittal_comparison(
-    volume: Any, contours: Mapping[str, Any], right: Sequence[float] | None = None, title: str | None = None
+    volume: Volume,
+    contours: Mapping[str, Volume | Array],
+    right: Sequence[float] | None = None,
+    title: str | None = None,
 ) -> Figure:
-    """Fig. 6: three planes parallel to the head's mid-sagittal plane, with the contours of all masks; an image gives one panel.
+    """Fig. 6: three planes parallel to the head's mid-sagittal plane, with the contours of all masks.
 
-    The mid-sagittal plane is that of the first mask (`median_plane`). The planes lie at 1/4, 1/2 and 3/4 of the mask's extent across it
-    and are cut obliquely, without a change of scale; depth (d) points down as far as the plane allows. `right`: a direction (d, h, w) that
-    points to the fetus's right, where it is known; otherwise the outer two are named by their distance and as one and the other side, since
-    a mask alone does not tell right from left. Raises ValueError where the first mask is empty.
+    The mid-sagittal plane is that of the first mask (`median_plane`). The planes lie at 1/4, 1/2 and 3/4 of the mask's
+    extent across it and are cut obliquely, without a change of scale. Depth (d) points down as far as the plane
+    allows. An image gives one panel.
+
+    Args:
+        volume: what is shown.
+        contours: name -> mask of the volume's shape.
+        right: a direction (d, h, w) that points to the fetus's right, where it is known. Otherwise the outer two are
+            named as one and the other side, since a mask alone does not tell right from left.
+        title: above the figure.
+
+    Raises:
+        ValueError: the first mask is empty, or a mask has another shape than the volume.
     """
-    array, masks = _array(volume), {name: _mask(mask) for name, mask in contours.items()}
-    first = next(iter(masks.values()))
-    for name, mask in masks.items():
-        _require_shape(mask, array, f"contour {name!r}")
-    if array.ndim == 2:
+    masks = masks_like(volume, contours)
+    if volume.array.ndim == 2:
         return planes(volume, masks, title=title)
-    spacing = np.asarray(volume.spacing_mm, float)
+    first = next(iter(masks.values()))
     centre, normal, symmetry = median_plane(first, volume.spacing_mm)
     if right is not None and np.dot(normal, right) > 0:
         normal = -normal  # from the fetus's right to its left, as the panels
-    across = (np.argwhere(first) + 0.5) * spacing @ normal - centre @ normal
-    offsets = [float(across.min() + part * np.ptp(across)) for part in (0.25, 0.5, 0.75)]
-    offsets[1] = 0.0
+    panels = _parallel_panels(volume, list(masks.values()), centre, normal)
     sides = ("one side", "middle", "other side") if right is None else ("right", "middle", "left")
-    grid, step = _oblique_grid(volume, first, centre, normal)
-    slabs = [_Slab(_sample(array, spacing, grid + offset * normal, 1), (step, step)) for offset in offsets]
-    high_mm, wide_mm = _panel_mm(slabs[0], None)
+
+    high_mm, wide_mm = panels[0].size_mm(None)
     width = min(3.2, 4.4 * wide_mm / high_mm)
     figure, axes = new_figure(1, 3, (3 * width, width * high_mm / wide_mm + 0.8))
-    window = grey_window(array)
-    for axis, slab, offset, side in zip(axes[0], slabs, offsets, sides, strict=True):
-        draw_slice(axis, slab, None, (), window)
-        for number, mask in enumerate(masks.values()):
-            cut = _sample(mask.astype(np.float32), spacing, grid + offset * normal, 1)
-            draw_contour(axis, slab, cut, None, number)
-        axis.set_title(side if offset == 0 else f"{side}, {abs(offset):.0f} mm", fontsize=8)
-    scale_bar(axes[0, 0], slabs[0])
+    window = grey_window(volume.array)
+    for axis, panel, side in zip(axes[0], panels, sides, strict=True):
+        panel.draw(axis, None, window)
+        axis.set_title(side + panel.title, fontsize=8)
+
+    scale_bar(axes[0, 0])
     contour_legend(figure, list(masks))
     found = f"sagittal planes; mirror symmetry of {next(iter(masks))}: {100 * symmetry:.0f} %"
     figure.suptitle(f"{title}: {found}" if title else found, fontsize=10)
     return figure
 
 
-def median_plane(mask: Any, spacing_mm: Sequence[float]) -> tuple[NDArray[Any], NDArray[Any], float]:
-    """The plane in which a head's mask is its own mirror image best: a point and the unit normal (mm, array order), and how well.
+def median_plane(mask: Volume | Array, spacing_mm: Sequence[float]) -> tuple[Floats, Floats, float]:
+    """The plane in which a head's mask is its own mirror image best: a point, the unit normal, and how well.
 
-    The last is the Dice coefficient of the mask and its mirror image. The plane goes through the centre of mass; its normal is the best of
-    directions over the half sphere, refined to about a degree. Face and neck break the symmetry of all planes but the mid-sagittal;
-    where a mask has neither, as a plain ellipsoid, the plane is one of its several. Raises ValueError for an empty or 2D mask.
+    Point and normal are in mm and array order; the last is the Dice coefficient of the mask and its mirror image. The
+    plane goes through the centre of mass; its normal is the best of directions over the half sphere, refined to about
+    a degree. Face and neck break the symmetry of all planes but the mid-sagittal. Where a mask has neither, as a plain
+    ellipsoid, the plane is one of its several. Raises ValueError for an empty or 2D mask.
     """
-    mask = _mask(mask)
-    if mask.ndim != 3 or not mask.any():
+    inside = np.asarray(mask.array if isinstance(mask, Volume) else mask) > 0
+    if inside.ndim != 3 or not inside.any():
         raise ValueError(
-            f"a median plane needs a 3D mask that is not empty, got shape {mask.shape}, {mask.sum()} voxels"
+            f"a median plane needs a 3D mask that is not empty, got shape {inside.shape}, {inside.sum()} voxels"
         )
     spacing = np.asarray(spacing_mm, float)
-    points = (np.argwhere(mask) + 0.5) * spacing
+    points = (np.argwhere(inside) + 0.5) * spacing
     centre = points.mean(axis=0)
-    points = points[:: max(1, len(points) // 3000)]
-    soft = ndimage.gaussian_filter(mask.astype(np.float32), 0.5 * spacing.max() / spacing)
+    points = points[:: max(1, len(points) // SYMMETRY_POINTS)]
+    # smoothed, so that the share changes with small turns as well
+    soft = ndimage.gaussian_filter(inside.astype(np.float32), 0.5 * spacing.max() / spacing)
 
-    def mirrored(normal: NDArray[Any]) -> float:
+    def mirrored(normal: Floats) -> float:
         image = points - 2 * ((points - centre) @ normal)[:, None] * normal
-        return float(np.mean(_sample(soft, spacing, image, 1) >= 0.5))
+        return float(np.mean(_sample(soft, spacing, image) >= 0.5))
 
-    turn = np.pi * (3 - np.sqrt(5)) * np.arange(400)
-    height = (np.arange(400) + 0.5) / 400
-    candidates = np.column_stack([height, np.sqrt(1 - height**2) * np.cos(turn), np.sqrt(1 - height**2) * np.sin(turn)])
-    best = max(candidates, key=mirrored)
+    best = max(_half_sphere(FIRST_DIRECTIONS), key=mirrored)
+    corners = np.indices((2, 2, 2)).reshape(3, -1).T - 0.5
+    steps = np.array([*np.eye(3), *-np.eye(3), *corners, np.zeros(3)])
     for reach in (0.1, 0.05, 0.025, 0.0125):
-        around = best + reach * np.array(
-            [*np.eye(3), *-np.eye(3), *(np.indices((2, 2, 2)).reshape(3, -1).T - 0.5), np.zeros(3)]
-        )
+        around = best + reach * steps
         best = max(around / np.linalg.norm(around, axis=1, keepdims=True), key=mirrored)
     return centre, best, mirrored(best)
 
 
-def _oblique_grid(
-    volume: Any, mask: NDArray[np.bool_], centre: NDArray[Any], normal: NDArray[Any]
-) -> tuple[NDArray[Any], float]:
-    """Points (rows, columns, 3) in mm of the plane through `centre`, around the mask with a margin, and their distance."""
+def _half_sphere(count: int) -> Floats:
+    """Directions (count, 3) that cover half a sphere evenly: a spiral that turns by the golden angle."""
+    turn = np.pi * (3 - np.sqrt(5)) * np.arange(count)
+    height = (np.arange(count) + 0.5) / count
+    radius = np.sqrt(1 - height**2)
+    return np.column_stack([height, radius * np.cos(turn), radius * np.sin(turn)])
+
+
+def _parallel_panels(volume: Volume, masks: Sequence[Mask], centre: Floats, normal: Floats) -> list[Panel]:
+    """Three panels across the first mask, parallel to its median plane; the outer two are titled by their distance."""
+    spacing = np.asarray(volume.spacing_mm, float)
+    across = (np.argwhere(masks[0]) + 0.5) * spacing @ normal - centre @ normal
+    quarter, three_quarters = (float(across.min() + part * np.ptp(across)) for part in (0.25, 0.75))
+    grid, step = _oblique_grid(volume, masks[0], centre, normal)
+    panels = []
+    for offset in (quarter, 0.0, three_quarters):
+        points = grid + offset * normal
+        slab = Volume(_sample(volume.array, spacing, points), (step, step))
+        outlines = [_sample(mask, spacing, points) for mask in masks]
+        panels.append(Panel(slab, masks=outlines, title=f", {abs(offset):.0f} mm" if offset else ""))
+    return panels
+
+
+def _oblique_grid(volume: Volume, mask: Mask, centre: Floats, normal: Floats) -> tuple[Floats, float]:
+    """Points (rows, columns, 3) in mm of the plane through `centre`, around the mask with a margin, and their distance.
+
+    Rows follow depth (d) as far as the plane allows.
+    """
     down = np.array([1.0, 0, 0]) - normal[0] * normal
     if np.linalg.norm(down) < 0.5:  # the beam runs across the plane
         down = np.array([0, 1.0, 0]) - normal[1] * normal
@@ -122,7 +140,7 @@ def _oblique_grid(
     return centre + ranges[0][:, None, None] * down + ranges[1][None, :, None] * side, step
 
 
-def _sample(array: NDArray[Any], spacing: NDArray[Any], points_mm: NDArray[Any], order: int) -> NDArray[Any]:
-    """Values at points (..., 3) in mm from the array's corner; 0 outside."""
+def _sample(array: Array, spacing: Floats, points_mm: Floats) -> Array:
+    """Values at points (..., 3) in mm from the array's corner, linear between voxels; 0 outside."""
     indices = np.moveaxis(points_mm / spacing - 0.5, -1, 0)
-    return ndimage.map_coordinates(array.astype(np.float32, copy=False), indices, order=order, cval=0.0)
+    return np.asarray(ndimage.map_coordinates(array.astype(np.float32, copy=False), indices, order=1, cval=0.0))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fhlib.figures.planes import centre_of, plane_grid
+from fhlib.figures.planes import Panel, centre_of, plane_grid
 from fhlib.networks.features import Features, on_image_grid, repeats
 
 ATTENTION_MAP = "viridis"
@@ -144,17 +144,17 @@ def attention_maps(
     `boundary`: of each module the channel most aligned with the reference's outline.
     """
     mask, point = _reference(features, reference, crosshair)
-    image = features.image
-    columns: list[tuple[str, Any, Any, Any, Any]] = [("image", image, mask, point, None)]
+    masks = [] if mask is None else [mask]
+    panels = [Panel(features.image, point, masks, title="image")]
     for name in modules or sorted(features.attention):
         chosen: str | int = summary
         if summary == "boundary":
             chosen = boundary_channel(features.attention[name], mask if mask is not None else _found(features))
         title = f"{name}, channel {chosen}" if summary == "boundary" else name
-        columns.append(_column(title, features, name, chosen, "A", mask, point))
+        panels.append(_panel(title, features, name, chosen, "A", masks, point))
     named = {"boundary": "channel most aligned with the boundary"}.get(str(summary), f"{summary} over channels")
     label = f"{f'channel {summary}' if str(summary).isdigit() else named} (each module scaled to 0-1)"
-    return plane_grid(columns, ["reference"] if mask is not None else [], None, label, Normalize(0, 1), ATTENTION_MAP)
+    return plane_grid(panels, ["reference"] * len(masks), label, ATTENTION_MAP)
 
 
 def before_and_after(
@@ -167,12 +167,13 @@ def before_and_after(
     mask, point = _reference(features, reference, crosshair)
     signed = str(channel).isdigit()
     limits = colour_limits(summary_map(features, module, channel, "P"), signed)
-    columns: list[tuple[str, Any, Any, Any, Any]] = [("image", features.image, mask, point, None)]
+    masks = [] if mask is None else [mask]
+    panels = [Panel(features.image, point, masks, title="image")]
     for part, title in PARTS.items():
         shared = limits if part != "A" else None
-        columns.append(_column(title, features, module, channel, part, mask, point, shared))
+        panels.append(_panel(title, features, module, channel, part, masks, point, shared))
     label = f"{module}, {f'channel {channel}' if signed else channel} (scaled to the limits printed above)"
-    return plane_grid(columns, ["reference"] if mask is not None else [], None, label, Normalize(0, 1), ATTENTION_MAP)
+    return plane_grid(panels, ["reference"] * len(masks), label, ATTENTION_MAP)
 
 
 def _found(features: Features) -> NDArray[np.bool_]:
@@ -187,16 +188,16 @@ def _reference(
     return mask, point
 
 
-def _column(
+def _panel(
     title: str,
     features: Features,
     module: str,
     summary: str | int,
     part: str,
-    mask: Any,
+    masks: Sequence[NDArray[np.bool_]],
     point: tuple[int, ...],
     limits: tuple[float, float] | None = None,
-) -> tuple[str, Any, Any, Any, Any]:
+) -> Panel:
     """A column of `plane_grid`: one map scaled to 0-1 between its limits, which stand below its title."""
     values = summary_map(features, module, summary, part).astype(np.float32)
     low, high = limits or colour_limits(values)
@@ -206,4 +207,4 @@ def _column(
         else f"{float(values.flat[0]):.3g} everywhere"
     )
     scaled = on_image_grid(np.asarray(Normalize(low, high, clip=True)(values)), features.image.shape)
-    return f"{title}\n{span}", features.image, mask, point, scaled
+    return Panel(features.image, point, masks, scaled, f"{title}\n{span}")
