@@ -233,7 +233,7 @@ def tissues_beside_echo(
         mask: the planes go through its centre of mass; by default through the middle.
     """
     indices = _array(tissues)
-    panel = _centred(image, mask)
+    panel = Panel(image, _centred(image, mask).point)
     slices = [cut_array(indices, cut, panel.point) for cut in panel.cuts]
     colours = _tissue_colours(slices)
     # (tissues, RGBA), so that a slice of indices looks up its colours
