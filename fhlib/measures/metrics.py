@@ -23,14 +23,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
-from fhlib.images.volume import Floats, Mask
+from fhlib.images.volume import Array, Floats, Mask
 
 SURFACE_DICE_TOLERANCE_MM = 1.0
 
@@ -90,10 +89,22 @@ MEASURES = tuple(field.name for field in fields(Scores))
 
 
 def evaluate(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]) -> Scores:
-    """Compare two masks of the same shape, (d, h, w) or (h, w).
+    """Compare two masks of the same shape, (d, h, w) or (h, w), that hold only 0 and 1.
 
-    `spacing_mm` has one value an array axis, in the array's order. Raises ValueError if shapes differ, if the arrays
-    are neither 2D nor 3D, if spacing does not fit or is not positive, or if the arrays hold anything but 0 and 1.
+    Raises ValueError if shapes differ, if the arrays are neither 2D nor 3D or hold anything else. It is raised too if
+    spacing does not fit or is not positive.
+
+    Args:
+        prediction: the mask to judge.
+        reference: what it should be.
+        spacing_mm: one value an array axis, in the array's order.
+
+    >>> prediction, reference = [[1, 1, 1, 0]], [[0, 1, 1, 1]]  # three pixels each, two of them in common
+    >>> scores = evaluate(prediction, reference, spacing_mm=(1.0, 2.0))
+    >>> scores.jacc, scores.hdb_mm  # 2 of 4 pixels; the outermost pixel is 2 mm from the other mask
+    (0.5, 2.0)
+    >>> round(scores.dsc, 3), round(scores.adb_mm, 3)  # 2 * 2 / (3 + 3), and two of six points are 2 mm away
+    (0.667, 0.667)
     """
     predicted, expected = _mask(prediction, "prediction"), _mask(reference, "reference")
     if predicted.shape != expected.shape:
@@ -106,61 +117,35 @@ def evaluate(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[f
     predicted, expected = _crop_to_joint_box(predicted, expected)
     sizes = int(np.count_nonzero(predicted)), int(np.count_nonzero(expected))
     common = int(np.count_nonzero(predicted & expected))
-    distances = _SurfaceDistances.between(predicted, expected, spacing) if all(sizes) else None
-    return Scores(
-        **_overlap(common, *sizes),
-        **_reduce(distances, sizes, float(spacing.prod()), diagonal),
-        **_sizes(*sizes, spacing),
-    )
+    if all(sizes):
+        distances = _distances(predicted, expected, spacing)
+    else:
+        distances = _no_distances(both_empty=not any(sizes), diagonal=diagonal)
+    return Scores(**_overlap(common, *sizes), **distances, **_sizes(*sizes, spacing))
 
 
-def dice(prediction: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
+def dice(prediction: Mask, reference: Mask) -> float:
     """DSC of two boolean masks of one shape, where no other measure is wanted; 1 for two empty ones, as in `evaluate`."""
-    common, sizes = (
-        np.count_nonzero(prediction & reference),
-        (np.count_nonzero(prediction), np.count_nonzero(reference)),
-    )
-    return _overlap(int(common), int(sizes[0]), int(sizes[1]))["dsc"]
+    common = int(np.count_nonzero(prediction & reference))
+    return _overlap(common, int(np.count_nonzero(prediction)), int(np.count_nonzero(reference)))["dsc"]
 
 
 def missed_scores(reference: ArrayLike, spacing_mm: Sequence[float]) -> Scores:
     """The row of a case without a prediction: the scores of an empty prediction, except that Conformity is NaN.
 
-    DSC and Jaccard are 0 and enter every mean; distances and Conformity are NaN, so that they are averaged over found
-    cases, with the number missed beside them; `hdb_penalised_mm` is the image diagonal. The predicted volume is 0. An
+    DSC and Jaccard are 0 and enter every mean. Distances and Conformity are NaN, so that they are averaged over found
+    cases, with the number missed beside them. `hdb_penalised_mm` is the image diagonal, the predicted volume is 0. An
     empty reference asks for nothing, so there nothing was missed: the scores are those of two empty masks.
     """
     expected = _mask(reference, "reference")
     if not expected.any():
         return evaluate(expected, expected, spacing_mm)
-    scores = evaluate(np.zeros_like(expected), expected, spacing_mm).asdict()
-    return Scores(**{**scores, "conf": math.nan})
+    return replace(evaluate(np.zeros_like(expected), expected, spacing_mm), conf=math.nan)
 
 
 def image_diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float] | Floats) -> float:
     """Length of the diagonal of an image: the Hausdorff distance no prediction can exceed."""
     return float(np.linalg.norm(np.asarray(shape) * np.asarray(spacing_mm, dtype=float)))
-
-
-def surface_distances(
-    prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]
-) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64], Floats]:
-    """Surface voxels of each mask and their distance to the other's surface, for maps as in Fig. 4 and 5.
-
-    Returns (prediction points (n, ndim), mm (n,), reference points (m, ndim), mm (m,)), points as array indices.
-    Raises ValueError if a mask is empty, and as `evaluate`.
-    """
-    predicted, expected = _mask(prediction, "prediction"), _mask(reference, "reference")
-    if predicted.shape != expected.shape:
-        raise ValueError(
-            f"prediction {predicted.shape} and reference {expected.shape} differ in shape: resample one to the other"
-        )
-    if not (predicted.any() and expected.any()):
-        raise ValueError("a surface distance needs two masks that are not empty")
-    box = _joint_box(predicted, expected)
-    corner = np.array([part.start for part in box])
-    found = _SurfaceDistances.between(predicted[box], expected[box], _spacing(spacing_mm, predicted.ndim))
-    return found.points + corner, found.to_reference, found.reference_points + corner, found.to_prediction
 
 
 def conformity(dsc: float) -> float:
@@ -169,88 +154,76 @@ def conformity(dsc: float) -> float:
 
 
 def surface(mask: Mask) -> Mask:
-    """Mask voxels with a face neighbour outside the mask, the array's border counting as outside."""
+    """Mask voxels with a face neighbour outside the mask, the array's border counting as outside.
+
+    The same as the mask without its `scipy.ndimage.binary_erosion`, in a third of the time.
+    """
     padded = np.pad(mask, 1)
     inner = mask.copy()
     for axis in range(mask.ndim):
         for shifted in (slice(None, -2), slice(2, None)):
-            inner &= padded[tuple(shifted if other == axis else slice(1, -1) for other in range(mask.ndim))]
+            neighbour = [slice(1, -1)] * mask.ndim
+            neighbour[axis] = shifted
+            inner &= padded[tuple(neighbour)]
     return mask & ~inner
 
 
-@dataclass(frozen=True)
-class _SurfaceDistances:
-    """Distances between two surfaces, and which surface points lie inside the other mask."""
-
-    points: NDArray[np.int64]  # (n, ndim)
-    reference_points: NDArray[np.int64]  # (m, ndim)
-    to_reference: Floats  # (n,) mm
-    to_prediction: Floats  # (m,) mm
-    inside_reference: Mask  # (n,)
-    inside_prediction: Mask  # (m,)
-
-    @classmethod
-    def between(cls, predicted: Mask, expected: Mask, spacing: Floats) -> _SurfaceDistances:
-        points, reference_points = np.argwhere(surface(predicted)), np.argwhere(surface(expected))
-        return cls(
-            points,
-            reference_points,
-            _nearest(points * spacing, reference_points * spacing),
-            _nearest(reference_points * spacing, points * spacing),
-            expected[tuple(points.T)],
-            predicted[tuple(reference_points.T)],
-        )
-
-
-def _nearest(points: Floats, others: Floats) -> Floats:
-    """Distance of each point to the nearest of `others`.
-
-    A tree without balancing is exact too, and faster on a regular grid.
-    """
-    tree = cKDTree(others, balanced_tree=False, compact_nodes=False)
-    return tree.query(points, workers=-1)[0]
-
-
 def _overlap(common: int, predicted: int, expected: int) -> dict[str, float]:
+    """DSC, Conformity and Jaccard from numbers of voxels."""
     total = predicted + expected
-    dsc = 2 * common / total if total else 1.0
-    return {"dsc": dsc, "conf": conformity(dsc), "jacc": common / (total - common) if total else 1.0}
+    if not total:
+        return {"dsc": 1.0, "conf": conformity(1.0), "jacc": 1.0}
+    dsc = 2 * common / total
+    return {"dsc": dsc, "conf": conformity(dsc), "jacc": common / (total - common)}
 
 
-def _reduce(found: _SurfaceDistances | None, sizes: tuple[int, int], voxel: float, diagonal: float) -> dict[str, float]:
-    if found is None:
-        names = ("adb_mm", "hdb_mm", "hd95_mm", "adb_directed_mm", "adb_filled_mm", "adb_eq7_mm3", "adb_eq7_voxels")
-        both_empty = not any(sizes)
-        penalised = (
-            {"surface_dice_1mm": 1.0, "hdb_penalised_mm": 0.0}
-            if both_empty
-            else {"surface_dice_1mm": 0.0, "hdb_penalised_mm": diagonal}
-        )
-        return dict.fromkeys(names, math.nan) | penalised
-    one_way, other_way = found.to_reference, found.to_prediction
-    pooled = np.concatenate([one_way, other_way])
-    filled = np.concatenate(
-        [np.where(found.inside_reference, 0, one_way), np.where(found.inside_prediction, 0, other_way)]
-    )
-    equation_7 = 0.5 * (float(one_way.sum()) / sizes[0] + float(other_way.sum()) / sizes[1])
+def _distances(predicted: Mask, expected: Mask, spacing: Floats) -> dict[str, float]:
+    """All measures of distance between two masks that are not empty."""
+    points, reference_points = np.argwhere(surface(predicted)), np.argwhere(surface(expected))  # (n, ndim), (m, ndim)
+    to_reference = _nearest(points * spacing, reference_points * spacing)  # (n,) mm
+    to_prediction = _nearest(reference_points * spacing, points * spacing)  # (m,) mm
+    pooled = np.concatenate([to_reference, to_prediction])
+    inside = np.concatenate([expected[tuple(points.T)], predicted[tuple(reference_points.T)]])
+
     hausdorff = float(pooled.max())
+    sizes = np.count_nonzero(predicted), np.count_nonzero(expected)
+    equation_7 = 0.5 * (float(to_reference.sum()) / sizes[0] + float(to_prediction.sum()) / sizes[1])
     return {
         "adb_mm": float(pooled.mean()),
         "hdb_mm": hausdorff,
-        "hd95_mm": float(max(np.percentile(one_way, 95), np.percentile(other_way, 95))),
+        "hd95_mm": float(max(np.percentile(to_reference, 95), np.percentile(to_prediction, 95))),
+        # a distance of 1 mm counts even where rounding has made it a little larger
         "surface_dice_1mm": float(np.mean(pooled <= SURFACE_DICE_TOLERANCE_MM * (1 + 1e-9))),
-        "adb_directed_mm": float(one_way.mean() + other_way.mean()) / 2,
-        "adb_filled_mm": float(filled.mean()),
-        "adb_eq7_mm3": equation_7 / voxel,
+        "adb_directed_mm": float(to_reference.mean() + to_prediction.mean()) / 2,
+        "adb_filled_mm": float(np.where(inside, 0, pooled).mean()),
+        "adb_eq7_mm3": equation_7 / float(spacing.prod()),
         "adb_eq7_voxels": equation_7,
         "hdb_penalised_mm": hausdorff,
     }
 
 
+def _no_distances(both_empty: bool, diagonal: float) -> dict[str, float]:
+    """What `_distances` gives, where one mask is empty or both are."""
+    names = ("adb_mm", "hdb_mm", "hd95_mm", "adb_directed_mm", "adb_filled_mm", "adb_eq7_mm3", "adb_eq7_voxels")
+    missing = dict.fromkeys(names, math.nan)
+    if both_empty:
+        return missing | {"surface_dice_1mm": 1.0, "hdb_penalised_mm": 0.0}
+    return missing | {"surface_dice_1mm": 0.0, "hdb_penalised_mm": diagonal}
+
+
+def _nearest(points: Floats, others: Floats) -> Floats:
+    """Distance of each point to the nearest of `others`."""
+    # a tree without balancing is exact too, and faster on a regular grid
+    tree = cKDTree(others, balanced_tree=False, compact_nodes=False)
+    return tree.query(points, workers=-1)[0]
+
+
 def _sizes(predicted: int, expected: int, spacing: Floats) -> dict[str, float]:
-    voxel = float(spacing.prod())
-    volumes = [size * voxel / 1000 if len(spacing) == 3 else math.nan for size in (predicted, expected)]
-    areas = [size * voxel if len(spacing) == 2 else math.nan for size in (predicted, expected)]
+    """Volumes of a 3D or areas of a 2D pair, and their error, from numbers of voxels."""
+    sizes = [count * float(spacing.prod()) for count in (predicted, expected)]
+    volumes, areas = [math.nan] * 2, sizes
+    if len(spacing) == 3:
+        volumes, areas = [size / 1000 for size in sizes], volumes
     relative = (predicted - expected) / expected if expected else math.nan
     return {
         "volume_ml": volumes[0],
@@ -264,7 +237,8 @@ def _sizes(predicted: int, expected: int, spacing: Floats) -> dict[str, float]:
 
 
 def _mask(array: ArrayLike, name: str) -> Mask:
-    values: NDArray[Any] = np.asarray(array)
+    """The array as booleans; ValueError if it is no mask."""
+    values: Array = np.asarray(array)
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise ValueError(f"{name} has shape {values.shape}: expected (d, h, w) or (h, w) with at least one voxel")
     if values.dtype == np.bool_:
@@ -276,6 +250,7 @@ def _mask(array: ArrayLike, name: str) -> Mask:
 
 
 def _spacing(spacing_mm: Sequence[float], ndim: int) -> Floats:
+    """The spacing as an array; ValueError if it does not fit."""
     spacing = np.asarray(spacing_mm, dtype=float)
     if spacing.shape != (ndim,) or not (np.isfinite(spacing).all() and (spacing > 0).all()):
         raise ValueError(
@@ -284,16 +259,11 @@ def _spacing(spacing_mm: Sequence[float], ndim: int) -> Floats:
     return spacing
 
 
-def _joint_box(first: Mask, second: Mask) -> tuple[slice, ...]:
-    """Bounding box of both masks together; empty slices where both are empty."""
+def _crop_to_joint_box(first: Mask, second: Mask) -> tuple[Mask, Mask]:
+    """Both masks within the bounding box of the two together; empty arrays where both are empty."""
     box = []
     for axis in range(first.ndim):
         others = tuple(other for other in range(first.ndim) if other != axis)
         used = np.flatnonzero(first.any(axis=others) | second.any(axis=others))
         box.append(slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0))
-    return tuple(box)
-
-
-def _crop_to_joint_box(first: Mask, second: Mask) -> tuple[Mask, Mask]:
-    box = _joint_box(first, second)
-    return np.ascontiguousarray(first[box]), np.ascontiguousarray(second[box])
+    return np.ascontiguousarray(first[tuple(box)]), np.ascontiguousarray(second[tuple(box)])
