@@ -60,7 +60,7 @@ def compare_variants(scores: pd.DataFrame, measure: str, baseline: str, resample
     rows = []
     for variant in _others(scores, baseline):
         names = {"variant": variant, "baseline": baseline, "measure": measure}
-        rows.append(names | _paired(wide[variant], wide[baseline], subject, resamples))
+        rows.append({**names, **_paired(wide[variant], wide[baseline], subject, resamples)})
     table = pd.DataFrame(rows, columns=list(COMPARED))
     return table.assign(p_holm=holm(table["p"]))
 
