@@ -1,7 +1,12 @@
 """The rows of Table 1 and Table 2, and competitors, by name: which modules a network has, and where. Data only.
 
-A variant is a row here. To add one: append a `Variant` to `_ROWS`; `build_network`, training, prediction and every table
-pick it up by its name, and a preset may list it.
+A variant is a row here. To add one, append a `Variant` to `_ROWS`. `build_network`, training, prediction and every table pick it up by
+its name, and a preset may list it.
+
+>>> len(TABLE1), TABLE1[-1]
+(9, 'USegNet-DS-HAS-Ctx')
+>>> [VARIANTS[name].skip_attention for name in TABLE2[:3]]
+[(), (3,), (2, 3)]
 
 Attention modules are placed by encoder level (1 full size, 2 half, 3 quarter). The paper counts from the deep end: its module
 number 1 is at 1/4 size ("UAM 1 module before the second deconvolution layer", section 3.2), number 3 at full resolution.

@@ -25,6 +25,12 @@ def build_network(variant: str, width: int = 32, spatial_dims: int = 3, **option
         options: USegNet's beyond that.
 
     Raises ValueError for an unknown name, and for options that a network of others does not have.
+
+    >>> import torch
+    >>> net = build_network("USegNet-DS-HAS", width=4)
+    >>> output = net(torch.zeros(1, 1, 12, 20, 28))
+    >>> tuple(output.logits.shape), [tuple(side.shape[2:]) for side in output.side_logits]
+    ((1, 2, 12, 20, 28), [(8, 12, 16), (4, 6, 8)])
     """
     if variant not in VARIANTS:
         raise ValueError(

@@ -35,8 +35,14 @@ from fhlib.segmentation.quality import (
 class Segmentation:
     """Result in the volume's own geometry: `mask` (uint8), `probability` of the head (float32, 0-1), volume (nan in 2D), quality flags.
 
-    `interval_ml`: 95 % interval of the volume (NaN without a calibration); `evidence`: what the flags rest on; `outline`: of what the mask
+    `interval_ml`: 95 % interval of the volume (NaN without a calibration). `evidence`: what the flags rest on. `outline`: of what the mask
     is, skin or skull.
+
+    >>> from fhlib import load_segmentor, simulate_scan
+    >>> result = load_segmentor("skull").segment(simulate_scan(3, ga_weeks=26, spacing_mm=4.0).image)
+    >>> low_ml, high_ml = result.interval_ml
+    >>> low_ml < result.volume_ml < high_ml, result.outline, float(result.probability.array.max()) <= 1
+    (True, 'skull', True)
     """
 
     mask: Volume
@@ -49,7 +55,14 @@ class Segmentation:
 
 
 class Segmentor:
-    """A cascade with what turns its probability into a result: threshold, calibration, flags."""
+    """A cascade with what turns its probability into a result: threshold, calibration, flags.
+
+    >>> from fhlib import load_segmentor, simulate_scan
+    >>> scan = simulate_scan(3, ga_weeks=26, spacing_mm=4.0)
+    >>> result = load_segmentor("head").segment(scan.image, ga_weeks=26)
+    >>> result.mask.shape == scan.image.shape, 100 < result.volume_ml < 400
+    (True, True)
+    """
 
     def __init__(
         self, cascade: Cascade, prediction: Prediction | None = None, calibration: Calibration | None = None
@@ -129,6 +142,9 @@ def load_segmentor(
         execution: how to run; without it as the weights were trained, adapted to this machine.
 
     Raises FileNotFoundError for a folder without weights, ValueError where a level is missing.
+
+    >>> load_segmentor("head").parameters.variant
+    'USegNet-DS'
     """
     folder = Path(folder)
     if not folder.is_dir() and folder == Path(folder.name):

@@ -36,8 +36,9 @@ def random_erasing(
         rng: what draws.
         edge: least and largest edge of the box, as a fraction of the image's. The paper does not give the sizes: these are ours.
     """
-    found = ndimage.find_objects(label)
-    around = found[0] if found else tuple(slice(0, n) for n in label.shape)
+    (around,) = ndimage.find_objects(label > 0, max_label=1)
+    if around is None:
+        around = tuple(slice(0, n) for n in label.shape)
     centre = rng.uniform([side.start for side in around], [side.stop for side in around])
     half = rng.uniform(*edge, size=image.ndim) * image.shape / 2
     box = tuple(slice(max(0, round(c - h)), max(0, round(c + h))) for c, h in zip(centre, half, strict=True))
