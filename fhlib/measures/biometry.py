@@ -142,16 +142,21 @@ class _Section:
         column = (line[:, None] * axis[1] + line * axis[0] - c[0]) / self.step[1]
         chord = ndimage.map_coordinates(self.weight, [row, column], order=1).sum(axis=1)
         square = (chord / chord.max()) ** 2
-        used = (square > 0.02) & (square < 0.7)
-        ends = [(side, used & (side * line > 0)) for side in (-1, 1)]
-        return sum(_end(side * line[tail], square[tail], step) for side, tail in ends if tail.any())
+        return sum(_end(side * line[line * side > 0], square[line * side > 0], step) for side in (-1, 1))
 
 
 def _end(outward: Floats, square: Floats, step: float) -> float:
-    """Where the squared chord reaches zero; the outermost sample and half a step where a parabola does not fit."""
-    outermost = float(outward.max())
-    if len(outward) >= 6:
-        roots = np.polynomial.Polynomial.fit(outward, square, 2).roots()
+    """Where the squared chord reaches zero on one side of the centre.
+
+    The outermost sample and half a step where a parabola does not fit.
+    """
+    inside = square > 0.02
+    flank = inside & (square < 0.7)
+    if not flank.any():  # cut off straight, by the field of view for instance
+        return float(outward[inside].max(initial=0.0)) + step / 2
+    outermost = float(outward[flank].max())
+    if np.count_nonzero(flank) >= 6:
+        roots = np.polynomial.Polynomial.fit(outward[flank], square[flank], 2).roots()
         near = roots.real[(np.abs(roots.imag) < 1e-9) & (np.abs(roots.real - outermost) < 0.1 * outermost)]
         if len(near):
             return float(near[np.argmin(np.abs(near - outermost))])
