@@ -1,6 +1,7 @@
 """The simulator, from the fetal head to its image.
 
-`shapes` (signed distances), `tissues` (their acoustics), `anatomy` (the head), `scene` (what surrounds it),
-`probe` (beams and machines), `acoustics` (image formation), `scan` and `plane` (one image), `realism` (what
-the images are like).
+- `shapes`: signed distances; `tissues`: their acoustics
+- `anatomy`: the head; `scene`: what surrounds it
+- `probe`: beams and machines; `acoustics`: image formation
+- `scan`, `plane`: one image; `realism`: what the images are like
 """

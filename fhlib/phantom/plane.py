@@ -1,10 +1,13 @@
 """One simulated 2D image of the head's standard plane, as sonographers freeze it to measure the head's circumference.
 
-The scene and the image formation are those of the 3D scans (`fhlib.phantom.scan`) with a curved array in place of the
-mechanical one: a few planes beside each other, whose middle one is shown after the blur in elevation. What varies between
-machines and sonographers is drawn widely: age, tilt, zoom, frequency, resolution, gain, dynamic range, tone curve,
-echogenicities, what the screen blacks out. The ranges are unconfirmed general knowledge, set so that grey levels and grain
-(`fhlib.phantom.realism`) have about the medians of every seventh image of HC18; no network saw a real image.
+The scene and the image formation are those of the 3D scans (`fhlib.phantom.scan`), with a curved array in
+place of the mechanical one. A few planes lie beside each other; the middle one is shown after the blur in
+elevation.
+
+What varies between machines and sonographers is drawn widely: age, tilt, zoom, frequency, resolution, gain,
+dynamic range, tone curve, echogenicities, what the screen blacks out. The ranges are unconfirmed general
+knowledge. They are set so that grey levels and grain (`fhlib.phantom.realism`) have about the medians of
+every seventh image of HC18; no network saw a real image.
 """
 
 from __future__ import annotations
@@ -38,12 +41,19 @@ class Plane:
 def simulate_plane(
     subject_seed: int, ga_weeks: float | None = None, pixel_mm: float | None = None, shape: tuple[int, int] = SHAPE
 ) -> Plane:
-    """Simulate the transthalamic plane of subject `subject_seed`, `shape` pixels (rows, columns) of `pixel_mm`.
+    """Simulate the transthalamic plane of a subject.
 
-    Without `ga_weeks` the age follows the scans of routine care: a quarter at 12-15 weeks, 45 % around 20, the rest at 20-40.
-    Without `pixel_mm` the zoom is drawn so that the skull takes between a fifth and 0.72 of the image's width. The plane is
-    tilted by some degrees and lies up to a tenth of the OFD beside the standard plane. Raises ValueError for an age outside
-    12-40 weeks.
+    The plane is tilted by some degrees and lies up to a tenth of the OFD beside the standard plane.
+
+    Args:
+        subject_seed: whose head it is.
+        ga_weeks: gestational age, 12 to 40. If None it follows the scans of routine care: a quarter at 12-15
+            weeks, 45 % around 20, the rest at 20-40.
+        pixel_mm: edge of a pixel. If None the zoom is drawn so that the skull takes between a fifth and 0.72
+            of the image's width.
+        shape: pixels (rows, columns).
+
+    Raises ValueError for an age outside 12-40 weeks.
     """
     rng = np.random.default_rng([int(subject_seed), 401])
     subject = draw_subject(subject_seed, _age(rng) if ga_weeks is None else ga_weeks)
@@ -53,20 +63,22 @@ def simulate_plane(
     radius = float(rng.uniform(38, 62))
     site = drawn_machine(rng, Probe(radius, radius, float(rng.uniform(58, 82)), 1.0), subject.ofd_mm)
     site = replace(site, elevation_aperture_mm=0.0)  # the few planes beside the middle one do not hold a wider beam
+
     standoff = float(rng.uniform(15, 45) + 0.15 * subject.ofd_mm)
     pose = _pose(head, site, standoff, rng)
     middle = pose.to_probe(np.zeros((1, 3)))[0]
-    corner_x = middle[0] - shape[1] * pixel * rng.uniform(0.40, 0.60)
-    corner_z = middle[2] - shape[0] * pixel * rng.uniform(0.38, 0.60)
-    deepest = (corner_z + shape[0] * pixel - site.probe.probe_radius_mm) * rng.uniform(0.92, 1.25)
-    depth = max(float(deepest), standoff + subject.ofd_mm)
-    box = Box((shape[0], 1, shape[1]), pixel, (float(corner_x), 0.0, float(corner_z)))
-    grid = _grid(site, standoff + subject.bpd_mm / 2, depth)
-    scene = Scene(head, pose, pose.to_probe(head.surface()), site.probe.probe_radius_mm, rng)
-    half_x = max(abs(corner_x), abs(corner_x + shape[1] * pixel))
-    beams = acquire(scene, site, grid, (float(half_x), 1e3), rng, threads=1, gain_spread_db=3.0)
+    height, width = shape[0] * pixel, shape[1] * pixel
+    left = float(middle[0] - width * rng.uniform(0.40, 0.60))
+    top = float(middle[2] - height * rng.uniform(0.38, 0.60))
+    box = Box((shape[0], 1, shape[1]), pixel, (left, 0.0, top))
+    deepest = float((top + height - radius) * rng.uniform(0.92, 1.25))
+    grid = _grid(site, standoff + subject.bpd_mm / 2, max(deepest, standoff + subject.ofd_mm))
+
+    scene = Scene(head, pose, pose.to_probe(head.surface()), rng)
+    half_mm = max(abs(left), abs(left + width)), 1e3
+    beams = acquire(scene, site, grid, half_mm, rng, threads=1, gain_spread_db=3.0)
     image = _screen(scan_convert(form_image(beams, rng), grid, box)[:, 0], rng)
-    h = pose.to_head(box.points((slice(0, shape[0]), slice(0, 1), slice(0, shape[1]))))
+    h = pose.to_head(box.points(tuple(slice(0, count) for count in box.shape)))
     label = (head.skull(h) <= 0)[:, 0].astype(np.uint8)
     return Plane(Volume(image, (pixel, pixel)), Volume(label, (pixel, pixel)), subject)
 
@@ -75,16 +87,20 @@ def _age(rng: np.random.Generator) -> float:
     scan = rng.uniform()
     if scan < 0.25:
         return float(rng.uniform(12, 15))
-    return float(np.clip(rng.normal(20, 2.5), 14, 30) if scan < 0.7 else rng.uniform(20, 40))
+    if scan < 0.7:
+        return float(np.clip(rng.normal(20, 2.5), 14, 30))
+    return float(rng.uniform(20, 40))
 
 
 def _pose(head: Head, site: Site, standoff: float, rng: np.random.Generator) -> Pose:
     """The head's x-y plane in the image plane, most often seen from the side, tilted and displaced a little."""
-    turn = float(rng.choice([0, np.pi]) + (rng.normal(0, 0.35) if rng.uniform() < 0.85 else rng.uniform(-1.6, 1.6)))
+    turn = rng.choice([0, np.pi])
+    turn = float(turn + (rng.normal(0, 0.35) if rng.uniform() < 0.85 else rng.uniform(-1.6, 1.6)))
     depth, lateral = np.array([np.cos(turn), np.sin(turn), 0]), np.array([-np.sin(turn), np.cos(turn), 0])
     lateral *= rng.choice([-1, 1])
     axes = np.stack([lateral, np.cross(depth, lateral), depth])
     turned = (rotation(rng.normal(0, np.radians([6, 6, 1]))) @ axes).T
+
     beside = np.array([0, 0, float(np.clip(rng.normal(0.02, 0.035), -0.06, 0.10)) * head.o])
     nearest = float((head.surface(400) @ turned)[:, 2].min())
     shown = np.array([rng.normal(0, 0.12 * head.o), 0, site.probe.probe_radius_mm + standoff - nearest])

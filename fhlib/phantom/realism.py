@@ -1,7 +1,7 @@
-"""Are simulated planes like real ones? Grey levels and speckle of an image with a skull outline, and two sets of them compared.
+"""Are simulated images like real ones? Grey levels and speckle of planes, and how the outline of a scan shows.
 
-All measures come from the stored 8-bit image, as the machine's own dynamic range and tone curve are not known for real images;
-lengths are in mm by the pixel size.
+The measures of planes come from the stored 8-bit image, as the machine's own dynamic range and tone curve are
+not known for real images. Lengths are in mm by the pixel size.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-from fhlib.images.volume import Volume
+from fhlib.images.volume import Floats, Mask, Volume
 from fhlib.phantom.acoustics import expected_level_db
 from fhlib.phantom.anatomy import Head
 from fhlib.phantom.scan import Setting, acquire, set_up
@@ -29,6 +29,9 @@ MEASURES = {
 }
 BLACK = 4
 WINDOW_MM = 3.0
+REGIONS = ("near", "far", "side wall", "face", "neck")
+STEP_MM, VISIBLE_DB = 2.0, 3.0
+FACING = 0.5  # the cosine of 60 degrees
 
 
 def plane_measures(image: Volume, skull: Volume) -> dict[str, float]:
@@ -36,18 +39,20 @@ def plane_measures(image: Volume, skull: Volume) -> dict[str, float]:
     grey, inside = image.array.astype(np.float32), skull.array > 0
     pixel = image.spacing_mm[0]
     radius = float(np.sqrt(inside.sum() / np.pi))
-    depth = ndimage.distance_transform_edt(inside)
-    height = ndimage.distance_transform_edt(~inside)
+    depth, height = ndimage.distance_transform_edt(inside), ndimage.distance_transform_edt(~inside)
     brain, bone = depth > 0.2 * radius, inside & (depth <= max(0.09 * radius, 2.0))
     around = (height > 0) & (height < 0.3 * radius)
-    edge = ndimage.maximum_filter(np.where(depth <= 0.12 * radius, grey, 0), size=max(3, int(0.1 * radius)))
     outline = inside & (depth <= 1.0)
+    edge = ndimage.maximum_filter(np.where(depth <= 0.12 * radius, grey, 0), size=max(3, int(0.1 * radius)))
+
+    # speckle is measured in windows that lie within the brain and are not black, where there are any
     size = max(5, round(WINDOW_MM / pixel))
     mean = ndimage.uniform_filter(grey, size)
     variance = np.maximum(ndimage.uniform_filter(grey * grey, size) - mean * mean, 0)
-    whole = ndimage.minimum_filter(brain, size)
-    shown = whole & (mean > 3 * BLACK) if (whole & (mean > 3 * BLACK)).any() else brain
-    along, across = _grain(grey - mean, shown, pixel)
+    shown = ndimage.minimum_filter(brain, size) & (mean > 3 * BLACK)
+    if not shown.any():
+        shown = brain
+    residual = grey - mean
     return {
         "brain_grey": float(grey[brain].mean()),
         "skull_grey": float(grey[bone].mean()),
@@ -55,37 +60,31 @@ def plane_measures(image: Volume, skull: Volume) -> dict[str, float]:
         "skull_minus_brain": float(grey[bone].mean() - grey[brain].mean()),
         "black_share": float((grey[around] <= BLACK).mean()),
         "speckle_sd": float(np.median(np.sqrt(variance[shown]))),
-        "grain_along_mm": along,
-        "grain_across_mm": across,
+        "grain_along_mm": _grain_mm(residual, shown, pixel),
+        "grain_across_mm": _grain_mm(residual.T, shown.T, pixel),
         "outline_visible": float((edge[outline] > grey[brain].mean() + 2 * grey[brain].std()).mean()),
     }
 
 
-def _grain(residual: NDArray[np.float32], where: NDArray[np.bool_], pixel_mm: float) -> tuple[float, float]:
-    """Full width at half maximum (mm) of the autocovariance of `residual`, along and across the beam."""
-    widths = []
-    for axis in (0, 1):
-        r, w = np.moveaxis(residual, axis, 0), np.moveaxis(where, axis, 0)
-        power, before = float((r[w] ** 2).mean()), 1.0
-        width = np.nan
-        for lag in range(1, min(60, len(r) // 2)):
-            both = w[:-lag] & w[lag:]
-            if power == 0 or not both.any():
-                break
-            now = float((r[:-lag][both] * r[lag:][both]).mean()) / power
-            if now < 0.5:
-                width = 2 * pixel_mm * (lag - 1 + (before - 0.5) / (before - now))
-                break
-            before = now
-        widths.append(width)
-    return widths[0], widths[1]
+def _grain_mm(residual: NDArray[np.float32], where: Mask, pixel_mm: float) -> float:
+    """Full width at half maximum (mm) of the autocovariance of `residual` along its first axis; nan where unknown."""
+    power, before = float((residual[where] ** 2).mean()), 1.0
+    for lag in range(1, min(60, len(residual) // 2)):
+        both = where[:-lag] & where[lag:]
+        if power == 0 or not both.any():
+            break
+        now = float((residual[:-lag][both] * residual[lag:][both]).mean()) / power
+        if now < 0.5:
+            return 2 * pixel_mm * (lag - 1 + (before - 0.5) / (before - now))
+        before = now
+    return np.nan
 
 
 def compare_planes(real: pd.DataFrame, simulated: pd.DataFrame) -> pd.DataFrame:
     """A row a measure: median and quartiles of both sets, and two measures of their distance.
 
-    `ks` is the largest difference of the two cumulative distributions (0 the same, 1 apart), `auc` the probability that a
-    simulated image has the larger value (0.5 the same).
+    `ks` is the largest difference of the two cumulative distributions (0 the same, 1 apart). `auc` is the
+    probability that a simulated image has the larger value (0.5 the same).
     """
     rows = []
     for name, meaning in MEASURES.items():
@@ -103,11 +102,6 @@ def compare_planes(real: pd.DataFrame, simulated: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-REGIONS = ("near", "far", "side wall", "face", "neck")
-STEP_MM, VISIBLE_DB = 2.0, 3.0
-FACING = 0.5
-
-
 def edge_contrast(
     subject_seed: int,
     ga_weeks: float | None = None,
@@ -117,18 +111,27 @@ def edge_contrast(
     points: int = 4000,
     threads: int = 2,
 ) -> pd.DataFrame:
-    """Edge contrast of one scan at points spread evenly over the head's surface: region, contrast_db (inside minus outside), visible.
+    """Edge contrast of one scan at points spread evenly over the head's surface.
 
-    `neck` is the cut through jaw and C2, `face` the skin more than two scalps away from the skull; the rest is `near`, `far` or
-    `side wall` as its normal points towards the probe, away from it or across the beam (60 degrees or more from it). Points weigh
-    by the area they stand for. Arguments as in `simulate_scan`.
+    Columns: region, contrast_db (inside minus outside), visible, and the weight of a point by the area it
+    stands for. Region `neck` is the cut through jaw and C2, `face` the skin more than two scalps away from
+    the skull. The rest is `near` or `far` as its normal points towards the probe or away from it, and
+    `side wall` where it points across the beam (60 degrees or more from it).
+
+    Args:
+        subject_seed: this and all others but `points` as in `simulate_scan`.
+        ga_weeks: gestational age.
+        scan_direction: from where.
+        site: the machine.
+        spacing_mm: edge of a voxel.
+        points: how many.
+        threads: how many work on it.
     """
     setting = set_up(subject_seed, ga_weeks, scan_direction, site, spacing_mm)
     beams = acquire(setting.scene, setting.site, setting.grid, setting.half_mm, setting.rng, threads)
     level = expected_level_db(beams, threads)
     at, normal, weight = _surface(setting.head, points)
-    inside, outside = (_sample(level, setting, at + sign * STEP_MM * normal) for sign in (-1, 1))
-    contrast = inside - outside
+    contrast = _sample(level, setting, at - STEP_MM * normal) - _sample(level, setting, at + STEP_MM * normal)
     frame = pd.DataFrame({"region": _regions(setting, at, normal), "contrast_db": contrast, "weight": weight})
     return frame.dropna().assign(visible=lambda rows: rows["contrast_db"].abs() >= VISIBLE_DB)
 
@@ -142,7 +145,7 @@ def invisible_share(contrast: pd.DataFrame) -> pd.Series:
     return pd.Series(share, name="share without a visible edge")
 
 
-def _surface(head: Head, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _surface(head: Head, count: int) -> tuple[Floats, Floats, Floats]:
     """Points on the surface in head coordinates, outward unit normals, and the area each stands for (in proportion)."""
     at = head.surface(count)
     gradient = np.stack([_whole(head, at + 0.4 * axis) - _whole(head, at - 0.4 * axis) for axis in np.eye(3)], 1)
@@ -154,27 +157,26 @@ def _surface(head: Head, count: int) -> tuple[NDArray[np.float64], NDArray[np.fl
     return at, normal, distance**2 / cosine
 
 
-def _whole(head: Head, at: NDArray[np.float64]) -> NDArray[np.float64]:
+def _whole(head: Head, at: Floats) -> Floats:
     return head.whole(tuple(at.T.astype(np.float32))).astype(float)
 
 
-def _sample(level: NDArray[np.float32], setting: Setting, at: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sample(level: NDArray[np.float32], setting: Setting, at: Floats) -> Floats:
     """The level at points in head coordinates; NaN outside the sector."""
     grid = setting.grid
     coordinates = grid.probe.beam(tuple(setting.pose.to_probe(at).T))
-    starts = (grid.phi[0], grid.theta[0], grid.r[0])
-    index = [(c - s) / step for c, s, step in zip(coordinates, starts, grid.steps, strict=True)]
+    index = [(c - start) / step for c, start, step in zip(coordinates, grid.starts, grid.steps, strict=True)]
     return ndimage.map_coordinates(level, index, output=float, order=1, cval=np.nan)
 
 
-def _regions(setting: Setting, at: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.str_]:
+def _regions(setting: Setting, at: Floats, normal: Floats) -> NDArray[np.str_]:
+    """The name of the region that each point (head coordinates) belongs to."""
     head, pose = setting.head, setting.pose
-    points = tuple(at.T.astype(np.float32))
-    here = pose.to_probe(at)
-    phi, theta, _ = setting.grid.probe.beam(tuple(here.T))
+    phi, theta, _ = setting.grid.probe.beam(tuple(pose.to_probe(at).T))
     beam = np.stack([np.sin(theta), -np.sin(phi) * np.cos(theta), np.cos(phi) * np.cos(theta)], 1)
     along = (beam * (normal @ pose.rotation)).sum(1)
     region = np.where(along < -FACING, "near", np.where(along > FACING, "far", "side wall"))
+    points = tuple(at.T.astype(np.float32))
     region[head.skull(points) > 2 * head.subject.scalp_mm] = "face"
     region[np.abs(head.plane(points)) < 1.0] = "neck"
     return region

@@ -1,8 +1,9 @@
 """One simulated scan with its truth.
 
-A subject's anatomy depends on its seed (and age) alone, a scan's pose, surroundings and noise on (seed, direction).
-The same call gives the same bytes whatever the number of processes. Labels are evaluated on the voxel grid from the same signed
-distances as the image. Numbers in this module are unconfirmed general knowledge.
+A subject's anatomy depends on its seed (and age) alone; a scan's pose, surroundings and noise on seed and
+direction. The same call gives the same bytes whatever the number of processes. Labels are evaluated on the
+voxel grid from the same signed distances as the image. Numbers in this module are unconfirmed general
+knowledge.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fhlib.images.volume import Volume
+from fhlib.images.volume import Floats, Volume
 from fhlib.phantom.acoustics import Beams, Skull, form_image, local_response
 from fhlib.phantom.anatomy import Head, Subject, draw_subject
 from fhlib.phantom.probe import (
@@ -35,15 +36,16 @@ SCAN_DIRECTIONS = ("from the front", "from the side", "from the top of the head"
 TOP_ABOVE_FACE_MM = 8.0
 TRIES, GROWTH = 30, 1.06
 ANY, FEWEST_ANY = "any", 80
+CUBE = (32, 32, 32)
 
 
 @dataclass(frozen=True)
 class Scan:
     """A simulated volume with its truth; all three volumes share one geometry.
 
-    `image` is uint8, 0 outside the sector; `label` the whole head to its skin above the plane through lower jaw and
-    C2; `label_skull` the filled outer skull. `box_grown` is the factor by which the site's box had to grow to hold
-    this head (1 if it did not).
+    `image` is uint8, 0 outside the sector. `label` is the whole head to its skin above the plane through
+    lower jaw and C2, `label_skull` the filled outer skull. `box_grown` is the factor by which the site's box
+    had to grow to hold this head (1 if it did not).
     """
 
     image: Volume
@@ -65,27 +67,43 @@ def simulate_scan(
     threads: int = 2,
     has_head: bool = True,
 ) -> Scan:
-    """Simulate one 3D scan: the head of subject `subject_seed`, seen from `scan_direction` (drawn if None) by a
-    machine of `site`; with site "any" probe, settings and field of view are drawn widely and two in five are cut to a
-    region around the head, so that it takes from about 1 % to 40 % of the box, and voxels are no larger than an eightieth of the
-    depth.
+    """Simulate one 3D scan.
 
-    Voxels are isotropic; at the paper's 0.38 mm the paper-like box has 440 x 258 x 388 voxels (z, y, x). At a coarser
-    spacing the beams are sampled more coarsely too and speckle is as wide as a voxel: such a scan looks like a fine
-    one that was resampled, without being its copy. Without `has_head` the probe looks at the fetus's body, or in half of the scans at
-    placenta, fluid and uterus alone, and both labels are empty. Raises ValueError for an unknown direction or
-    site, or an age outside 12-40 weeks.
+    Voxels are isotropic; at the paper's 0.38 mm the paper-like box has 440 x 258 x 388 voxels (z, y, x). At a
+    coarser spacing the beams are sampled more coarsely too and speckle is as wide as a voxel. Such a scan
+    looks like a fine one that was resampled, without being its copy.
+
+    With site `any` probe, settings and field of view are drawn widely, and voxels are no larger than an
+    eightieth of the depth. Two scans in five are cut to a region around the head. So the head takes from
+    about 1 % to 40 % of the box.
+
+    Args:
+        subject_seed: whose head it is.
+        ga_weeks: gestational age, 12 to 40; drawn if None.
+        scan_direction: one of `SCAN_DIRECTIONS`; drawn if None.
+        site: the machine, one of `fhlib.phantom.probe.SITES` or `any`; paper-like if None.
+        spacing_mm: edge of a voxel, 0.1 to 5.
+        threads: how many work on it; the bytes do not depend on it.
+        has_head: where False both labels are empty. The probe looks at the fetus's body, or in half of the
+            scans at placenta, fluid and uterus alone.
+
+    Raises ValueError for an unknown direction or site, a spacing or an age outside its range.
+
+    >>> from fhlib import simulate_scan
+    >>> scan = simulate_scan(7, ga_weeks=24, spacing_mm=4.0)
+    >>> scan.image.shape, scan.scan_direction, scan.site
+    ((42, 25, 37), 'from the side', 'paper-like')
     """
     setting = set_up(subject_seed, ga_weeks, scan_direction, site, spacing_mm, has_head)
     beams = acquire(setting.scene, setting.site, setting.grid, setting.half_mm, setting.rng, threads)
     image = form_image(beams, setting.rng, threads)
-    box = setting.box
-    label, skull = (
-        _labels(setting.head, setting.pose, box, threads) if has_head else np.zeros((2, *box.shape), np.uint8)
-    )
-    geometry = _geometry(box, setting.rng)
+
+    label, skull = np.zeros((2, *setting.box.shape), np.uint8)
+    if has_head:
+        label, skull = _labels(setting.head, setting.pose, setting.box, threads)
+    geometry = _geometry(setting.box, setting.rng)
     return Scan(
-        image=Volume(scan_convert(image, setting.grid, box, threads), *geometry),
+        image=Volume(scan_convert(image, setting.grid, setting.box, threads), *geometry),
         label=Volume(label, *geometry),
         label_skull=Volume(skull, *geometry),
         subject=setting.head.subject,
@@ -98,8 +116,9 @@ def simulate_scan(
 
 @dataclass(frozen=True)
 class Setting:
-    """A scan before it is acquired: who, where, by which machine. `half_mm` is half the box across the beam (x, y), `rng` the scan's
-    stream of random numbers.
+    """A scan before it is acquired: who, where, by which machine.
+
+    `half_mm` is half the box across the beam (x, y), `rng` the scan's stream of random numbers.
     """
 
     head: Head
@@ -122,33 +141,45 @@ def set_up(
     spacing_mm: float = 0.38,
     has_head: bool = True,
 ) -> Setting:
-    """Draw the scene of a scan; arguments as in `simulate_scan`."""
-    direction_index = _direction_index(scan_direction, subject_seed)
+    """Draw the scene of a scan.
+
+    Args:
+        subject_seed: this and all others as in `simulate_scan`.
+        ga_weeks: gestational age.
+        scan_direction: from where.
+        site: the machine.
+        spacing_mm: edge of a voxel.
+        has_head: whether the head is in view.
+    """
+    direction = drawn_direction(subject_seed) if scan_direction is None else scan_direction
+    if direction not in SCAN_DIRECTIONS:
+        raise ValueError(f"scan_direction must be one of {SCAN_DIRECTIONS} or None, got {direction!r}")
     if not 0.1 <= spacing_mm <= 5:
         raise ValueError(f"spacing_mm must lie in 0.1-5 mm, got {spacing_mm}")
-    rng = np.random.default_rng([int(subject_seed), 201, direction_index])
+
+    index, anywhere = SCAN_DIRECTIONS.index(direction), site == ANY
+    rng = np.random.default_rng([int(subject_seed), 201, index])
     head = Head(draw_subject(subject_seed, ga_weeks))
-    profile = _any_site(head, rng) if site == ANY else _site(site)
-    pose, size_mm, grown = _place(head, direction_index, profile, rng, anywhere=site == ANY)
-    if site == ANY:
+    profile = _any_site(head, rng) if anywhere else _site(site)
+    pose, size_mm, grown = _place(head, index, profile, rng, anywhere)
+    if anywhere:
         spacing_mm = min(spacing_mm, size_mm[2] / FEWEST_ANY)
+
     box = Box.build(size_mm, spacing_mm, profile.probe.probe_radius_mm - TOP_ABOVE_FACE_MM)
     surface = pose.to_probe(head.surface())
     if not has_head:
         pose = _head_out_of_view(head, pose, surface, profile, size_mm[2], rng)
-    elif site == ANY and rng.uniform() < 0.4:
-        box = _around(
-            box, pose.to_probe(head.surface()), 2 + rng.uniform(0.0, 0.6, (2, 3)) * rng.uniform(0.02, 0.6) * head.o
-        )
-    scene = Scene(head, pose, surface, profile.probe.probe_radius_mm, rng)
-    grid = _scan_grid(profile, size_mm, spacing_mm)
-    half_mm = size_mm[0] / 2, size_mm[1] / 2
-    return Setting(head, pose, scene, profile, grid, box, half_mm, SCAN_DIRECTIONS[direction_index], grown, rng)
+    elif anywhere and rng.uniform() < 0.4:
+        box = _around(box, surface, 2 + rng.uniform(0.0, 0.6, (2, 3)) * rng.uniform(0.02, 0.6) * head.o)
+    scene = Scene(head, pose, surface, rng)
+    grid = _scan_grid(profile, size_mm[2], spacing_mm)
+    return Setting(head, pose, scene, profile, grid, box, (size_mm[0] / 2, size_mm[1] / 2), direction, grown, rng)
 
 
 def tissue_map(setting: Setting, threads: int = 2) -> Volume:
-    """What lies in each voxel of a scan's box: an index into `fhlib.phantom.tissues.TISSUES` (uint8), in the box's own geometry
-    (not oblique). Closed skull plates are bone.
+    """What lies in each voxel of a scan's box: an index into `fhlib.phantom.tissues.TISSUES` (uint8).
+
+    The geometry is the box's own (not oblique). Closed skull plates are bone.
     """
     box, probe = setting.box, setting.site.probe
     out = np.zeros(box.shape, np.uint8)
@@ -162,21 +193,13 @@ def tissue_map(setting: Setting, threads: int = 2) -> Volume:
             thick = np.maximum(sample.plates.thickness_mm, np.float32(box.spacing_mm))
             out[block][(depth >= 0) & (depth < thick) & (sample.plates.closed > 0.5)] = ID["bone"]
 
-    in_threads(fill, blocks(box.shape, (32, 32, 32)), threads)
+    in_threads(fill, blocks(box.shape, CUBE), threads)
     return Volume(out, (box.spacing_mm,) * 3)
 
 
 def drawn_direction(subject_seed: int) -> str:
     """The direction from which a subject is scanned when none is asked for."""
     return SCAN_DIRECTIONS[int(np.random.default_rng([int(subject_seed), 202]).integers(len(SCAN_DIRECTIONS)))]
-
-
-def _direction_index(scan_direction: str | None, seed: int) -> int:
-    if scan_direction is None:
-        scan_direction = drawn_direction(seed)
-    if scan_direction not in SCAN_DIRECTIONS:
-        raise ValueError(f"scan_direction must be one of {SCAN_DIRECTIONS} or None, got {scan_direction!r}")
-    return SCAN_DIRECTIONS.index(scan_direction)
 
 
 def _site(name: str | None) -> Site:
@@ -191,61 +214,61 @@ def _any_site(head: Head, rng: np.random.Generator) -> Site:
     radius = float(rng.uniform(35, 60))
     probe = Probe(radius, radius + float(rng.uniform(-6, 6)), *rng.uniform([60, 50], [85, 85]).tolist())
     deep = min(1.25 * head.o * float(np.exp(rng.uniform(*np.log([1.1, 3.3])))) + 15, 240.0)
-    return replace(
-        drawn_machine(rng, probe, head.o),
-        box_mm=(deep * float(rng.uniform(0.65, 1.0)), deep * float(rng.uniform(0.5, 0.9)), deep),
-    )
+    machine = drawn_machine(rng, probe, head.o)
+    return replace(machine, box_mm=(deep * float(rng.uniform(0.65, 1.0)), deep * float(rng.uniform(0.5, 0.9)), deep))
 
 
 def _place(
     head: Head, direction_index: int, site: Site, rng: np.random.Generator, anywhere: bool = False
 ) -> tuple[Pose, tuple[float, float, float], float]:
-    """Draw poses until the whole head lies in the sector and the box; where none of 30 does, the box and its depth
-    grow by 6 %.
+    """Draw poses until the whole head lies in the sector and the box.
+
+    Where none of 30 does, the box and its depth grow by 6 %. Returns the pose, the box's size and its growth.
     """
     surface, grown = head.surface(), 1.0
+    x, y, z = site.box_mm
     while True:
+        size = (x * grown, y * grown, z * grown)
         for _ in range(TRIES):
             pose = _draw_pose(surface, direction_index, site, grown, rng, anywhere)
-            x, y, z = site.box_mm
-            size = (x * grown, y * grown, z * grown)
             if _fits(pose.to_probe(surface), site, size):
                 return pose, size, grown
         grown *= GROWTH
 
 
-def _around(box: Box, surface: NDArray[np.float64], margins: NDArray[np.float64]) -> Box:
-    """The part of a box that holds the head with `margins` (mm; before and after, x y z): a region of interest, as machines export it."""
+def _around(box: Box, surface: Floats, margins: Floats) -> Box:
+    """The part of a box that holds the head with `margins` (mm; before and after, x y z): a region of interest.
+
+    Machines export such regions.
+    """
     low, high = surface.min(0) - margins[0], surface.max(0) + margins[1]
-    size = np.array(box.shape[::-1])
     first, last = (np.round((edge - box.corner) / box.spacing_mm).astype(int) for edge in (low, high))
-    first, last = np.maximum(first, 0), np.minimum(last, size - 1)
+    first, last = np.maximum(first, 0), np.minimum(last, np.array(box.shape[::-1]) - 1)
     x, y, z = (box.corner + first * box.spacing_mm).tolist()
     depth, rows, columns = (last - first + 1)[::-1].tolist()
     return Box((depth, rows, columns), box.spacing_mm, (x, y, z))
 
 
 def _draw_pose(
-    surface: NDArray[np.float64],
-    direction_index: int,
-    site: Site,
-    grown: float,
-    rng: np.random.Generator,
-    anywhere: bool,
+    surface: Floats, direction_index: int, site: Site, grown: float, rng: np.random.Generator, anywhere: bool
 ) -> Pose:
-    """A random tilt about the direction's standard view, the head's box near the probe's axis; or, with `anywhere`, tilted more and
-    placed wherever the view allows.
+    """A random tilt about the direction's standard view, the head's box near the probe's axis.
+
+    With `anywhere` it is tilted more and placed wherever the view allows.
     """
     side = 1 if rng.uniform() < 0.5 else -1
-    # Rows: the probe's x (lateral), y (elevation), z (depth) axes in head coordinates.
+    # The probe's x (lateral) and z (depth) axes in head coordinates, by direction; y (elevation) follows.
     lateral, depth = (
-        (np.array([0, 0, side]), np.array([0, 1, 0])),
-        (np.array([0, 0, 1]), np.array([side, 0, 0])),
-        (np.array([0, side, 0]), np.array([0, 0, -1])),
+        ([0, 0, side], [0, 1, 0]),  # from the front
+        ([0, 0, 1], [side, 0, 0]),  # from the side
+        ([0, side, 0], [0, 0, -1]),  # from the top of the head
     )[direction_index]
-    axes = np.stack([lateral, np.cross(depth, lateral), depth]).astype(float)
-    turned = (rotation(rng.normal(0, np.radians([13, 13, 12]) * (2.5 if anywhere else 1))) @ axes).T
-    low, high = (f(surface @ turned, axis=0) for f in (np.min, np.max))
+    axes = np.array([lateral, np.cross(depth, lateral), depth], float)
+    tilt = np.radians([13, 13, 12]) * (2.5 if anywhere else 1)
+    turned = (rotation(rng.normal(0, tilt)) @ axes).T
+
+    extent = surface @ turned
+    low, high = extent.min(0), extent.max(0)
     standoff = rng.uniform(14, 38) * (1 + 2 * (grown - 1)) + 40 * (grown - 1)
     standoff = min(standoff, 0.4 * site.box_mm[2] * grown)
     middle = -(low + high) / 2 + rng.normal(0, 4, 3)
@@ -258,10 +281,11 @@ def _draw_pose(
 
 
 def _head_out_of_view(
-    head: Head, pose: Pose, surface: NDArray[np.float64], site: Site, depth_mm: float, rng: np.random.Generator
+    head: Head, pose: Pose, surface: Floats, site: Site, depth_mm: float, rng: np.random.Generator
 ) -> Pose:
-    """The pose moved along the body until the head has left the sector: just so far, or (in half of the scans) until the trunk has
-    left it too.
+    """The pose moved along the body until the head has left the sector.
+
+    It is moved just so far, or (in half of the scans) until the trunk has left it too.
     """
     towards_body = pose.to_probe(np.array([[0.0, 0.0, -1.0]]))[0] - pose.to_probe(np.zeros((1, 3)))[0]
     step = 0.0
@@ -272,7 +296,7 @@ def _head_out_of_view(
     return replace(pose, centre=pose.centre - towards_body * step)
 
 
-def rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+def rotation(angles: Floats) -> Floats:
     """Rotation matrix of an axis-angle vector (Rodrigues)."""
     angle = float(np.linalg.norm(angles))
     x, y, z = angles / angle
@@ -280,23 +304,20 @@ def rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
 
 
-def _fits(points: NDArray[np.float64], site: Site, size_mm: tuple[float, float, float]) -> bool:
-    margin = 3.0
-    top = site.probe.probe_radius_mm - TOP_ABOVE_FACE_MM
+def _fits(points: Floats, site: Site, size_mm: tuple[float, float, float]) -> bool:
+    margin, top = 3.0, site.probe.probe_radius_mm - TOP_ABOVE_FACE_MM
     x, y, z = points.T
-    inside = (
-        (np.abs(x) < size_mm[0] / 2 - margin) & (np.abs(y) < size_mm[1] / 2 - margin) & (z < top + size_mm[2] - margin)
-    )
-    return bool(
-        inside.all() and site.probe.sees((x, y, z), size_mm[2] - TOP_ABOVE_FACE_MM - margin, 0.5).mean() > 0.985
-    )
+    width, height, depth = size_mm
+    inside = (np.abs(x) < width / 2 - margin) & (np.abs(y) < height / 2 - margin) & (z < top + depth - margin)
+    seen = site.probe.sees((x, y, z), depth - TOP_ABOVE_FACE_MM - margin, 0.5)
+    return bool(inside.all() and seen.mean() > 0.985)
 
 
-def _scan_grid(site: Site, size_mm: tuple[float, float, float], spacing_mm: float) -> BeamGrid:
-    """Beams over the sector. Steps follow the spacing, but stay below the width of the point spread function across the beams."""
+def _scan_grid(site: Site, box_depth_mm: float, spacing_mm: float) -> BeamGrid:
+    """Beams over the sector. Steps follow the spacing, but stay below the width of the point spread across the beams."""
     return BeamGrid.build(
         site.probe,
-        depth_mm=size_mm[2] - TOP_ABOVE_FACE_MM,
+        depth_mm=box_depth_mm - TOP_ABOVE_FACE_MM,
         range_step_mm=max(0.32, 0.62 * spacing_mm),
         theta_step=float(np.clip(0.0068 * spacing_mm / 0.95, 0.0045, 0.0140)),
         phi_step=float(np.clip(0.0120 * spacing_mm / 0.95, 0.0085, 0.0200)),
@@ -314,35 +335,28 @@ def acquire(
 ) -> Beams:
     """What the probe receives from a scene, apart from speckle and noise.
 
-    The scan's own skull acoustics, gain and clutter are drawn around the site's, each tissue's echogenicity with an SD of
-    `gain_spread_db`. Beams more than 6 mm beyond `half_mm` (x, y) are left empty.
+    The scan's own skull acoustics, gain and clutter are drawn around the site's.
+
+    Args:
+        scene: what lies before the probe.
+        site: the machine.
+        grid: its beams.
+        half_mm: half the box across the beam (x, y); beams more than 6 mm beyond it are left empty.
+        rng: the scan's stream of random numbers.
+        threads: how many work on it.
+        gain_spread_db: SD of each tissue's echogenicity.
     """
-    # A small head curves so much within a beam that its plates face the probe over a wider angle; in the first trimester
-    # they are also less mineralised than thin (unconfirmed).
-    curvature = float(np.clip(scene.head.o / 85, 0.5, 1))
-    mineral_db = 10 * float(np.clip((18 - scene.head.subject.ga_weeks) / 6, 0, 1))
-    skull = Skull(
-        echo_db=float(rng.uniform(35, 43)) - mineral_db,
-        power=float(rng.uniform(3.5, 6)) * curvature,
-        normal_loss_db=float(rng.uniform(8, 15)),
-        oblique_loss_db=float(rng.uniform(24, 40)),
-        critical_degrees=float(rng.uniform(30, 44)),
-    )
-    site = replace(
-        site,
-        clutter_db=site.clutter_db + float(rng.normal(0, 2.5)),
-        tgc_db=site.tgc_db * float(rng.uniform(0.85, 1.15)),
-    )
+    skull = _draw_skull(scene.head, rng)
+    clutter_db = site.clutter_db + float(rng.normal(0, 2.5))
+    site = replace(site, clutter_db=clutter_db, tgc_db=site.tgc_db * float(rng.uniform(0.85, 1.15)))
     gains = rng.normal(0, gain_spread_db, len(TISSUES)).astype(np.float32)
     power, coherent, loss = (np.zeros(grid.shape, np.float32) for _ in range(3))
-    half_x, half_y = half_mm[0] + 6, half_mm[1] + 6
 
     def fill(block: tuple[slice, ...]) -> None:
         p = grid.points(block)
-        if np.abs(p[0]).min() > half_x or np.abs(p[1]).min() > half_y:
+        if np.abs(p[0]).min() > half_mm[0] + 6 or np.abs(p[1]).min() > half_mm[1] + 6:
             return  # beams that have left the box do not come back
-        depth = np.broadcast_to(grid.r[block[2]] - np.float32(site.probe.probe_radius_mm), p[0].shape)
-        sample = scene.sample(p, depth)
+        sample = scene.sample(p, np.broadcast_to(grid.depth_mm[block[2]], p[0].shape))
         power[block], coherent[block], loss[block] = local_response(sample, grid.steps[2], site, skull, gains)
 
     in_threads(fill, blocks(grid.shape), threads)
@@ -350,19 +364,34 @@ def acquire(
     return Beams(power, coherent, loss, grid, site, gain_db=float(rng.normal(0, 2.0)))
 
 
-def _contact_loss_db(grid: BeamGrid, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Two-way loss of each beam (planes, beams) where the probe couples poorly or bowel and ribs lie above; unconfirmed sizes.
+def _draw_skull(head: Head, rng: np.random.Generator) -> Skull:
+    # A small head curves so much within a beam that its plates face the probe over a wider angle. In the first
+    # trimester they are also less mineralised than thin (unconfirmed).
+    curvature = float(np.clip(head.o / 85, 0.5, 1))
+    mineral_db = 10 * float(np.clip((18 - head.subject.ga_weeks) / 6, 0, 1))
+    return Skull(
+        echo_db=float(rng.uniform(35, 43)) - mineral_db,
+        power=float(rng.uniform(3.5, 6)) * curvature,
+        normal_loss_db=float(rng.uniform(8, 15)),
+        oblique_loss_db=float(rng.uniform(24, 40)),
+        critical_degrees=float(rng.uniform(30, 44)),
+    )
 
-    Drawn on a coarse lattice of angles, so that it does not depend on the sampling.
+
+def _contact_loss_db(grid: BeamGrid, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Two-way loss of each beam (planes, beams) where the probe couples poorly or bowel and ribs lie above.
+
+    Drawn on a coarse lattice of angles, so that it does not depend on the sampling. Sizes are unconfirmed.
     """
     coarse = rng.normal(size=(9, 9))
-    where = np.meshgrid(*(np.degrees(angle) / 11 + 4 for angle in (grid.phi, grid.theta)), indexing="ij")
+    where = np.meshgrid(np.degrees(grid.phi) / 11 + 4, np.degrees(grid.theta) / 11 + 4, indexing="ij")
     smooth = ndimage.map_coordinates(coarse, where, order=3, mode="nearest")
     return (np.clip(smooth - 0.4, 0, 1.5) * 16).astype(np.float32)
 
 
 def _labels(head: Head, pose: Pose, box: Box, threads: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    label, skull = np.zeros(box.shape, np.uint8), np.zeros(box.shape, np.uint8)
+    """Whole head and skull on the voxels of a box."""
+    label, skull = np.zeros((2, *box.shape), np.uint8)
     centre, reach = pose.to_probe(head.bounding[0][None])[0], head.bounding[1]
 
     def fill(block: tuple[slice, ...]) -> None:
@@ -374,7 +403,7 @@ def _labels(head: Head, pose: Pose, box: Box, threads: int) -> tuple[NDArray[np.
             skull[block] = distance <= 0
             label[block] = head.whole(h, distance) <= 0
 
-    in_threads(fill, blocks(box.shape, (32, 32, 32)), threads)
+    in_threads(fill, blocks(box.shape, CUBE), threads)
     return label, skull
 
 

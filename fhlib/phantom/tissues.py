@@ -5,7 +5,8 @@ in dB/cm/MHz. Attenuations of fat, muscle and blood follow the tables of NVIDIA 
 water 0.002, bone 5). Those of fetal brain (0.2-0.4), amniotic fluid (0.005-0.02), fetal bone (5-15) and all
 others are unconfirmed general knowledge.
 
-Echogenicities, texture and streaks are unconfirmed too. Only their order is what sonographers describe, from bright to dark:
+Echogenicities, texture and streaks are unconfirmed too. Only their order is what sonographers describe,
+from bright to dark:
 
     - skull plates
     - skull base, face bones, vertebrae
@@ -20,14 +21,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+Tissues = NDArray[np.uint8]
+"""Which tissue lies at each point: indices into `TISSUES`."""
 
 
 @dataclass(frozen=True)
 class Tissue:
     """One tissue.
 
-    `echogenicity_db` and `attenuation_db` (one way, dB/cm/MHz) are explained above. `texture_db` is the SD of its slow
-    echogenicity variation. `streak_db` says how much layers across the beam stand out in it (dB for each SD
+    `echogenicity_db` and `attenuation_db` (one way, dB/cm/MHz) are explained above. `texture_db` is the SD
+    of its slow echogenicity variation. `streak_db` says how much layers across the beam stand out in it (dB for each SD
     beyond `STREAK_FROM`): septa, fascia, vessel walls, sulci.
     """
 
