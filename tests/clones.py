@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -13,10 +15,28 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 def copy_clone(folder: Path) -> Path:
     """What a study needs of this clone (package, notebooks, data without cohorts and runs), as a clone of its own in `folder`."""
-    unwanted = shutil.ignore_patterns("__pycache__", ".*", "cohorts", "runs", "results")
-    for name in ("fhlib", "notebooks", "data"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=unwanted)
+    unwanted = ("__pycache__", ".*")
+    for name in ("fhlib", "notebooks"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns(*unwanted))
+    results = shutil.ignore_patterns(*unwanted, "cohorts", "runs", "results")
+    shutil.copytree(REPOSITORY / "data", folder / "data", ignore=results)
     return folder
+
+
+@contextmanager
+def edited(path: Path, old: str, new: str) -> Iterator[None]:
+    """Replace the first `old` in a copied file for as long as the context lasts; a file that is not there is made of `new`."""
+    original = path.read_text(encoding="utf-8") if path.exists() else None
+    if original is not None:
+        assert old in original, f"{path.name} holds no {old!r}"
+    path.write_text(new if original is None else original.replace(old, new, 1), encoding="utf-8")
+    try:
+        yield
+    finally:
+        if original is None:
+            path.unlink()
+        else:
+            path.write_text(original, encoding="utf-8")
 
 
 def environment_of(clone: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ OBLIQUE = (-0.8660254037844386, 0.5, 0.0, 0.5, 0.8660254037844386, 0.0, 0.0, 0.0
 
 
 def scan(seed, **change):
+    """An image of random intensities in 9 x 13 x 17 voxels of 4 x 2 x 3 mm."""
     values = np.random.default_rng(seed).integers(0, 255, (9, 13, 17)).astype(np.float32)
     return Volume(**({"array": values, "spacing_mm": (4, 2, 3), "origin": (5, -6, 7), "direction": OBLIQUE} | change))
 
@@ -46,13 +47,8 @@ def checks(folder):
     return [tuple(row[:3]) for row in findings.itertuples(index=False)]
 
 
-def table(subjects, splits=None, label=None, has_head=None):
-    n = len(subjects)
-    frame = {"case": [f"c{i}" for i in range(n)], "subject": subjects, "split": splits or [""] * n}
-    return pd.DataFrame(frame | {"label": label or ["l"] * n, "has_head": has_head or ["true"] * n})
-
-
 def pair(seed=0):
+    """An image of bytes and the mask of a box in it."""
     rng = np.random.default_rng(seed)
     image = Volume(rng.integers(0, 255, (9, 13, 17)).astype(np.uint8), (4, 2, 3), (5, -6, 7), OBLIQUE)
     mask = np.zeros(image.shape, bool)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pandas.testing import assert_frame_equal
 
-import fhlib.cohorts.importers as importers
+from fhlib.cohorts import hc18
 from fhlib.cohorts.importers import import_cohort
 from fhlib.cohorts.manifest import load_cohort
 from fhlib.images.formats import write_volume
@@ -18,7 +18,7 @@ from tests.cohorts.made_hc18 import CSV, make_hc18
 def test_an_interrupted_import_continues(tmp_path, monkeypatch):
     source, out = make_hc18(tmp_path / "hc18", "subfolders"), tmp_path / "out"
     whole = import_cohort(source, tmp_path / "whole")
-    fill, filled = importers.fill_outline, []
+    fill, filled = hc18.fill_outline, []
 
     def counting(outline):
         if len(filled) == 2:
@@ -26,7 +26,7 @@ def test_an_interrupted_import_continues(tmp_path, monkeypatch):
         filled.append(1)
         return fill(outline)
 
-    monkeypatch.setattr(importers, "fill_outline", counting)
+    monkeypatch.setattr(hc18, "fill_outline", counting)
     with pytest.raises(KeyboardInterrupt):
         import_cohort(source, out)
     assert not (out / "cohort.csv").exists() and len(list((out / "labels").iterdir())) == 2

@@ -104,9 +104,3 @@ def test_a_link_that_leaves_the_folder_is_refused(tmp_path):
         load_cohort(folder)
     with pytest.raises(CohortError, match="leads outside"):
         load_cohort(folder, strict=False).read_image("c1")
-
-
-def table(subjects, splits=None, label=None, has_head=None):
-    n = len(subjects)
-    frame = {"case": [f"c{i}" for i in range(n)], "subject": subjects, "split": splits or [""] * n}
-    return pd.DataFrame(frame | {"label": label or ["l"] * n, "has_head": has_head or ["true"] * n})

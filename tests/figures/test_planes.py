@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fhlib.figures import planes as figures
+from fhlib.figures import planes
 from fhlib.images.volume import Volume
 from tests.figures.made import SPACING, ball, texts
 
 
 def test_planes_have_true_aspect_and_the_slices_of_the_crosshair(scan: Volume) -> None:
-    figure = figures.planes(scan, {"expert": ball(12)}, crosshair=(10, 20, 5))
+    figure = planes.planes(scan, {"expert": ball(12)}, crosshair=(10, 20, 5))
     images = [axis.images[0] for axis in figure.axes[:3]]
     assert [tuple(image.get_extent()) for image in images] == [
         (0, 44, 42, 0),
@@ -27,43 +27,43 @@ def test_planes_have_true_aspect_and_the_slices_of_the_crosshair(scan: Volume) -
 
 def test_planes_of_an_image_and_default_point_in_the_mask(scan: Volume) -> None:
     image = Volume(scan.array[:, 20], (0.5, 2.0))
-    figure = figures.planes(image, {"sonographer": ball(12)[:, 20]}, probability=np.full((80, 22), 0.5))
+    figure = planes.planes(image, {"sonographer": ball(12)[:, 20]}, probability=np.full((80, 22), 0.5))
     assert len(figure.axes) == 2 and figure.axes[0].images[0].get_extent() == [0, 44, 40, 0]
     box = np.zeros((8, 6, 12), bool)
     box[2:5, 1:4, 6:9] = True
-    assert figures.centre_of(box) == (3, 2, 7)
+    assert planes.centre_of(box) == (3, 2, 7)
     label = Volume(box.astype(np.uint8), (1.0, 1.0, 1.0))  # labels on disk are integers
-    assert "d = 3 of 8" in texts(figures.planes(label, {"expert": label}))
-    assert figures.centre_of(np.zeros((4, 6, 8), bool)) == (2, 3, 4)
+    assert "d = 3 of 8" in texts(planes.planes(label, {"expert": label}))
+    assert planes.centre_of(np.zeros((4, 6, 8), bool)) == (2, 3, 4)
 
 
 def test_a_contour_of_another_shape_is_an_error(scan: Volume) -> None:
     with pytest.raises(ValueError, match="resample one to the other's grid"):
-        figures.planes(scan, {"expert": np.ones((4, 4, 4), bool)})
+        planes.planes(scan, {"expert": np.ones((4, 4, 4), bool)})
 
 
 def test_gallery_states_n_and_shows_all(scan: Volume) -> None:
-    figure = figures.gallery([scan] * 5, list("abcde"), masks=[ball(10)] * 4 + [None], title="Cohort")
+    figure = planes.gallery([scan] * 5, list("abcde"), masks=[ball(10)] * 4 + [None], title="Cohort")
     assert texts(figure).split()[-4:] == ["Cohort:", "n", "=", "5"]
     assert sum(bool(axis.images) for axis in figure.axes) == 5
     with pytest.raises(ValueError, match="one label for each volume"):
-        figures.gallery([scan], [])
+        planes.gallery([scan], [])
 
 
 def test_fig6_fig7_and_augmentation_in_2d_and_3d(scan: Volume) -> None:
     mask, image, flat = ball(12), Volume(scan.array[:, 20], (0.5, 2.0)), ball(12)[:, 20]
     probability = mask.astype(np.float32)
-    assert len(figures.probability_comparison(scan, mask, {"A": probability, "B": probability}).axes) == 3 * 3 + 1
-    assert len(figures.probability_comparison(image, flat, {"A": flat.astype(float)}).axes) == 2 + 1
-    assert len(figures.augmentation_grid([(scan.array, mask)] * 4, SPACING, list("abcd")).axes) == 12
+    assert len(planes.probability_comparison(scan, mask, {"A": probability, "B": probability}).axes) == 3 * 3 + 1
+    assert len(planes.probability_comparison(image, flat, {"A": flat.astype(float)}).axes) == 2 + 1
+    assert len(planes.augmentation_grid([(scan.array, mask)] * 4, SPACING, list("abcd")).axes) == 12
     batch = image.array[None, None]
-    assert len(figures.augmentation_grid([(batch, flat[None])], (0.5, 2.0), ["original"]).axes) == 1
+    assert len(planes.augmentation_grid([(batch, flat[None])], (0.5, 2.0), ["original"]).axes) == 1
 
 
 def test_tissues_have_a_colour_each_and_are_named() -> None:
     tissues = Volume(np.arange(24, dtype=np.uint8).reshape(2, 3, 4).repeat(6, 0).repeat(4, 1).repeat(3, 2), (1, 1, 2))
     names = [f"tissue {number}" for number in range(24)]
-    figure = figures.tissues_beside_echo(tissues, tissues, names)
+    figure = planes.tissues_beside_echo(tissues, tissues, names)
     handles = figure.legends[0].legend_handles
     assert len({handle.get_facecolor() for handle in handles}) == len(handles) >= 12
     assert {text.get_text() for text in figure.legends[0].get_texts()} <= set(names)

@@ -28,30 +28,9 @@ def test_table_beside_paper_by_hand() -> None:
     assert table.loc["USegNet", "DSC [%], here"] == "" and table.loc["USegNet", "Adb [mm], paper"] == "0.619"
 
 
-def test_charts_of_scores_history_growth_and_times() -> None:
+def test_boxes_of_scores_and_bars_of_times() -> None:
     boxes = charts.score_boxes(scores())
     assert boxes.axes[0].get_yticklabels()[0].get_text() == "USegNet-DS\nn = 2, 1 missed"
-    history = pd.DataFrame({"step": range(10), "loss": np.linspace(2, 1, 10), "main_loss": np.linspace(1, 0.5, 10),
-                            "val_dsc": [np.nan] * 9 + [0.9], "learning_rate": 1e-3})  # fmt: skip
-    curves = charts.learning_curves({"level 1": history, "level 2": history})
-    assert [axis.get_ylabel() for axis in curves.axes] == [
-        "loss (cross-entropy, log scale)",
-        "validation DSC [%]",
-        "learning rate",
-    ]
-    assert curves.axes[1].lines[0].get_ydata()[-1] == pytest.approx(90)
-    frame = pd.DataFrame(
-        {"ga_weeks": [20.0, 26, 31, np.nan], "hc_mm": [172.5, 240.5, 286.6, 200], "volume_ml": [120, 240, 400, 1]}
-    )
-    growth = charts.growth_curve(frame)
-    assert [axis.get_ylabel() for axis in growth.axes] == ["head circumference [mm]", "volume of the whole head [mL]"]
-    mean = growth.axes[0].lines[0]
-    assert np.interp(26, mean.get_xdata(), mean.get_ydata()) == pytest.approx(
-        240.5, abs=0.2
-    )  # INTERGROWTH-21st at 26 weeks
-    assert growth.axes[0].get_title() == "n = 3 of 4"
-    with pytest.raises(ValueError, match="needs ga_weeks"):
-        charts.growth_curve(frame[["hc_mm"]])
     bars = charts.timing_bars(pd.DataFrame({"name": ["slow", "fast"], "seconds": [2.0, 1.0]}))
     assert [label.get_text() for label in bars.axes[0].get_yticklabels()] == ["fast", "slow"]
 

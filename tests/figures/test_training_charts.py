@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from fhlib.figures import score_charts as charts
+from fhlib.figures.training_charts import learning_curves, validation_course
 
 
 def test_the_course_of_validation_puts_seeds_in_one_row_and_changes_in_their_own() -> None:
@@ -27,7 +28,7 @@ def test_the_course_of_validation_puts_seeds_in_one_row_and_changes_in_their_own
         ]
         for step in (10, 20)
     ]
-    course, ends = charts.validation_course(pd.DataFrame(rows)).axes
+    course, ends = validation_course(pd.DataFrame(rows)).axes
     assert [label.get_text() for label in ends.get_yticklabels()] == [
         "USegNet-DS",
         "USegNet-DS-HAS",
@@ -42,3 +43,15 @@ def test_the_course_of_validation_puts_seeds_in_one_row_and_changes_in_their_own
     assert [note.get_text() for note in ends.texts] == ["92.0", "93.0", "93.5"]
     assert [line.get_linestyle() for line in course.lines] == ["-", "-", "-", "--", "-"]
     assert course.lines[0].get_color() == course.lines[2].get_color() != course.lines[1].get_color()
+
+
+def test_learning_curves_show_validation_where_there_is_one() -> None:
+    history = pd.DataFrame({"step": range(10), "loss": np.linspace(2, 1, 10), "main_loss": np.linspace(1, 0.5, 10),
+                            "val_dsc": [np.nan] * 9 + [0.9], "learning_rate": 1e-3})  # fmt: skip
+    curves = learning_curves({"level 1": history, "level 2": history})
+    assert [axis.get_ylabel() for axis in curves.axes] == [
+        "loss (cross-entropy, log scale)",
+        "validation DSC [%]",
+        "learning rate",
+    ]
+    assert curves.axes[1].lines[0].get_ydata()[-1] == pytest.approx(90)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhlib.images.grids import Crop, Padding, bounding_box, crop_to_box, pad_to_multiple, resample
+from fhlib.images.grids import Crop, crop_to_box, resample
 from fhlib.images.volume import Volume, to_sitk
 from tests.images.made import itk_position, oblique, volumes
 
@@ -113,19 +113,6 @@ def same(a, b):
 
 
 @settings(max_examples=40, deadline=None)
-@given(volumes(), st.integers(1, 9), st.sampled_from(["constant", "edge"]))
-def test_padding_and_its_inverse(volume, multiple, mode):
-    padded, padding = pad_to_multiple(volume, multiple, mode)
-    assert isinstance(padding, Padding)
-    assert all(n % multiple == 0 and 0 <= n - old < multiple for n, old in zip(padded.shape, volume.shape, strict=True))
-    for index in ((0,) * volume.ndim, tuple(n - 1 for n in volume.shape)):
-        moved = tuple(i + b for i, b in zip(index, padding.before, strict=True))
-        assert padded.array[moved] == volume.array[index]
-        np.testing.assert_allclose(itk_position(padded, moved), itk_position(volume, index), atol=1e-9)
-    assert same(padding.undo(padded), volume)
-
-
-@settings(max_examples=40, deadline=None)
 @given(volumes(), st.data())
 def test_cropping_and_its_inverse(volume, data):
     starts = [data.draw(st.integers(0, n - 1)) for n in volume.shape]
@@ -142,27 +129,11 @@ def test_cropping_and_its_inverse(volume, data):
     assert pasted.array.dtype == bool and pasted.array.sum() == cropped.array.size
 
 
-def test_undoing_needs_the_shape_that_was_made():
+def test_undoing_needs_the_shape_that_was_cropped_and_a_box_lies_within():
     volume = oblique(3)
-    padded, padding = pad_to_multiple(volume)
-    assert padded.shape == (8, 8, 16) and padding.before == (1, 0, 2) and padding.after == (2, 1, 3)
-    with pytest.raises(ValueError, match=r"made for shape \(8, 8, 16\)"):
-        padding.undo(volume)
     _, crop = crop_to_box(volume, [(1, 3), (0, 7), (2, 4)])
     with pytest.raises(ValueError, match=r"box has shape \(2, 7, 2\)"):
         crop.undo(volume)
     for box in ([(1, 1), (0, 7), (0, 1)], [(0, 6), (0, 7), (0, 1)], [slice(-2, 3), slice(None), slice(None)]):
         with pytest.raises(ValueError, match="empty or leaves the volume"):
             crop_to_box(volume, box)
-    with pytest.raises(ValueError, match="at least 1"):
-        pad_to_multiple(volume, 0)
-
-
-def test_bounding_box():
-    mask = oblique(3).with_array(np.zeros((5, 7, 11), bool))
-    with pytest.raises(ValueError, match="empty mask"):
-        bounding_box(mask)
-    mask.array[2, 3:5, 9] = True
-    assert bounding_box(mask) == ((2, 3), (3, 5), (9, 10))
-    # 1 mm is 1 voxel of 1.7, 4 of 0.31 and 2 of 0.5 mm; the last two axes are cut at the edge
-    assert bounding_box(mask, 1) == ((1, 4), (0, 7), (7, 11))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fhlib.measures.metrics import MEASURES, evaluate, image_diagonal_mm, missed_scores, surface, surface_distances
+from fhlib.measures.metrics import MEASURES, evaluate, image_diagonal_mm, missed_scores, surface
 
 SPACING = (1.5, 1.0, 0.5)
 
@@ -210,15 +210,6 @@ def test_symmetry_and_bounds(masks, spacing):
             (np.argwhere(surface(masks[0]))[:, None] - np.argwhere(surface(masks[1]))) * spacing, axis=-1
         )
         assert one.adb_mm == pytest.approx(np.concatenate([brute.min(0), brute.min(1)]).mean())
-
-
-def test_surface_distances_are_those_behind_the_scores(pair):
-    points, to_reference, reference_points, to_prediction = surface_distances(*pair, SPACING)
-    scores = evaluate(*pair, SPACING)
-    assert max(to_reference.max(), to_prediction.max()) == scores.hdb_mm
-    assert surface(pair[0])[tuple(points.T)].all() and surface(pair[1])[tuple(reference_points.T)].all()
-    with pytest.raises(ValueError, match="not empty"):
-        surface_distances(pair[0], np.zeros_like(pair[0]), SPACING)
 
 
 def test_against_monai(pair):

@@ -12,6 +12,7 @@ from fhlib.images.volume import Volume
 from fhlib.segmentation.quality import (
     Calibration,
     Evidence,
+    Look,
     agreement_of,
     expected_volume_ml,
     intensity_features,
@@ -27,7 +28,7 @@ KNOWN = Calibration(30, 6, 4, 0.8, 0.7, 0.05, 0.02, 2.0, (0.0, 0.1, 0.1, -1.0, 0
 def flags(mask, spacing=(1.0, 1.0, 1.0), image=None, evidence=SURE, **options):
     array = np.random.default_rng(0).integers(1, 255, mask.shape) if image is None else image
     volume = Volume(array, spacing, origin=(3.0, 2.0, 1.0))
-    return quality_flags(volume, mask, evidence, **options)
+    return quality_flags(Look(volume, mask, evidence, **options))
 
 
 def test_flags_name_what_is_wrong():
@@ -75,7 +76,7 @@ def test_a_calibration_tells_doubtful_results_and_strange_images():
     assert flags(head, evidence=replace(SURE, confidence=0.65), calibration=KNOWN) == ("no head", "low confidence")
     bright = replace(SURE, intensities=(0.1, 0.71, 0.2, 0.0, 0.5))
     assert flags(head, evidence=bright, calibration=KNOWN) == ("unfamiliar intensities",)
-    missing = quality_flags(Volume(np.ones(head.shape), (1.0, 1.0, 1.0)), head, SURE)
+    missing = quality_flags(Look(Volume(np.ones(head.shape), (1.0, 1.0, 1.0)), head, SURE))
     assert "spacing missing?" in missing
 
 

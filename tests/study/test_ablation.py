@@ -63,13 +63,13 @@ def test_the_courses_of_trainings_of_several_runs_name_what_was_changed(data):
     finish("a", {}, [(3, 0.5), (4, ""), (6, 0.75)])
     finish(
         "b",
-        {"training.seed": 2, "training.attention_learning_rate_factor": 0.3, "training.validate_every": 2},
+        {"training.seed": 2, "training.l2": 0.3, "training.validate_every": 2},
         [(6, 0.5)],
     )
     table = validation_curves(["a", "b"])
     assert table["run"].tolist() == ["a", "a", "b"] and table["step"].tolist() == [3, 6, 6]
     assert table["val_dsc"].tolist() == [0.5, 0.75, 0.5] and table["seed"].tolist() == [0, 0, 2]
-    assert table["changed"].tolist() == ["", "", "attention_learning_rate_factor=0.3"]
+    assert table["changed"].tolist() == ["", "", "l2=0.3"]
     finish("slow", {"tuning": None, "training.learning_rate": 1e-4}, [(6, 0.5)])  # a change where nothing is tuned
     assert validation_curves(["a", "slow"])["changed"].tolist() == ["", "", "learning_rate=0.0001"]
     tuning = {"tuning": {"learning_rates": [1e-4], "steps": 1}}

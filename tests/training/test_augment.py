@@ -78,7 +78,12 @@ def test_intensities_change_within_their_range_and_reproducibly_and_places_stay(
         alike.append(np.corrcoef(first.ravel(), image.ravel())[0, 1])
     assert np.array_equal(image, before)
     assert np.min(alike) > 0.5 and np.mean(np.array(alike) < 0.999) > 0.6
-    assert augment(image, image > 0.5, None, np.random.default_rng(0), settings(intensity_probability=1))[0].max() <= 1
+    assert (
+        augment(
+            image, (image > 0.5).astype(np.uint8), None, np.random.default_rng(0), settings(intensity_probability=1)
+        )[0].max()
+        <= 1
+    )
 
 
 @pytest.mark.parametrize("shape", [(60, 48, 54), (90, 70)])

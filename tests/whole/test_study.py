@@ -22,7 +22,7 @@ from fhlib.presets import load_preset
 from fhlib.study.few_cases import learn_from_few
 from fhlib.study.run import Study, StudyError
 from fhlib.workflow.run import only_start_of
-from tests.clones import copy_clone, execute_notebook, run_study
+from tests.clones import copy_clone, edited, execute_notebook, run_study
 
 pytestmark = pytest.mark.slow
 
@@ -195,16 +195,23 @@ def test_a_start_can_stop_after_a_step(finished, capsys):
 
 def test_new_dates_and_new_prose_redo_nothing(finished):
     clone = finished
-    module = clone / "fhlib" / "training.py"
-    original = module.read_text(encoding="utf-8")
-    module.write_text(original.replace('"""', '"""In other words: ', 1), encoding="utf-8")
-    for path in (*clone.glob("notebooks/*"), *clone.glob("fhlib/*.py"), *clone.glob("data/presets/*")):
-        path.touch()
-    assert listed(finish(clone, "--dry-run")) == []
-    module.write_text(original + "\nassert True\n", encoding="utf-8")
-    text = finish(clone, "--dry-run")
-    module.write_text(original, encoding="utf-8")
-    assert "03_train USegNet-DS 1 (changed: fhlib.training)" in text and "02_prepare" not in listed(text)
+    trainer = clone / "fhlib" / "training" / "trainer.py"
+    with edited(trainer, '"""', '"""In other words: '):
+        for path in (*clone.glob("notebooks/*"), *clone.glob("fhlib/**/*.py"), *clone.glob("data/presets/*")):
+            path.touch()
+        assert listed(finish(clone, "--dry-run")) == []
+
+
+def test_changed_code_redoes_what_depends_on_it_only(finished):
+    clone = finished
+    trainer, flags = clone / "fhlib" / "training" / "trainer.py", clone / "fhlib" / "segmentation" / "quality.py"
+    with edited(trainer, "\nclass TrainingDiverged", "\nassert True\n\n\nclass TrainingDiverged"):
+        text = finish(clone, "--dry-run")
+    assert "03_train USegNet-DS 1 (changed: fhlib.training.trainer)" in text and "02_prepare" not in listed(text)
+    with edited(flags, "LEAST_CONFIDENCE = 0.8", "LEAST_CONFIDENCE = 0.7"):
+        text = finish(clone, "--dry-run")
+    assert "04_predict USegNet-DS (changed: fhlib.segmentation.quality)" in text
+    assert not [title for title in listed(text) if title.startswith("03_train")]
 
 
 def test_a_changed_training_parameter_redoes_training_and_what_follows_only(finished):

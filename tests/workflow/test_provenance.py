@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fhlib.workflow import report
+from fhlib.workflow.provenance import provenance
 
 
 def test_provenance_names_versions_seeds_and_hashes(tmp_path: Path) -> None:
@@ -15,9 +15,9 @@ def test_provenance_names_versions_seeds_and_hashes(tmp_path: Path) -> None:
     (level / "weights.safetensors").write_bytes(b"abc")
     (level / "parameters.json").write_text(json.dumps({"fingerprint": "0123456789abcdef"}))
     (run / "run.json").write_text(json.dumps({"preset": "quick", "cohort": "", "changes": {"training.seed": 7}}))
-    found = report.provenance(run, {"note": "kept"})
+    found = provenance(run)
     assert list(found) == ["Run", "Environment", "Parameters", "Seeds", "Hashes"]
-    assert found["Run"]["note"] == "kept" and found["Run"]["started with preset"] == "quick"
+    assert found["Run"]["started with preset"] == "quick"
     assert found["Environment"]["torch"].startswith("2.13.0") and {"fhlib", "monai", "plotly"} <= set(
         found["Environment"]
     )
