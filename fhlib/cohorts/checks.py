@@ -1,12 +1,9 @@
-"""Is a cohort fit for the study, and who trains: a validation report, and splits that never divide a subject.
-
-The manifest itself (`Cohort`, `load_cohort`, `write_manifest`) is in `fhlib.manifest`; its names are importable from here.
-"""
+"""Is a cohort fit for the study? A report of what is wrong with its manifest and with the files that it names."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Generator, Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +21,20 @@ Problems = Generator[Problem, None, None]
 def check_cohort(cohort: Cohort | Path | str, show_progress: bool = True, raise_errors: bool = False) -> pd.DataFrame:
     """Read every image and label and list what is wrong: case, check, severity ("error" or "warning"), message.
 
-    A folder may be given instead of a cohort, so that a manifest that `load_cohort` refuses is reported together with
-    its files. Checks: the manifest's schema, missing or unreadable files, dimensions, spacing, intensities, geometry of
-    image and label (corners within a tenth of a voxel), labels not binary, empty where a head is expected or filled
-    where none is, touching the border, implausible in size, and scans whose voxels are those of another.
+    The checks are:
+
+    - the manifest's schema, missing or unreadable files;
+    - of images: dimensions, spacing, intensities, and scans whose voxels are those of another;
+    - geometry of image and label (corners within a tenth of a voxel);
+    - of labels: not binary, empty where a head is expected or filled where none is, touching the border, implausible in
+      size.
 
     Raises CohortError with all findings if `raise_errors` and there is an error.
+
+    Args:
+        cohort: a cohort or its folder. With a folder, what `load_cohort` refuses is reported beside the files' findings.
+        show_progress: a bar on standard error.
+        raise_errors: whether an error is raised, too.
     """
     if not isinstance(cohort, Cohort):
         cohort = load_cohort(cohort, strict=False)
@@ -39,10 +44,9 @@ def check_cohort(cohort: Cohort | Path | str, show_progress: bool = True, raise_
     dimensions: dict[int, str] = {}
     cases = cohort.table.to_dict("records")
     for row in progress(cases, f"Checking {cohort.name}") if show_progress else cases:
-        found = [(row["case"], *finding) for finding in _check_files(cohort, row, seen, dimensions)]
+        found = [(row["case"], *problem) for problem in _check_files(cohort, row, seen, dimensions)]
         rows += [finding for finding in found if finding not in rows]
-    findings = as_findings(rows)
-    findings = findings.sort_values("severity", kind="stable", ignore_index=True)
+    findings = as_findings(rows).sort_values("severity", kind="stable", ignore_index=True)
     if raise_errors and (findings["severity"] == "error").any():
         raise CohortError(findings, cohort.name)
     return findings
@@ -58,20 +62,18 @@ def _check_files(
         dimensions.setdefault(image.ndim, row["case"])
         expected = next(iter(dimensions))
         if image.ndim != expected:
-            yield (
-                "dimensions",
-                "error",
-                f"the image is {image.ndim}D, the cohort began with {expected}D: split it in two",
-            )
+            message = f"the image is {image.ndim}D, the cohort began with {expected}D: split it in two"
+            yield "dimensions", "error", message
         content = hashlib.sha256(np.ascontiguousarray(image.array).tobytes()).hexdigest() + str(image.shape)
         first = seen.setdefault(content, row["case"])
         if first != row["case"]:
             yield "duplicate image", "error", f"the voxels are those of case {first}: keep one of the two"
-    for column in ("label", "label_skull"):
-        if row[column] and not (column == "label_skull" and row[column] == row["label"]):
-            label = yield from _read(cohort, row[column], column)
-            if label is not None:
-                yield from _check_label(label, image, column, row["has_head"] == "true")
+    # where both columns name one file, it is checked once
+    columns = ["label"] if row["label_skull"] == row["label"] else ["label", "label_skull"]
+    for column in columns:
+        label = yield from _read(cohort, row[column], column)
+        if label is not None:
+            yield from _check_label(label, image, column, row["has_head"] == "true")
 
 
 def _read(cohort: Cohort, relative: str, column: str) -> Generator[Problem, None, Volume | None]:
@@ -88,68 +90,61 @@ def _read(cohort: Cohort, relative: str, column: str) -> Generator[Problem, None
 
 
 def _check_image(image: Volume) -> Problems:
+    """Intensities and spacing of an image."""
     values = image.array
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
         yield "intensities", "error", f"{count} voxels are not finite numbers: replace them, with 0 for instance"
     elif values.min() == values.max():
         yield "intensities", "error", f"every voxel is {values.flat[0]}: the image is blank"
-    spacing = " x ".join(f"{step:g}" for step in image.spacing_mm)
+    spacing = _times(image.spacing_mm)
     if not all(0.02 <= step <= 10 for step in image.spacing_mm):
-        yield (
-            "spacing",
-            "error",
-            f"voxels of {spacing} mm are implausible (expected 0.02 to 10 mm): is it in another unit?",
-        )
+        message = f"voxels of {spacing} mm are implausible (expected 0.02 to 10 mm): is it in another unit?"
+        yield "spacing", "error", message
     elif np.allclose(image.spacing_mm, 1, atol=1e-6):
         yield "spacing", "warning", f"voxels of {spacing} mm are what files without a spacing get: check it"
 
 
 def _check_label(label: Volume, image: Volume | None, column: str, has_head: bool) -> Problems:
+    """Geometry and values of a label, and the head that it outlines."""
     if image is not None and not label.same_geometry(image, 0.1 * min(image.spacing_mm)):
         yield "geometry", "error", f"{column}: {_difference(label, image)}"
     inside = label.array != 0
     values = np.unique(label.array[inside])
     if not np.isfinite(values.astype(float)).all() or len(values) > 1:
         shown = ", ".join(str(value) for value in values[:5])
-        yield (
-            "label not binary",
-            "error",
-            f"{column} holds {len(values)} values besides 0 ({shown}): save one structure",
-        )
-    if not len(values):
-        if has_head:
-            yield "empty label", "error", f"{column} is empty where a head is expected: set has_head to false if so"
-        return
-    if not has_head:
+        message = f"{column} holds {len(values)} values besides 0 ({shown}): save one structure"
+        yield "label not binary", "error", message
+    if len(values) and has_head:
+        yield from _check_head(label.with_array(inside), column)
+    elif len(values):
         yield "unexpected head", "error", f"{column} is not empty, but has_head is false"
-    borders = [np.take(inside, (0, -1), axis).any() for axis in range(label.ndim) if label.shape[axis] > 1]
+    elif has_head:
+        yield "empty label", "error", f"{column} is empty where a head is expected: set has_head to false if so"
+
+
+def _check_head(head: Volume, column: str) -> Problems:
+    """Place and size of a mask that is not empty."""
+    borders = [np.take(head.array, (0, -1), axis).any() for axis in range(head.ndim) if head.shape[axis] > 1]
     if any(borders):
-        yield (
-            "head at the border",
-            "warning",
-            f"{column} touches the edge of the field of view: the head may be cut off",
-        )
-    size = inside.sum() * np.prod(label.spacing_mm)
-    diameter = 2 * np.sqrt(size / np.pi) if label.ndim == 2 else np.cbrt(6 * size / np.pi)
+        message = f"{column} touches the edge of the field of view: the head may be cut off"
+        yield "head at the border", "warning", message
+    size = head.array.sum() * np.prod(head.spacing_mm)
+    diameter = 2 * np.sqrt(size / np.pi) if head.ndim == 2 else np.cbrt(6 * size / np.pi)
     if not 8 <= diameter <= 160:
-        message = (
-            f"{column} is as large as a head of {diameter:.3g} mm diameter (expected 8 to 160 mm): check the spacing"
-        )
-        yield "head size", "warning", message
+        message = f"{column} is as large as a head of {diameter:.3g} mm diameter (expected 8 to 160 mm)"
+        yield "head size", "warning", f"{message}: check the spacing"
 
 
 def _difference(label: Volume, image: Volume) -> str:
     """The first property in which the geometry of a label and its image differ."""
-    properties: tuple[tuple[str, Callable[[Volume], tuple[float, ...]]], ...] = (
-        ("size", lambda volume: volume.shape),
-        ("spacing", lambda volume: volume.spacing_mm),
-        ("direction", lambda volume: volume.direction),
-        ("origin", lambda volume: volume.origin),
-    )
-    for name, of in properties:
-        ours, theirs = of(label), of(image)
+    for name in ("shape", "spacing_mm", "direction", "origin"):
+        ours, theirs = getattr(label, name), getattr(image, name)
         if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=1e-4, atol=1e-4):
-            shown = [" x ".join(f"{value:.6g}" for value in values) for values in (ours, theirs)]
-            return f"its {name} is {shown[0]}, the image's {shown[1]}: resample the label onto the image"
+            what = {"shape": "size", "spacing_mm": "spacing"}.get(name, name)
+            return f"its {what} is {_times(ours)}, the image's {_times(theirs)}: resample the label onto the image"
     return "its corners lie elsewhere than the image's: resample the label onto the image"
+
+
+def _times(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:.6g}" for value in values)

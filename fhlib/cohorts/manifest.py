@@ -1,18 +1,18 @@
 """The manifest of a cohort, `cohort.csv`: its columns, their schema, and reading what it names.
 
-One row a scan. Required columns: case, subject, image, label. Optional: ga_weeks, scan_direction, site, split,
-has_head, label_skull, reference_hc_mm, reference_volume_ml, and anything that begins with `x_`. Paths are relative to
-the file and never lead outside its folder. `label` is the whole head to its skin, `label_skull` the outer skull,
-filled; where both name the same file, the cohort's outline is the skull (HC18).
+One row a scan. The columns REQUIRED must be there, those OPTIONAL and any that begins with `x_` may be. Paths are
+relative to the file and never lead outside its folder. `label` is the whole head to its skin, `label_skull` the outer
+skull, filled. Where both name the same file, the cohort's outline is the skull (HC18).
 
-`label` may be empty in two cases: `has_head` is false (the reference is then the empty mask), or the case is there for
-prediction only; such a case is never trained on, so its split is test, repro or empty.
+`label` may be empty in two cases. Either `has_head` is false, and the reference is then the empty mask. Or the case is
+there for prediction only: it is never trained on, so its split is test, repro or empty.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +59,6 @@ class Cohort:
     folder: Path
     table: pd.DataFrame
 
-    def __len__(self) -> int:
-        return len(self.table)
-
     def row(self, case: str) -> pd.Series:
         """The manifest's row of a case; KeyError with a suggestion for an unknown one."""
         rows = self.table[self.table["case"] == case]
@@ -69,22 +66,12 @@ class Cohort:
             raise KeyError(f"{self.name} has no case {case!r}{_suggest(case, self.table['case'].tolist())}")
         return rows.iloc[0]
 
-    def select(self, split: str) -> pd.DataFrame:
-        """The rows of one split (train, val, test, repro, or "" for unassigned ones)."""
-        if split not in (*SPLITS, ""):
-            raise ValueError(f"split must be one of {', '.join(SPLITS)} or empty, got {split!r}")
-        return self.table[self.table["split"] == split]
-
-    def numbers(self, column: str) -> pd.Series:
-        """A numeric column as floats, nan where unknown."""
-        return pd.to_numeric(self.table[column], errors="coerce").astype(float)
-
     def path(self, case: str, column: str = "image") -> Path:
         """Absolute path of a file of a case; CohortError if it is not given or leaves the cohort's folder."""
         relative = self.row(case)[column]
-        if not relative or (reason := leaves_folder(self.folder, relative)):
-            message = f"no {column} is given" if not relative else reason
-            raise CohortError(as_findings([(case, "path", "error", message)]), self.name)
+        reason = leaves_folder(self.folder, relative) if relative else f"no {column} is given"
+        if reason:
+            raise CohortError(as_findings([(case, "path", "error", reason)]), self.name)
         return self.folder / relative
 
     def read_image(self, case: str) -> Volume:
@@ -104,9 +91,8 @@ class Cohort:
         mask = label.array != 0
         inside = label.array[mask]
         if inside.size and inside.min() != inside.max():
-            message = (
-                f"{column} holds more than one value besides 0 ({inside.min()} to {inside.max()}): save one structure"
-            )
+            values = f"{inside.min()} to {inside.max()}"
+            message = f"{column} holds more than one value besides 0 ({values}): save one structure"
             raise CohortError(as_findings([(case, "label not binary", "error", message)]), self.name)
         return label.with_array(mask)
 
@@ -125,8 +111,8 @@ class Cohort:
 def load_cohort(folder: Path | str, strict: bool = True) -> Cohort:
     """Read and validate the manifest of a folder, not its images (`check_cohort` does that).
 
-    Raises FileNotFoundError without a cohort.csv, and CohortError listing everything that breaks the schema; with
-    `strict=False` only what makes the table unusable (a required column missing) raises; `check_cohort` has the rest.
+    Raises FileNotFoundError without a cohort.csv, and CohortError listing everything that breaks the schema. With
+    `strict=False` only what makes the table unusable raises, such as a missing column; `check_cohort` has the rest.
     """
     folder = Path(folder)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name) or "cohort"
@@ -158,8 +144,8 @@ def write_manifest(table: pd.DataFrame, folder: Path | str) -> Cohort:
     findings = check_manifest(cohort, tuple(table.columns))
     if (findings["severity"] == "error").any():
         raise CohortError(findings, cohort.name)
-    full = cohort.table
-    write_csv(full[[name for name in full.columns if name in REQUIRED or (full[name] != "").any()]], folder / MANIFEST)
+    known = [name for name in cohort.table if name in REQUIRED or (cohort.table[name] != "").any()]
+    write_csv(cohort.table[known], folder / MANIFEST)
     return load_cohort(folder)
 
 
@@ -173,12 +159,13 @@ def _complete(table: pd.DataFrame) -> pd.DataFrame:
     return table[[*known, *(name for name in table if name not in known)]].reset_index(drop=True)
 
 
-def _suggest(name: str, known: list[str] | tuple[str, ...]) -> str:
+def _suggest(name: str, known: Sequence[str]) -> str:
+    """ ": did you mean ...?" for the nearest known name; "" if none is near."""
     near = difflib.get_close_matches(name, known, n=1)
     return f": did you mean {near[0]!r}?" if near else ""
 
 
-def as_findings(rows: list[Finding]) -> pd.DataFrame:
+def as_findings(rows: Sequence[Finding]) -> pd.DataFrame:
     """Table of findings (case, check, severity, message)."""
     return pd.DataFrame(rows, columns=list(FINDING), dtype=str)
 
@@ -193,6 +180,8 @@ def leaves_folder(folder: Path, relative: str) -> str:
 
 
 def _number(low: float, high: float, unit: str) -> pa.Column:
+    """A column of numbers in a range, or nothing."""
+
     def within(value: str) -> bool:
         try:
             return value == "" or low <= float(value) <= high
@@ -220,46 +209,64 @@ SCHEMA = pa.DataFrameSchema(
 )
 
 
-def check_manifest(cohort: Cohort, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Everything that the manifest alone tells."""
-    table, known = cohort.table, (*REQUIRED, *OPTIONAL)
-    rows: list[Finding] = []
-    for name in (name for name in columns if name not in known and not name.startswith("x_")):
-        hint = _suggest(name, known) or ": begin its name with x_ to keep it"
-        rows.append(("", "unknown column", "error", f"{name!r} is not a column of {MANIFEST}{hint}"))
-    for name in (name for name in REQUIRED if name not in columns):
-        rows.append(("", "schema", "error", f"the column {name!r} is missing; {MANIFEST} has {', '.join(columns)}"))
+def check_manifest(cohort: Cohort, columns: Sequence[str]) -> pd.DataFrame:
+    """Everything that the manifest alone tells; `columns` are those that the file has."""
+    rows = list(_check_columns(cohort.table, columns))
+    # without its columns or rows the table cannot be looked at any further
+    if all(check != "schema" for _, check, _, _ in rows):
+        rows += [*_check_values(cohort.table), *_check_rows(cohort), *_check_subjects(cohort.table)]
+    return as_findings(rows)
+
+
+def _check_columns(table: pd.DataFrame, columns: Sequence[str]) -> Iterator[Finding]:
+    """Unknown and missing columns, and a table without rows."""
+    known = (*REQUIRED, *OPTIONAL)
+    for name in columns:
+        if name not in known and not name.startswith("x_"):
+            hint = _suggest(name, known) or ": begin its name with x_ to keep it"
+            yield "", "unknown column", "error", f"{name!r} is not a column of {MANIFEST}{hint}"
+    for name in REQUIRED:
+        if name not in columns:
+            yield "", "schema", "error", f"the column {name!r} is missing; {MANIFEST} has {', '.join(columns)}"
     if table.empty:
-        rows.append(("", "schema", "error", f"{MANIFEST} has no rows: give one row a scan"))
-    if any(check == "schema" for _, check, _, _ in rows):
-        return as_findings(rows)
+        yield "", "schema", "error", f"{MANIFEST} has no rows: give one row a scan"
+
+
+def _check_values(table: pd.DataFrame) -> Iterator[Finding]:
+    """Values that break the schema, and cases that stand in two rows."""
     try:
         SCHEMA.validate(table, lazy=True)
     except pa.errors.SchemaErrors as error:
         for failure in error.failure_cases.to_dict("records"):
             case = table["case"].iloc[int(failure["index"])]
-            message = f"{failure['column']} is {failure['failure_case']!r}: {failure['check']}"
-            rows.append((case, "value", "error", message))
+            yield case, "value", "error", f"{failure['column']} is {failure['failure_case']!r}: {failure['check']}"
     for case in table["case"][table["case"].str.lower().duplicated()]:
-        rows.append(
-            (case, "duplicate case", "error", "the case stands in more than one row: give each scan its own name")
-        )
-    for row in table.to_dict("records"):
+        message = "the case stands in more than one row: give each scan its own name"
+        yield case, "duplicate case", "error", message
+
+
+def _check_rows(cohort: Cohort) -> Iterator[Finding]:
+    """Paths that leave the cohort's folder, and labels that are missing."""
+    for row in cohort.table.to_dict("records"):
         for column in PATHS:
             if row[column] and (reason := leaves_folder(cohort.folder, row[column])):
-                rows.append((row["case"], "path", "error", f"{column}: {reason}"))
-        if not row["label"] and row["has_head"] != "false":
-            if row["split"] in ("train", "val"):
-                rows.append((row["case"], "missing label", "error", f"a case of split {row['split']} needs a label"))
-            else:
-                rows.append((row["case"], "missing label", "warning", "no label: the case is for prediction only"))
+                yield row["case"], "path", "error", f"{column}: {reason}"
+        if row["label"] or row["has_head"] == "false":
+            continue
+        if row["split"] in ("train", "val"):
+            yield row["case"], "missing label", "error", f"a case of split {row['split']} needs a label"
+        else:
+            yield row["case"], "missing label", "warning", "no label: the case is for prediction only"
+
+
+def _check_subjects(table: pd.DataFrame) -> Iterator[Finding]:
+    """Subjects whose scans lie in several splits; an error where one of these trains."""
     for subject, split in table[table["split"] != ""].groupby("subject")["split"]:
         names = sorted(set(split))
         if len(names) > 1:
             severity = "error" if {"train", "val"} & set(names) else "warning"
             message = f"subject {subject} is in {' and '.join(names)}: a subject belongs to one split"
-            rows.append(("", "subject in two splits", severity, message))
-    return as_findings(rows)
+            yield "", "subject in two splits", severity, message
 
 
 def describe_findings(findings: pd.DataFrame) -> str:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fhlib.images.formats import READABLE, read_volume, suffix_of
 from fhlib.images.volume import Volume
+
+Content = tuple[Volume, Volume | None, dict[str, str]]
+"""Image, label where there is one, and more columns of the manifest."""
 
 
 @dataclass(frozen=True)
@@ -17,54 +21,65 @@ class SourceScan:
 
     row: dict[str, str]
     files: tuple[Path, ...]
-    read: Callable[[], tuple[Volume, Volume | None, dict[str, str]]]
+    read: Callable[[], Content]
     label_is_skull: bool = False
 
 
 def contents_of(folder: Path) -> str:
+    """The first names in a folder, for an error's message."""
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return f"found in it: {shown or 'nothing'}"
-
-
-def stem(path: Path) -> str:
-    return path.name if path.is_dir() else path.name[: len(path.name) - len(suffix_of(path))]
+    shown = ", ".join(names[:8]) or "nothing"
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"found in it: {shown}{more}"
 
 
 def pair_scans(source: Path) -> list[SourceScan]:
-    """Scans of a folder of X / X_Label pairs; none if no file's name ends in _Label."""
-    entries = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
-    readable = [path for path in entries if path.is_dir() or suffix_of(path) in (*READABLE, ".vol")]
-    labels = {stem(path)[:-6].lower(): path for path in readable if stem(path).lower().endswith("_label")}
-    if not labels:
-        return []
-    images: dict[str, Path] = {}
-    for path in (path for path in readable if not stem(path).lower().endswith("_label")):
-        key = stem(path).lower()
-        if path.is_dir() and key not in labels:
-            continue  # a folder without a label may be anything
-        if key in images:
-            raise ValueError(f"{images[key].name} and {path.name} are two images of one name: keep one of them")
-        images[key] = path
-    if orphans := sorted(labels[key].name for key in set(labels) - set(images)):
-        raise ValueError(f"there is no image for {', '.join(orphans[:5])}: X_Label needs an X beside it")
+    """Scans of a folder of X / X_Label pairs; none if no file's name ends in _Label.
+
+    Raises ValueError for two images of one name, a label without its image, and names that become one case.
+    """
+    images, labels = _images_and_labels(source)
     scans: dict[str, SourceScan] = {}
     for key, image in images.items():
-        case = re.sub(r"[^A-Za-z0-9._-]+", "-", stem(image)).strip("-._") or "scan"
+        case = re.sub(r"[^A-Za-z0-9._-]+", "-", _stem(image)).strip("-._") or "scan"
         if case.lower() in scans:
             raise ValueError(f"{image.name} and another file both become case {case!r}: rename one of them")
         label = labels.get(key)
-        paths = tuple(path for path in (image, label) if path is not None)
-        files = tuple(file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]))
-        row = {"case": case, "subject": case}
-        scans[case.lower()] = SourceScan(
-            row, tuple(file for file in files if file.is_file()), pair_reader(image, label)
-        )
+        files = _files(image) if label is None else (*_files(image), *_files(label))
+        scans[case.lower()] = SourceScan({"case": case, "subject": case}, files, partial(_read_pair, image, label))
     return list(scans.values())
 
 
-def pair_reader(image: Path, label: Path | None) -> Callable[[], tuple[Volume, Volume | None, dict[str, str]]]:
-    def read() -> tuple[Volume, Volume | None, dict[str, str]]:
-        return read_volume(image), None if label is None else read_volume(label), {}
+def _images_and_labels(source: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Images and labels by their common name in lower case; both empty if there is no label."""
+    readable = {}
+    for path in sorted(source.glob("[!.]*")):
+        if path.is_dir() or suffix_of(path) in (*READABLE, ".vol"):
+            readable[path] = _stem(path).lower()
+    labels = {name.removesuffix("_label"): path for path, name in readable.items() if name.endswith("_label")}
+    images: dict[str, Path] = {}
+    for path, name in readable.items():
+        # without any label this is another layout; a folder without a label may be anything
+        if not labels or name.endswith("_label") or (path.is_dir() and name not in labels):
+            continue
+        if name in images:
+            raise ValueError(f"{images[name].name} and {path.name} are two images of one name: keep one of them")
+        images[name] = path
+    if orphans := sorted(labels[name].name for name in set(labels) - set(images)):
+        raise ValueError(f"there is no image for {', '.join(orphans[:5])}: X_Label needs an X beside it")
+    return images, labels
 
-    return read
+
+def _files(path: Path) -> tuple[Path, ...]:
+    """The file itself, or the files of a DICOM folder."""
+    entries = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return tuple(entry for entry in entries if entry.is_file())
+
+
+def _stem(path: Path) -> str:
+    """The name without the format's suffix, which may be two (`.nii.gz`)."""
+    return path.name if path.is_dir() else path.name[: len(path.name) - len(suffix_of(path))]
+
+
+def _read_pair(image: Path, label: Path | None) -> Content:
+    return read_volume(image), None if label is None else read_volume(label), {}
