@@ -26,7 +26,7 @@ from fhlib.phantom.shapes import Field
 from fhlib.phantom.tissues import ATTENUATION_DB, ECHOGENICITY_DB, STREAK_DB, STREAK_FROM, TEXTURE_DB
 
 Signal = NDArray[np.complex64] | Field
-Kernels = tuple[Field, Field, Field]
+Fields = tuple[Field, Field, Field]
 DB_TO_NEPER = np.float32(np.log(10) / 20)
 FWHM_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
 PLATE_TEXTURE_DB = 5.0
@@ -88,9 +88,7 @@ def skull_loss_db(cosine: Field, skull: Skull) -> Field:
     return np.float32(skull.normal_loss_db) + np.float32(skull.oblique_loss_db) * (oblique - normal)
 
 
-def local_response(
-    sample: Sample, step_mm: float, site: Site, skull: Skull, gains_db: Field
-) -> tuple[Field, Field, Field]:
+def local_response(sample: Sample, step_mm: float, site: Site, skull: Skull, gains_db: Field) -> Fields:
     """Scattered power, coherent amplitude, and two-way loss (dB a sample) of a block.
 
     Args:
@@ -121,9 +119,7 @@ def local_response(
     return power, coherent, loss
 
 
-def _plate_response(
-    plates: Plates, mottled: Field, step_mm: float, site: Site, skull: Skull
-) -> tuple[Field, Field, Field]:
+def _plate_response(plates: Plates, mottled: Field, step_mm: float, site: Site, skull: Skull) -> Fields:
     """Like `local_response`, what the calvarium adds; `mottled` varies its echo."""
     cosine = np.maximum(_cosine(plates.skull_mm, step_mm), np.float32(0.05))
     thick = np.maximum(plates.thickness_mm, np.float32(0.1))
@@ -191,7 +187,7 @@ def blur(iq: Signal, axis: int, taps: Field) -> Signal:
     return out
 
 
-def point_spread_kernels(grid: BeamGrid, site: Site) -> Kernels:
+def point_spread_kernels(grid: BeamGrid, site: Site) -> Fields:
     """Kernels of the separable point spread function: across planes and beams for every depth, and along ranges."""
     phi_step, theta_step, range_step = grid.steps
     depth = grid.depth_mm
@@ -203,7 +199,7 @@ def point_spread_kernels(grid: BeamGrid, site: Site) -> Kernels:
     return kernel(elevation), kernel(lateral), kernel(site.axial_mm * FWHM_TO_SIGMA / range_step)
 
 
-def point_spread(iq: Signal, kernels: Kernels, threads: int = 1) -> None:
+def point_spread(iq: Signal, kernels: Fields, threads: int = 1) -> None:
     """Blur in place.
 
     Args:
@@ -281,7 +277,7 @@ def _beams_within(degrees: float, grid: BeamGrid) -> tuple[int, int]:
     return max(1, round(angle / phi_step)), max(1, round(angle / theta_step))
 
 
-def _attenuate(beams: Beams, kernels: Kernels, threads: int) -> None:
+def _attenuate(beams: Beams, kernels: Fields, threads: int) -> None:
     """Apply the accumulated loss, reverberation and clutter, in place; divide `coherent` by the kernels' sum.
 
     Sound reaches a point and returns from it through the whole aperture, by paths of their own. So the

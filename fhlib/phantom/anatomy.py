@@ -13,7 +13,7 @@ the paper's outline. The filled outer skull is what growth charts and HC18 outli
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from fhlib.phantom.shapes import (
     TINY,
     Field,
     Points,
+    Triple,
     Vector,
     capsule,
     divided,
@@ -59,7 +60,7 @@ class Subject:
     bpd_mm: float
     ofd_mm: float
     tcd_mm: float
-    axes_mm: tuple[float, float, float]
+    axes_mm: Triple
     deformation: tuple[float, ...]
     scalp_mm: float
     face_scale: float
@@ -133,9 +134,7 @@ def _mix(share: float, first: Vector, second: Vector) -> Floats:
     return (1 - share) * np.asarray(first) + share * np.asarray(second)
 
 
-def _calibrated_axes(
-    bpd: float, ofd: float, height: float, deformation: tuple[float, ...]
-) -> tuple[float, float, float]:
+def _calibrated_axes(bpd: float, ofd: float, height: float, deformation: tuple[float, ...]) -> Triple:
     """Semi-axes that give the deformed skull exactly `bpd` across and `ofd` along; extents scale with their axis."""
     polar, azimuth = np.meshgrid(np.linspace(0.35, np.pi - 0.6, 200), np.linspace(0, 2 * np.pi, 400), indexing="ij")
     u = (np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar))
@@ -328,20 +327,16 @@ class Head:
         side = _both_sides(p)
         maxilla = ellipsoid(p, (0, -0.34 * o * s, -0.40 * o * s), (0.15 * o, 0.10 * o, 0.035 * o))
         angle = self.mm(0.18, -0.14, -0.53)
-        mandible = np.minimum(
-            capsule(side, self.mm(0.20, -0.10, -0.42), angle, 0.022 * o),
-            capsule(side, angle, (0.02 * o, -0.405 * o * s, -0.56 * o * s), 0.026 * o),
-        )
+        ramus = capsule(side, self.mm(0.20, -0.10, -0.42), angle, 0.022 * o)
+        mandible = capsule(side, angle, (0.02 * o, -0.405 * o * s, -0.56 * o * s), 0.026 * o)
         top = self.mm(0, -0.475, -0.20)
         nasal = capsule(p, top, top + np.array([0, -0.35, -0.94]) * self.nasal_mm, 0.016 * o)
-        spots = np.minimum(
+        vertebrae = (
             sphere(p, self.c2, 0.026 * o),
-            np.minimum(
-                sphere(side, self.c2 + self.mm(0.055, 0.05, 0), 0.02 * o),
-                sphere(side, self.c2 + self.mm(0.055, 0.045, 0.075), 0.02 * o),
-            ),
+            sphere(side, self.c2 + self.mm(0.055, 0.05, 0), 0.02 * o),
+            sphere(side, self.c2 + self.mm(0.055, 0.045, 0.075), 0.02 * o),
         )
-        return np.minimum(np.minimum(maxilla, mandible), np.minimum(nasal, spots))
+        return reduce(np.minimum, (maxilla, ramus, mandible, nasal, *vertebrae))
 
     def paint_brain(self, p: Points, tissue: Tissues, skull: Field) -> Field:
         """What the skull holds; returns the distance to the nearest smooth wall (falx, ventricles), for echoes.
@@ -363,7 +358,7 @@ class Head:
         return self._paint_midline(p, tissue, inside, ventricle)
 
     def _paint_cortex(self, p: Points, tissue: Tissues, skull: Field, fold: Field) -> None:
-        """The fluid around the brain, and the sulci, which deepen from 20 to 32 weeks."""
+        """The fluid around the brain, and the sulci, which widen from 20 to 32 weeks."""
         o = self.o
         inside = skull < 0
         cortex = inside & (skull > -0.11 * o)

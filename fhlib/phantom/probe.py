@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fhlib.phantom.shapes import Field, Points
+from fhlib.phantom.shapes import Field, Points, Triple
 
 BLOCK = (16, 32, 128)
 Item = TypeVar("Item")
@@ -122,7 +122,7 @@ class BeamGrid:
         return self.phi[0], self.theta[0], self.r[0]
 
     @property
-    def steps(self) -> tuple[float, float, float]:
+    def steps(self) -> Triple:
         """Steps along planes (rad), beams (rad) and ranges (mm)."""
         phi, theta, r = (float((axis[-1] - axis[0]) / (len(axis) - 1)) for axis in (self.phi, self.theta, self.r))
         return phi, theta, r
@@ -180,10 +180,10 @@ class Box:
 
     shape: tuple[int, int, int]
     spacing_mm: float
-    corner: tuple[float, float, float]
+    corner: Triple
 
     @classmethod
-    def build(cls, size_mm: tuple[float, float, float], spacing_mm: float, top_mm: float) -> Box:
+    def build(cls, size_mm: Triple, spacing_mm: float, top_mm: float) -> Box:
         """A box centred in x and y.
 
         Args:
@@ -247,7 +247,7 @@ class Site:
 
     name: str = "paper-like"
     probe: Probe = field(default_factory=Probe)
-    box_mm: tuple[float, float, float] = (147.44, 98.04, 167.2)
+    box_mm: Triple = (147.44, 98.04, 167.2)
     frequency_mhz: float = 3.5
     axial_mm: float = 0.6
     lateral_share: float = 0.0195

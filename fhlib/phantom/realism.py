@@ -1,7 +1,7 @@
 """Are simulated images like real ones? Grey levels and speckle of planes, and how the outline of a scan shows.
 
-The measures of planes come from the stored 8-bit image, as the machine's own dynamic range and tone curve are
-not known for real images. Lengths are in mm by the pixel size.
+The measures of planes come from the stored 8-bit image: of real images the machine's own dynamic range and
+tone curve are not known. Lengths are in mm by the pixel size.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def edge_contrast(
 
     Columns: region, contrast_db (inside minus outside), visible, and the weight of a point by the area it
     stands for. Region `neck` is the cut through jaw and C2, `face` the skin more than two scalps away from
-    the skull. The rest is `near` or `far` as its normal points towards the probe or away from it, and
-    `side wall` where it points across the beam (60 degrees or more from it).
+    the skull. The rest is `near` or `far` as its normal points towards the probe or away from it. Where the
+    normal points across the beam (60 degrees or more from it) it is `side wall`.
 
     Args:
         subject_seed: this and all others but `points` as in `simulate_scan`.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -30,6 +31,7 @@ from fhlib.phantom.probe import (
     scan_convert,
 )
 from fhlib.phantom.scene import Pose, Scene
+from fhlib.phantom.shapes import Triple
 from fhlib.phantom.tissues import ID, TISSUES
 
 SCAN_DIRECTIONS = ("from the front", "from the side", "from the top of the head")
@@ -130,7 +132,7 @@ class Setting:
     half_mm: tuple[float, float]
     scan_direction: str
     box_grown: float
-    rng: np.random.Generator
+    rng: Generator
 
 
 def set_up(
@@ -157,11 +159,11 @@ def set_up(
     if not 0.1 <= spacing_mm <= 5:
         raise ValueError(f"spacing_mm must lie in 0.1-5 mm, got {spacing_mm}")
 
-    index, anywhere = SCAN_DIRECTIONS.index(direction), site == ANY
-    rng = np.random.default_rng([int(subject_seed), 201, index])
+    view, anywhere = SCAN_DIRECTIONS.index(direction), site == ANY
+    rng = default_rng([int(subject_seed), 201, view])
     head = Head(draw_subject(subject_seed, ga_weeks))
     profile = _any_site(head, rng) if anywhere else _site(site)
-    pose, size_mm, grown = _place(head, index, profile, rng, anywhere)
+    pose, size_mm, grown = _place(head, view, profile, rng, anywhere)
     if anywhere:
         spacing_mm = min(spacing_mm, size_mm[2] / FEWEST_ANY)
 
@@ -199,7 +201,7 @@ def tissue_map(setting: Setting, threads: int = 2) -> Volume:
 
 def drawn_direction(subject_seed: int) -> str:
     """The direction from which a subject is scanned when none is asked for."""
-    return SCAN_DIRECTIONS[int(np.random.default_rng([int(subject_seed), 202]).integers(len(SCAN_DIRECTIONS)))]
+    return SCAN_DIRECTIONS[int(default_rng([int(subject_seed), 202]).integers(len(SCAN_DIRECTIONS)))]
 
 
 def _site(name: str | None) -> Site:
@@ -209,7 +211,7 @@ def _site(name: str | None) -> Site:
     return SITES[name]
 
 
-def _any_site(head: Head, rng: np.random.Generator) -> Site:
+def _any_site(head: Head, rng: Generator) -> Site:
     """A drawn machine whose box is 1.1-3.3 times as deep as the whole head is long (about 1.25 OFD), up to 240 mm."""
     radius = float(rng.uniform(35, 60))
     probe = Probe(radius, radius + float(rng.uniform(-6, 6)), *rng.uniform([60, 50], [85, 85]).tolist())
@@ -218,9 +220,7 @@ def _any_site(head: Head, rng: np.random.Generator) -> Site:
     return replace(machine, box_mm=(deep * float(rng.uniform(0.65, 1.0)), deep * float(rng.uniform(0.5, 0.9)), deep))
 
 
-def _place(
-    head: Head, direction_index: int, site: Site, rng: np.random.Generator, anywhere: bool = False
-) -> tuple[Pose, tuple[float, float, float], float]:
+def _place(head: Head, view: int, site: Site, rng: Generator, anywhere: bool = False) -> tuple[Pose, Triple, float]:
     """Draw poses until the whole head lies in the sector and the box.
 
     Where none of 30 does, the box and its depth grow by 6 %. Returns the pose, the box's size and its growth.
@@ -230,7 +230,7 @@ def _place(
     while True:
         size = (x * grown, y * grown, z * grown)
         for _ in range(TRIES):
-            pose = _draw_pose(surface, direction_index, site, grown, rng, anywhere)
+            pose = _draw_pose(surface, view, site, grown, rng, anywhere)
             if _fits(pose.to_probe(surface), site, size):
                 return pose, size, grown
         grown *= GROWTH
@@ -249,20 +249,18 @@ def _around(box: Box, surface: Floats, margins: Floats) -> Box:
     return Box((depth, rows, columns), box.spacing_mm, (x, y, z))
 
 
-def _draw_pose(
-    surface: Floats, direction_index: int, site: Site, grown: float, rng: np.random.Generator, anywhere: bool
-) -> Pose:
-    """A random tilt about the direction's standard view, the head's box near the probe's axis.
+def _draw_pose(surface: Floats, view: int, site: Site, grown: float, rng: Generator, anywhere: bool) -> Pose:
+    """A random tilt about a standard view (of `SCAN_DIRECTIONS`), the head's box near the probe's axis.
 
-    With `anywhere` it is tilted more and placed wherever the view allows.
+    With `anywhere` it is tilted more and placed wherever the box allows.
     """
     side = 1 if rng.uniform() < 0.5 else -1
-    # The probe's x (lateral) and z (depth) axes in head coordinates, by direction; y (elevation) follows.
+    # The probe's x (lateral) and z (depth) axes in head coordinates; y (elevation) follows.
     lateral, depth = (
         ([0, 0, side], [0, 1, 0]),  # from the front
         ([0, 0, 1], [side, 0, 0]),  # from the side
         ([0, side, 0], [0, 0, -1]),  # from the top of the head
-    )[direction_index]
+    )[view]
     axes = np.array([lateral, np.cross(depth, lateral), depth], float)
     tilt = np.radians([13, 13, 12]) * (2.5 if anywhere else 1)
     turned = (rotation(rng.normal(0, tilt)) @ axes).T
@@ -280,9 +278,7 @@ def _draw_pose(
     return Pose(turned, middle, standoff)
 
 
-def _head_out_of_view(
-    head: Head, pose: Pose, surface: Floats, site: Site, depth_mm: float, rng: np.random.Generator
-) -> Pose:
+def _head_out_of_view(head: Head, pose: Pose, surface: Floats, site: Site, depth_mm: float, rng: Generator) -> Pose:
     """The pose moved along the body until the head has left the sector.
 
     It is moved just so far, or (in half of the scans) until the trunk has left it too.
@@ -304,7 +300,7 @@ def rotation(angles: Floats) -> Floats:
     return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
 
 
-def _fits(points: Floats, site: Site, size_mm: tuple[float, float, float]) -> bool:
+def _fits(points: Floats, site: Site, size_mm: Triple) -> bool:
     margin, top = 3.0, site.probe.probe_radius_mm - TOP_ABOVE_FACE_MM
     x, y, z = points.T
     width, height, depth = size_mm
@@ -329,7 +325,7 @@ def acquire(
     site: Site,
     grid: BeamGrid,
     half_mm: tuple[float, float],
-    rng: np.random.Generator,
+    rng: Generator,
     threads: int,
     gain_spread_db: float = 1.5,
 ) -> Beams:
@@ -364,7 +360,7 @@ def acquire(
     return Beams(power, coherent, loss, grid, site, gain_db=float(rng.normal(0, 2.0)))
 
 
-def _draw_skull(head: Head, rng: np.random.Generator) -> Skull:
+def _draw_skull(head: Head, rng: Generator) -> Skull:
     # A small head curves so much within a beam that its plates face the probe over a wider angle. In the first
     # trimester they are also less mineralised than thin (unconfirmed).
     curvature = float(np.clip(head.o / 85, 0.5, 1))
@@ -378,7 +374,7 @@ def _draw_skull(head: Head, rng: np.random.Generator) -> Skull:
     )
 
 
-def _contact_loss_db(grid: BeamGrid, rng: np.random.Generator) -> NDArray[np.float32]:
+def _contact_loss_db(grid: BeamGrid, rng: Generator) -> NDArray[np.float32]:
     """Two-way loss of each beam (planes, beams) where the probe couples poorly or bowel and ribs lie above.
 
     Drawn on a coarse lattice of angles, so that it does not depend on the sampling. Sizes are unconfirmed.
@@ -407,7 +403,7 @@ def _labels(head: Head, pose: Pose, box: Box, threads: int) -> tuple[NDArray[np.
     return label, skull
 
 
-def _geometry(box: Box, rng: np.random.Generator) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+def _geometry(box: Box, rng: Generator) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """Spacing, and an oblique but valid ITK origin and direction: the probe is held at an angle to the mother."""
     direction = rotation(rng.normal(0, 0.35, 3))
     origin = direction @ np.array(box.corner) + rng.uniform(-60, 60, 3)

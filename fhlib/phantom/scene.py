@@ -21,6 +21,7 @@ from fhlib.phantom.probe import enclosing_sphere
 from fhlib.phantom.shapes import Field, Points, capsule, dot, ellipsoid, rotated, shifted, sum_of_waves, wave_vectors
 from fhlib.phantom.tissues import ID, Tissues
 
+Limb = tuple[Floats, Floats, float]
 LATTICE, LATTICE_MM = (64, 64, 128), 1.3
 FAR_MM = np.float32(50)
 SAC_MM = 75.0
@@ -228,9 +229,7 @@ def _draw_trunk(head: Head, rng: np.random.Generator) -> tuple[Floats, Floats]:
     return neck, neck + down * head.o * (1.1 if head.subject.ga_weeks < 16 else 1.6)
 
 
-def _draw_limbs(
-    head: Head, trunk: tuple[Floats, Floats], rng: np.random.Generator
-) -> Iterator[tuple[Floats, Floats, float]]:
+def _draw_limbs(head: Head, trunk: tuple[Floats, Floats], rng: np.random.Generator) -> Iterator[Limb]:
     """Start, end and radius of upper and lower arms and legs."""
     o = head.o
     neck, pelvis = trunk
@@ -244,7 +243,7 @@ def _draw_limbs(
                 joint = end
 
 
-def _draw_folds(head: Head, rng: np.random.Generator) -> Iterator[tuple[Floats, Floats, float]]:
+def _draw_folds(head: Head, rng: np.random.Generator) -> Iterator[Limb]:
     """Hands, feet and loose folds against the head, drawn like limbs."""
     o = head.o
     for _ in range(int(rng.integers(1, 4))):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Field = NDArray[np.floating]
 Points = tuple[Field, ...]
+Triple = tuple[float, float, float]
 Vector = Sequence[float] | NDArray[np.floating]
 Waves = list[tuple[NDArray[np.floating], float]]
 TINY = np.float32(1e-6)  # keeps a length that others are divided by from being 0
