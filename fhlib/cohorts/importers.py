@@ -6,6 +6,7 @@ tags inside them; images are rewritten with voxels and geometry only, so that no
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -29,13 +30,13 @@ def import_cohort(source: Path | str, destination: Path | str) -> Cohort:
     """Import a folder of scans; the layout is recognised by what lies in it.
 
     1. With a cohort.csv it is used in place: nothing is copied, `destination` stays untouched.
-    2. Pairs `X.nii.gz` / `X_Label.nii.gz` (upper or lower case; any readable format; X and X_Label may be folders with a
-       DICOM series). Each X becomes a case and a subject of its own: where a woman was scanned more than once, write a
-       cohort.csv that says so. An image without a label is kept for prediction only.
-    3. HC18 (van den Heuvel et al. 2018), images and annotations side by side or in `image/` and `annotation/`. The case is
-       the file's stem, the subject its examination number (`010_HC` and `010_2HC` are one; a woman may recur under another
-       number, which the data do not tell), pixel size and `reference_hc_mm` come from the CSV. `label_skull` is `label`,
-       since the outline is the outer skull; see `fill_outline` for the mask.
+    2. Pairs `X.nii.gz` / `X_Label.nii.gz` (upper or lower case; any readable format; X and X_Label may be folders with
+       a DICOM series). Each X becomes a case and a subject of its own. Where a woman was scanned more than once, write
+       a cohort.csv that says so. An image without a label is kept for prediction only.
+    3. HC18 (van den Heuvel et al. 2018), images and annotations side by side or in `image/` and `annotation/`. The case
+       is the file's stem, the subject its examination number: `010_HC` and `010_2HC` are one. A woman may recur under
+       another number, which the data do not tell. Pixel size and `reference_hc_mm` come from the CSV. `label_skull` is
+       `label`, since the outline is the outer skull; see `fhlib.cohorts.hc18.fill_outline` for the mask.
 
     Layouts 2 and 3 are written to `destination`: compressed .nrrd files under images/ and labels/, cohort.csv last. An
     interrupted import continues where it stopped; a changed source is imported again.
@@ -65,25 +66,29 @@ def _write(scans: list[SourceScan], destination: Path) -> Cohort:
         "scans": len(scans),
     }
     record = destination / "import.json"
-    done = record.is_file() and read_json(record) == state
-    if done and (destination / MANIFEST).is_file():
-        return load_cohort(destination)
-    if not done:
+    if not (record.is_file() and read_json(record) == state):
         require_free_space(destination, 1.5 * sum(file.stat().st_size for file in files))
-        (destination / MANIFEST).unlink(missing_ok=True)
-        for name in ("images", "labels", "rows"):
-            for old in (destination / name).glob("*"):
-                old.unlink()
+        _clear(destination)
         write_json(state, record)
+    elif (destination / MANIFEST).is_file():
+        return load_cohort(destination)
+
+    marks = destination / "rows"
     rows = []
     for scan in progress(scans, f"Importing {destination.name}"):
-        mark = destination / "rows" / f"{scan.row['case']}.json"
+        mark = marks / f"{scan.row['case']}.json"
         rows.append(kept_or_made(mark, digest(state), [], partial(_write_scan, scan, destination)))
     cohort = write_manifest(pd.DataFrame(rows).fillna(""), destination)
-    for path in (destination / "rows").glob("*.json"):
-        path.unlink()
-    (destination / "rows").rmdir()
+    shutil.rmtree(marks)
     return cohort
+
+
+def _clear(destination: Path) -> None:
+    """Take away what an import of other sources wrote."""
+    (destination / MANIFEST).unlink(missing_ok=True)
+    for name in ("images", "labels", "rows"):
+        for old in (destination / name).glob("*"):
+            old.unlink()
 
 
 def _write_scan(scan: SourceScan, destination: Path) -> dict[str, str]:

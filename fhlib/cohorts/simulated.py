@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fhlib.presets import SimulatedCohort
 
 SHORT_DIRECTION = dict(zip(SCAN_DIRECTIONS, ("front", "side", "top"), strict=True))
-PLANE = "transthalamic plane"
+PLANE, PLANE_SEED = "transthalamic plane", 2020
 COLUMNS = (
     "case", "subject", "image", "label", "label_skull", "ga_weeks", "scan_direction", "site", "split", "has_head",
     "reference_hc_mm", "reference_volume_ml",
@@ -44,7 +44,7 @@ BYTES_A_VOXEL, MEMORY_A_VOXEL = 0.9, 30  # measured at 0.38 mm: 0.7 compressed, 
 
 @dataclass(frozen=True)
 class Task:
-    """One scan to simulate; everything its bytes depend on, apart from the code."""
+    """One scan to simulate: everything its bytes depend on apart from the code, and its split."""
 
     case: str
     subject: str
@@ -57,42 +57,48 @@ class Task:
     has_head: bool = True
 
 
-def plan_cohort(spec: SimulatedCohort, val_fraction: float = 0.2) -> list[Task]:
-    """The scans of a cohort, in order: training subjects (a seeded share of them `val`), test subjects,
-    reproducibility subjects.
+Row = dict[str, object]  # of the cohort's table, and what else is known of a scan
+Simulation = Callable[[Path, Task], Row]
 
-    Training and test subjects are scanned once, in a direction of their own; reproducibility subjects in all three
-    (the paper's section 3.2). Sites are given to subjects in turn. Subjects are numbered through, so no subject lies
-    on two sides of a split.
+
+def plan_cohort(spec: SimulatedCohort, val_fraction: float = 0.2) -> list[Task]:
+    """The scans of a cohort, in order: training subjects (a seeded share of them `val`), test, reproducibility.
+
+    Training and test subjects are scanned once, in a direction of their own. Reproducibility subjects are scanned in
+    all three (the paper's section 3.2). Sites are given to subjects in turn. Subjects are numbered through, so no
+    subject lies on two sides of a split.
     """
     counts = spec.train_subjects, spec.test_subjects, spec.reproducibility_subjects
     splits = np.repeat(["train", "test", "repro"], counts).astype(object)
     chosen = np.random.default_rng([spec.seed, 301]).permutation(spec.train_subjects)
     splits[chosen[: round(val_fraction * spec.train_subjects)]] = "val"
+
     random = np.random.default_rng([spec.seed, 303])
-    ages = random.uniform(*spec.ga_weeks, len(splits)).round(2).tolist() if spec.ga_weeks else [None] * len(splits)
+    ages: list[float | None] = [None] * len(splits)
+    if spec.ga_weeks:
+        ages = random.uniform(*spec.ga_weeks, len(splits)).round(2).tolist()
     headless = np.zeros(len(splits), bool)
     for split in dict.fromkeys(splits):
         of_split = random.permutation(np.flatnonzero(splits == split))
         headless[of_split[: round(spec.headless_share * len(of_split))]] = True
+
     tasks = []
     for number, split in enumerate(splits):
         seed, subject = spec.seed * 10_000 + number, f"s{number + 1:04d}"
-        site = spec.sites[number % len(spec.sites)]
-        for direction in SCAN_DIRECTIONS if split == "repro" else (drawn_direction(seed),):
-            tasks.append(
-                Task(
-                    f"{subject}-{SHORT_DIRECTION[direction]}",
-                    subject,
-                    seed,
-                    direction,
-                    site,
-                    str(split),
-                    spec.spacing_mm,
-                    ages[number],
-                    not headless[number],
-                )
+        directions = SCAN_DIRECTIONS if split == "repro" else (drawn_direction(seed),)
+        for direction in directions:
+            task = Task(
+                case=f"{subject}-{SHORT_DIRECTION[direction]}",
+                subject=subject,
+                subject_seed=seed,
+                scan_direction=direction,
+                site=spec.sites[number % len(spec.sites)],
+                split=split,
+                spacing_mm=spec.spacing_mm,
+                ga_weeks=ages[number],
+                has_head=not headless[number],
             )
+            tasks.append(task)
     return tasks
 
 
@@ -103,8 +109,15 @@ def simulate_cohort(
 
     Writes `images/<case>.nrrd`, `labels/<case>.nrrd`, `labels/<case>_skull.nrrd`, `subjects.csv` and, last,
     `cohort.csv`. A scan whose record says that the same code and parameters made it is kept, any other is redone, so
-    a killed run continues. The bytes do not depend on `workers` (default: one a processor, as far as the memory
-    goes). Raises ValueError for an unknown site, OSError where the disk is too small, before anything is written.
+    a killed run continues.
+
+    Raises ValueError for an unknown site, OSError where the disk is too small, before anything is written.
+
+    Args:
+        folder: is made where it is missing.
+        spec: subjects, sites, spacing and seed.
+        workers: processes; the bytes do not depend on it. None: one a processor, as far as the memory goes.
+        val_fraction: share of the training subjects that become `val`.
     """
     folder = Path(folder)
     unknown = [site for site in spec.sites if site not in (*SITES, ANY)]
@@ -114,28 +127,20 @@ def simulate_cohort(
     code = digest(code_digest("fhlib.phantom.scan"), file_digest(growth.GROWTH_TABLE))
     boxes = [SITES[site].box_mm if site in SITES else LARGEST_ANY_MM for site in spec.sites]
     voxels = max(map(math.prod, boxes)) / spec.spacing_mm**3
-    frame = _simulate(simulate_case, folder, code, tasks, voxels, workers)
+    frame = _simulate(_simulate_scan, folder, code, tasks, voxels, workers)
     write_csv(frame[list(SUBJECT_COLUMNS)].drop_duplicates("subject"), folder / "subjects.csv")
-    write_csv(
-        frame.assign(reference_hc_mm=frame["hc_mm"].where(frame["has_head"]))[list(COLUMNS)], folder / "cohort.csv"
-    )
+    frame["reference_hc_mm"] = frame["hc_mm"].where(frame["has_head"])
+    write_csv(frame[list(COLUMNS)], folder / "cohort.csv")
     return load_cohort(folder)
 
 
-def simulate_case(folder: Path, task: Task) -> dict[str, Any]:
+def _simulate_scan(folder: Path, task: Task) -> Row:
     """Simulate one scan and write its three volumes; returns its row."""
-    scan = simulate_scan(
-        task.subject_seed,
-        task.ga_weeks,
-        task.scan_direction,
-        task.site,
-        task.spacing_mm,
-        threads=1,
-        has_head=task.has_head,
-    )
-    for volume, path in zip((scan.image, scan.label, scan.label_skull), _paths(task), strict=True):
+    place = task.ga_weeks, task.scan_direction, task.site, task.spacing_mm
+    scan = simulate_scan(task.subject_seed, *place, threads=1, has_head=task.has_head)
+    image, label, label_skull = paths = _paths(task)
+    for volume, path in zip((scan.image, scan.label, scan.label_skull), paths, strict=True):
         write_volume(volume, folder / path)
-    image, label, label_skull = _paths(task)
     return asdict(task) | asdict(scan.subject) | {
         "subject": task.subject,
         "image": image,
@@ -147,33 +152,38 @@ def simulate_case(folder: Path, task: Task) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def add_planes(
-    cohort: Cohort, count: int, seed: int = 2020, val_fraction: float = 0.2, workers: int | None = None
-) -> Cohort:
-    """Simulate `count` planes into the folder of a cohort of real 2D images: the planes train and validate, every real image tests.
+def add_planes(cohort: Cohort, count: int, val_fraction: float = 0.2, workers: int | None = None) -> Cohort:
+    """Simulate planes into the folder of a cohort of real 2D images: the planes train and validate, the others test.
 
-    Rewrites cohort.csv last; planes that are complete are kept, so a killed run continues. The label of a plane is its skull,
-    as in HC18. Raises ValueError for a 3D cohort or one whose outline is not the skull, OSError where the disk is too small.
+    Rewrites cohort.csv last; planes that are complete are kept, so a killed run continues. The label of a plane is its
+    skull, as in HC18.
+
+    Raises ValueError for a 3D cohort or one whose outline is not the skull, OSError where the disk is too small.
+
+    Args:
+        cohort: every image in it becomes a test case.
+        count: how many planes.
+        val_fraction: share of the planes that become `val`.
+        workers: as in `simulate_cohort`.
     """
     if cohort.spatial_dims != 2 or not cohort.outlines_skull:
         raise ValueError(
             f"planes with a skull outline are added to 2D images with one (HC18, for instance); {cohort.name} is "
             f"{cohort.spatial_dims}D and its label is the {'skull' if cohort.outlines_skull else 'whole head'}"
         )
-    names = [f"plane-{number:05d}" for number in range(count)]
     splits = np.full(count, "train", dtype=object)
-    splits[np.random.default_rng([seed, 302]).permutation(count)[: round(val_fraction * count)]] = "val"
-    tasks = [
-        Task(name, name, seed * 10_000 + number, PLANE, "drawn", str(split), 0.0)
-        for number, (name, split) in enumerate(zip(names, splits, strict=True))
-    ]
+    splits[np.random.default_rng([PLANE_SEED, 302]).permutation(count)[: round(val_fraction * count)]] = "val"
+    tasks = []
+    for number, split in enumerate(splits):
+        name = f"plane-{number:05d}"
+        tasks.append(Task(name, name, PLANE_SEED * 10_000 + number, PLANE, "drawn", split, spacing_mm=0.0))
     code = digest(code_digest("fhlib.phantom.plane"), file_digest(growth.GROWTH_TABLE))
-    planes = _simulate(simulate_plane_case, cohort.folder, code, tasks, math.prod(SHAPE), workers)
+    planes = _simulate(_simulate_plane, cohort.folder, code, tasks, math.prod(SHAPE), workers)
     real = cohort.table[~cohort.table["case"].str.startswith("plane-")].assign(split="test")
     return write_manifest(pd.concat([real, planes]).fillna(""), cohort.folder)
 
 
-def simulate_plane_case(folder: Path, task: Task) -> dict[str, Any]:
+def _simulate_plane(folder: Path, task: Task) -> Row:
     """Simulate one plane and write image and label; returns its row."""
     plane = simulate_plane(task.subject_seed)
     image, label = _paths(task)
@@ -204,20 +214,12 @@ def _stamp(folder: Path, code: str, task: Task) -> tuple[Path, str, list[Path]]:
     return folder / "records" / f"{task.case}.json", digest(code, parameters), [folder / path for path in _paths(task)]
 
 
-Simulation = Callable[[Path, Task], dict[str, Any]]
-
-
 def _work(simulate: Simulation, folder: Path, code: str, task: Task) -> None:
     kept_or_made(*_stamp(folder, code, task), partial(simulate, folder, task))
 
 
 def _simulate(
-    simulate: Simulation,
-    folder: Path,
-    code: str,
-    tasks: list[Task],
-    voxels: float,
-    workers: int | None,
+    simulate: Simulation, folder: Path, code: str, tasks: list[Task], voxels: float, workers: int | None
 ) -> pd.DataFrame:
     """Do what is not recorded as done, in parallel; the rows of all tasks, with their present splits."""
     waiting = [task for task in tasks if stamped_row(*_stamp(folder, code, task)) is None]
@@ -265,6 +267,7 @@ def _single_threaded() -> Iterator[None]:
 
 
 def _default_workers(voxels: float) -> int:
+    """One a processor that this process may use, as far as the free memory goes."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not hasattr(os, "sysconf") or "SC_AVPHYS_PAGES" not in os.sysconf_names:
         return processors
