@@ -1,4 +1,7 @@
-"""Features of a run's cases, or of any volume, by every model at every context level: what the explorer and the shares look at."""
+"""What the explorer and the shares look at: features of a run's cases, or of any volume.
+
+There are features by every model at every context level.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,33 @@ from fhlib.variants import VARIANTS
 
 
 class ExploredCase(NamedTuple):
-    """A scan as the models see it: features by the model's name, and the reference at network resolution (None: not known)."""
+    """A scan as the models see it: features by the model's name, and the reference at network resolution.
+
+    The reference is None where it is not known.
+    """
 
     name: str
     models: dict[str, Features]
     reference: Volume | None
 
+    @property
+    def attentive(self) -> list[str]:
+        """Names of the models that have attention modules."""
+        return [name for name, features in self.models.items() if features.attention]
+
+    @property
+    def size_mb(self) -> float:
+        """Of all features."""
+        return sum(features.size_bytes for features in self.models.values()) / 1e6
+
 
 class CaseReader:
     """Reads cases of a run and computes their features. A cascade counts as one model for each of its context levels.
 
-    A variant that is the first level of another one named is shown as that level and not twice; 2D networks on volumes have another
-    grid and no attention, and are left out. Maps are memory-mapped. Raises FileNotFoundError where a variant has not been trained.
+    A variant that is the first level of another one named is shown as that level and not twice. Left out are 2D networks
+    on volumes, which have another grid and no attention. Maps are memory-mapped.
+
+    Raises FileNotFoundError where a variant has not been trained.
     """
 
     def __init__(self, study: Study, variants: Sequence[str]) -> None:
@@ -45,18 +63,24 @@ class CaseReader:
 
     @property
     def models(self) -> dict[str, tuple[Cascade, int]]:
-        """Cascade and index of the level by the name that is shown: the variant's, and where it has several its level."""
-        return {
-            f"{name}, level {level + 1}" if len(cascade.levels) > 1 else name: (cascade, level)
-            for name, cascade in self.cascades.items()
-            for level in range(len(cascade.levels))
-        }
+        """Cascade and index of the level by the name that is shown: `<variant>`, or `<variant>, level <k>`."""
+        found = {}
+        for name, cascade in self.cascades.items():
+            for level in range(len(cascade.levels)):
+                shown = f"{name}, level {level + 1}" if len(cascade.levels) > 1 else name
+                found[shown] = cascade, level
+        return found
 
     @cached_property
     def test_cases(self) -> list[str]:
         """Test cases with a head and a label, in the manifest's order."""
         rows = test_cases(self.table)
         return rows.loc[rows["label"] != "", "case"].tolist()
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether any model has attention modules."""
+        return any(attention_modules(cascade.levels[level]) for cascade, level in self.models.values())
 
     @property
     def steps(self) -> int:
@@ -72,7 +96,10 @@ class CaseReader:
         return ExploredCase(case, self._features(self.cohort.read_image(case), seen), reference)
 
     def read_file(self, path: Path | str, seen: Callable[[str], None] | None = None) -> ExploredCase:
-        """Any volume or image that SimpleITK reads, without a reference; raises as `read_volume`, and ValueError for other dimensions."""
+        """Any volume or image that SimpleITK reads, without a reference.
+
+        Raises as `read_volume`, and ValueError for other dimensions than the cohort's.
+        """
         volume = read_volume(path)
         if volume.ndim != self.cohort.spatial_dims:
             raise ValueError(f"the models read {self.cohort.spatial_dims}D images, the file holds a {volume.ndim}D one")
@@ -81,11 +108,11 @@ class CaseReader:
     def read_showing_progress(self, case: str, file: Path | str = "") -> ExploredCase:
         """`read_file` where a file is given, else `read`, with a text bar that counts the modules that are done."""
         with progress((), "features", total=self.steps) as bar:
-            return (
-                self.read_file(file, lambda _name: bar.update())
-                if file
-                else self.read(case, lambda _name: bar.update())
-            )
+
+            def seen(_name: str) -> None:
+                bar.update()
+
+            return self.read_file(file, seen) if file else self.read(case, seen)
 
     def load(self, case: str, seen: Callable[[str], None]) -> tuple[dict[str, Features], Volume | None]:
         """`read` in the form that the explorer asks for: models and reference."""
@@ -103,7 +130,13 @@ class CaseReader:
 
 
 def cases_of(table: pd.DataFrame, splits: Sequence[str], most: int) -> list[str]:
-    """At most `most` cases with a label of the first of `splits` that has any, in the manifest's order."""
+    """Cases with a label of the first split that has any, in the manifest's order.
+
+    Args:
+        table: the manifest with splits.
+        splits: in order of preference.
+        most: how many cases at most.
+    """
     for split in splits:
         rows = table[(table["split"] == split) & (table["label"] != "")]
         if len(rows):

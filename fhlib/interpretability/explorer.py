@@ -1,8 +1,8 @@
-"""The attention explorer: look through attention, feature and probability maps of a segmentation (Fig. 6 and 7), slice by slice.
+"""The attention explorer: look through attention, feature and probability maps slice by slice (Fig. 6 and 7).
 
-Features are computed once (`cases`) and stay in half precision, memory-mapped. A map is reduced over its channels
-when it is chosen; a slice is then composed with numpy (`panels`) and sent as PNG. Beyond the features (0.86 GB a model at the
-paper's size, on disk) the explorer holds at most `KEPT_MAPS` reduced maps of 2 bytes a voxel, 94 MB at that size.
+Features are computed once (`cases`) and stay in half precision, memory-mapped. A map is reduced over its channels when it
+is chosen (`summaries`). A slice is then composed with numpy (`panels`) and sent as PNG. At the paper's size a model's
+features take 0.86 GB on disk. The explorer holds at most `KEPT_MAPS` reduced maps, 94 MB together.
 Every view has a static twin, which executed notebooks and the report keep.
 """
 
@@ -21,40 +21,48 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from fhlib.figures.planes import AXES, PROBABILITY_MAP, centre_of, grey_window
+from fhlib.figures.planes import PROBABILITY_MAP, centre_of
 from fhlib.figures.style import CONTOURS, new_figure
+from fhlib.interpretability.controls import ALL_PARTS, ALONE, ROLES, Controls
 from fhlib.interpretability.panels import Overlay, Picture, Row, compose
 from fhlib.interpretability.pointer import Pointed, pointed_picture
 from fhlib.interpretability.summaries import (
     ATTENTION_MAP,
     PARTS,
     SIGNED_MAP,
-    SUMMARIES,
     boundary_channel,
     colour_limits,
     summary_map,
 )
 from fhlib.networks.features import Features
 
-KEPT_MAPS = 16
-COLOUR_MAPS = ("automatic", "viridis", "cividis", "magma", "gray", "coolwarm")
-OVERLAYS = {"A": "attention A", "P": "before P", "T": "after T = P A", "probability": "probability", "none": "none"}
-ALONE, ALL_PARTS = "nothing", "P, A and T of this module"
-ROLES = ("reference", "this model", "beside")
+__all__ = ["ALL_PARTS", "ALONE", "KEPT_MAPS", "AttentionExplorer"]
 
+KEPT_MAPS = 16
+VOLUME_PX, IMAGE_PX = 300, 420
+"""Length of the longest side on the picture."""
+
+Mask = NDArray[np.bool_]
 Case = tuple[Mapping[str, Features], Any]
 
 
-class AttentionExplorer:
+class AttentionExplorer(Controls):
     """Widget over the features of one scan by one or more models, in 3D (three linked planes) or 2D.
 
-    `models`: name -> Features, those of a cascade's levels under a name each. `reference`: the true mask (array or Volume) at network
-    resolution. `cases` and `load` let the reader change the scan: `load(case, seen)` returns models and reference, and calls
-    `seen` some `steps` times. Raises ValueError where no model is given, or shapes do not fit.
+    `show()` displays the widget, `static()` returns the present view as a Figure, `png()` as bytes. Click or drag in a
+    plane moves the others; the wheel scrolls the plane under the mouse. The controls are public attributes (`Controls`).
 
-    `show()` displays the widget, `static()` returns the present view as a Figure, `png()` as bytes. Click or drag in a plane moves
-    the others; the wheel scrolls the plane under the mouse. The controls are public attributes: case, model, beside, overlay, module,
-    summary, strongest (the k of top-k), opacity, fading, colours, outlines (one for each of ROLES), window, sliders.
+    Args:
+        models: name -> Features, those of a cascade's levels under a name each.
+        reference: the true mask (array or Volume) at network resolution.
+        case: name of the scan.
+        cases: scans that the reader may choose.
+        load: `load(case, seen)` returns models and reference of a scan, and calls `seen` some `steps` times.
+        steps: how often `load` calls `seen`.
+        longest_px: length of the longest side on the picture.
+
+    Raises:
+        ValueError: no model is given, or shapes do not fit.
     """
 
     def __init__(
@@ -67,10 +75,13 @@ class AttentionExplorer:
         steps: int = 1,
         longest_px: int | None = None,
     ) -> None:
-        self._load, self._steps, self._longest_px = load, steps, longest_px
+        self._load, self._steps = load, steps
         self._busy = True
         self._take(models, reference)
-        self._build(case, cases)
+        super().__init__(self.models, self.grey, self.reference, case, cases)
+        self._longest_px = longest_px or (VOLUME_PX if self.grey.ndim == 3 else IMAGE_PX)
+        self._lay_out()
+        self._listen()
         self._point_to_centre()
         self._busy = False
         self.redraw()
@@ -81,7 +92,9 @@ class AttentionExplorer:
         image = next(iter(models.values())).image
         mask = None if reference is None else np.asarray(getattr(reference, "array", reference)) > 0
         shapes = {name: features.probability.array.shape for name, features in models.items()}
-        for name, shape in {**shapes, **({"reference": mask.shape} if mask is not None else {})}.items():
+        if mask is not None:
+            shapes["reference"] = mask.shape
+        for name, shape in shapes.items():
             if shape != image.array.shape:
                 raise ValueError(
                     f"{name!r} has shape {shape}, the image {image.array.shape}: give it at network resolution"
@@ -89,105 +102,28 @@ class AttentionExplorer:
         self.models, self.image, self.reference = dict(models), image, mask
         self.grey = np.asarray(image.array)
         self._maps: dict[tuple[str, ...], NDArray[Any]] = {}
-        self._aligned: dict[tuple[str, ...], int] = {}
+        self._aligned: dict[tuple[str, str], int] = {}
         self._found = {name: features.probability.array > 0.5 for name, features in models.items()}
 
-    def _build(self, case: str, cases: Sequence[str]) -> None:
-        names = list(self.models)
-        hybrid = next((name for name in names if self.models[name].attention), names[0])
-        modules = sorted(set().union(*(features.attention for features in self.models.values())))
-        kinds = [kind for kind in OVERLAYS if modules or kind in ("probability", "none")]
-        low, high = grey_window(self.grey)
-        self.case = widgets.Dropdown(options=list(cases) or [case], value=case, **_labelled("scan"))
-        self.model = widgets.Dropdown(options=names, value=hybrid, **_labelled("model"))
-        self.beside = widgets.Dropdown(
-            options=[ALONE, *names, ALL_PARTS][: None if modules else -1], **_labelled("beside")
-        )
-        self.overlay = widgets.ToggleButtons(
-            options=[(OVERLAYS[kind], kind) for kind in kinds], style={"button_width": "112px"}
-        )
-        self.module = widgets.Dropdown(options=modules, value=modules[-1] if modules else None, **_labelled("module"))
-        self.summary = widgets.Dropdown(options=self._summaries(), **_labelled("channels"))
-        self.strongest = widgets.BoundedIntText(3, min=1, max=max(1, self._channels()), **_labelled("k of top-k"))
-        self.opacity = widgets.FloatSlider(0.5, min=0, max=1, step=0.05, **_labelled("opacity"))
-        self.colours = widgets.Dropdown(options=COLOUR_MAPS, **_labelled("colours"))
-        self.fading = widgets.Checkbox(True, description="low values transparent", indent=False)
-        self.window = widgets.FloatRangeSlider(
-            value=(low, high), min=min(low, float(self.grey.min())), max=max(high, float(self.grey.max())),
-            step=max((high - low) / 100, 1e-6), readout_format=".3g", **_labelled("grey levels"),
-        )  # fmt: skip
-        self.outlines = {
-            role: widgets.Checkbox(
-                role != "beside", description=role, indent=False, layout=widgets.Layout(width="110px")
-            )
-            for role in ROLES
-        }
-        self.sliders = [
-            widgets.IntSlider(0, min=0, max=size - 1, **_labelled(f"slice {AXES[axis]}"))
-            for axis, size in enumerate(self.grey.shape if self.grey.ndim == 3 else ())
-        ]
+    def _lay_out(self) -> None:
         self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", height="auto"))
-        self.caption, self.progress = (
-            widgets.HTML(),
-            widgets.FloatProgress(0, min=0, max=1, layout={"visibility": "hidden"}),
-        )
-        rows = [
-            [*([self.case] if self._load else []), self.model, self.beside],
-            [self.overlay],
-            [self.module, self.summary, self.strongest],
-            [self.opacity, self.colours, self.fading],
-            [
-                self.window,
-                widgets.Label("contours:", layout=widgets.Layout(margin="2px 10px 2px 40px")),
-                *self.outlines.values(),
-            ],
-            self.sliders,
-        ]
-        boxes = [widgets.HBox(row, layout=widgets.Layout(flex_flow="row wrap")) for row in rows if row]
-        self.widget = widgets.VBox([*boxes, pointed_picture(self.picture, self._pointed), self.caption, self.progress])
-        self._enable()
+        self.caption = widgets.HTML()
+        self.progress = widgets.FloatProgress(0, min=0, max=1, layout={"visibility": "hidden"})
+        pointed = pointed_picture(self.picture, self._pointed)
+        self.widget = widgets.VBox([*self.panel(self._load is not None), pointed, self.caption, self.progress])
+        self.enable_what_counts()
+
+    def _listen(self) -> None:
         for control in (self.model, self.module):
-            control.observe(self._channels_changed, names="value")
+            control.observe(lambda _change: self._fit_to_channels_quietly(), names="value")
         self.case.observe(lambda change: self._change_case(change["new"]), names="value")
-        plain = (
-            self.beside,
-            self.overlay,
-            self.summary,
-            self.strongest,
-            self.opacity,
-            self.colours,
-            self.fading,
-            self.window,
-        )
-        for control in (*plain, self.model, self.module, *self.outlines.values(), *self.sliders):
+        for control in self.changing_the_view():
             control.observe(lambda _change: self.redraw(), names="value")
 
-    def _channels(self) -> int:
-        counts = [len(f.attention[self.module.value]) for f in self.models.values() if self.module.value in f.attention]
-        return max(counts, default=0)
-
-    def _summaries(self) -> list[tuple[str, str]]:
-        count = self._channels()
-        aligned = "most aligned with the boundary" + ("" if self.reference is not None else " found")
-        return [(aligned, "boundary"), *((name, name) for name in SUMMARIES), ("top-k: sum of the k largest", "top"),
-                *((f"channel {number}", str(number)) for number in range(count))]  # fmt: skip
-
-    def _channels_changed(self, _change: Any) -> None:
-        chosen, options = self.summary.value, self._summaries()
-        if tuple(options) != tuple(self.summary.options):
-            self._busy = True
-            self.summary.options = options
-            self.summary.value = chosen if chosen in dict(options).values() else "boundary"
-            self.strongest.max = max(1, self._channels())
-            self._busy = False
-
-    def _enable(self) -> None:
-        """Only what the present view uses can be changed."""
-        shows_maps = self.overlay.value in PARTS or self.beside.value == ALL_PARTS
-        self.module.disabled = self.summary.disabled = not shows_maps
-        self.strongest.layout.display = "" if shows_maps and self.summary.value == "top" else "none"
-        self.outlines["reference"].disabled = self.reference is None
-        self.outlines["beside"].disabled = self.beside.value not in self.models
+    def _fit_to_channels_quietly(self) -> None:
+        was_busy, self._busy = self._busy, True
+        self.fit_to_channels()
+        self._busy = was_busy
 
     def _change_case(self, case: str) -> None:
         """Load another scan, showing progress; the view stays as it is but for the point and the grey levels."""
@@ -204,19 +140,19 @@ class AttentionExplorer:
         try:
             self._take(*self._load(case, seen))
             self.progress.layout.visibility = "hidden"
-            low, high = grey_window(self.grey)
-            self.window.min, self.window.max = min(low, float(self.grey.min())), max(high, float(self.grey.max()))
-            self.window.value = (low, high)
-            for slider, size in zip(self.sliders, self.grey.shape, strict=False):
-                slider.max = size - 1
+            self.fit_to_scan()
             self._point_to_centre()
+            self.fit_to_channels()
         finally:
             self._busy = False
-        self._channels_changed(None)
         self.redraw()
 
     def _point_to_centre(self) -> None:
-        self.point = centre_of(self.reference if self.reference is not None else self._found[self.model.value])
+        self.point = centre_of(self._outline_known(self.model.value))
+
+    def _outline_known(self, model: str) -> Mask:
+        """The reference, or what a model found where it is not known."""
+        return self.reference if self.reference is not None else self._found[model]
 
     @property
     def point(self) -> tuple[int, ...]:
@@ -237,10 +173,13 @@ class AttentionExplorer:
         if place is None or not self.sliders:
             return
         under, cut = place
-        moved = under if mouse.pressed else {cut: self.point[cut] + mouse.turned} if cut is not None else {}
-        point = tuple(moved.get(axis, value) for axis, value in enumerate(self.point))
-        if point != self.point:
-            self.point = point
+        moved = dict(enumerate(self.point))
+        if mouse.pressed:
+            moved |= under
+        elif cut is not None:
+            moved[cut] += mouse.turned
+        if tuple(moved.values()) != self.point:
+            self.point = tuple(moved.values())
 
     def show(self) -> None:
         """Display the widget. Beside it the output carries the static twin, for readers without widgets and for the report."""
@@ -253,15 +192,13 @@ class AttentionExplorer:
         """Compose the present view and send it to the picture."""
         if self._busy:
             return
-        self._enable()
+        self.enable_what_counts()
         self._picture = self._composed()
         self.picture.value = self._picture.png()
-        swatches = [
-            f'<span style="border-bottom:3px solid {colour};margin-right:14px">{html.escape(name)}</span>'
-            for name, _, colour in self._outlines()
-        ]
+        line = '<span style="border-bottom:3px solid {};margin-right:14px">{}</span>'
+        names = [line.format(colour, html.escape(name)) for name, _, colour in self._outlines()]
         hint = "click or drag to move, wheel to scroll" if self.sliders else ""
-        self.caption.value = " ".join([*swatches, f'<span style="color:#777">{hint}</span>'])
+        self.caption.value = " ".join([*names, f'<span style="color:#777">{hint}</span>'])
 
     def png(self) -> bytes:
         """The present view as PNG: rows are what is compared, columns the planes, all at one scale."""
@@ -281,21 +218,17 @@ class AttentionExplorer:
                           facecolor="#333333", labelcolor="white", edgecolor="none")  # fmt: skip
         return figure
 
-    def _outlines(self) -> list[tuple[str, NDArray[np.bool_], str]]:
+    def _outlines(self) -> list[tuple[str, Mask, str]]:
         """Name, mask and colour of the contours that are switched on."""
-        masks = {
-            "reference": ("reference", self.reference),
-            "this model": (self.model.value, self._found[self.model.value]),
-            "beside": (self.beside.value, self._found.get(self.beside.value)),
-        }
-        return [
-            (name, mask, CONTOURS[ROLES.index(role)][0])
-            for role, (name, mask) in masks.items()
-            if mask is not None and self.outlines[role].value
-        ]
+        model, beside = self.model.value, self.beside.value
+        masks = (("reference", self.reference), (model, self._found[model]), (beside, self._found.get(beside)))
+        shown = []
+        for role, (name, mask), (colour, _) in zip(ROLES, masks, CONTOURS, strict=False):
+            if mask is not None and self.outlines[role].value:
+                shown.append((name, mask, colour))
+        return shown
 
     def _composed(self, scale: int = 1) -> Picture:
-        longest_px = self._longest_px or (300 if self.grey.ndim == 3 else 420)
         outlines = [(mask, colour) for _, mask, colour in self._outlines()]
         return compose(
             self.grey,
@@ -304,7 +237,7 @@ class AttentionExplorer:
             self._rows(),
             outlines,
             self.window.value,
-            scale * longest_px,
+            scale * self._longest_px,
             scale,
         )
 
@@ -316,58 +249,58 @@ class AttentionExplorer:
 
     def _row(self, name: str, kind: str) -> Row:
         features, module = self.models[name], self.module.value
-        opacity, fading = self.opacity.value, self.fading.value
-        if kind == "probability":
-            values = features.probability.array
-            return Row(f"{name}: probability of head", Overlay(values, 0.0, 1.0, self._cmap(kind), opacity, fading))
         if kind == "none":
             return Row(name, None)
+        if kind == "probability":
+            values = features.probability.array
+            return Row(f"{name}: probability of head", self._overlaid(values, 0.0, 1.0, PROBABILITY_MAP))
         if module not in features.attention or (kind != "A" and module not in features.shrunk):
             return Row(f"{name}: has no {module}", None)
         summary, words = self._summary(name)
         values = self._map(name, module, summary, kind)
         signed = kind != "A" and summary.isdigit()
         low, high = colour_limits(values, signed)
-        overlay = Overlay(values, low, high, self._cmap("signed" if signed else kind), opacity, fading)
+        overlay = self._overlaid(values, low, high, SIGNED_MAP if signed else ATTENTION_MAP)
         return Row(f"{name}: {module}, {PARTS[kind].split(': ')[1]}, {words}", overlay)
 
-    def _cmap(self, kind: str) -> str:
-        automatic = {"probability": PROBABILITY_MAP, "signed": SIGNED_MAP}.get(kind, ATTENTION_MAP)
-        return automatic if self.colours.value == "automatic" else str(self.colours.value)
+    def _overlaid(self, values: NDArray[Any], low: float, high: float, automatic: str) -> Overlay:
+        """A map in the chosen colours, or in its own where none are chosen."""
+        colours = automatic if self.colours.value == "automatic" else self.colours.value
+        return Overlay(values, low, high, colours, self.opacity.value, self.fading.value)
 
     def _summary(self, name: str) -> tuple[str, str]:
         """The chosen summary of a model's module, as `summarise` takes it, and in words."""
-        chosen, module = str(self.summary.value), self.module.value
-        attention = self.models[name].attention[module]
+        chosen, channels = str(self.summary.value), len(self.models[name].attention[self.module.value])
         if chosen == "top":
-            count = min(self.strongest.value, len(attention))
+            count = min(self.strongest.value, channels)
             return f"top-{count}", f"sum of the {count} largest"
         if chosen == "boundary":
-            key = (name, module, "aligned")
-            if key not in self._aligned:
-                mask = self.reference if self.reference is not None else self._found[name]
-                self._aligned[key] = boundary_channel(attention, mask)
-            return str(self._aligned[key]), f"channel {self._aligned[key]}"
+            channel = self._aligned_channel(name)
+            return str(channel), f"channel {channel}"
         if chosen.isdigit():
-            number = min(int(chosen), len(attention) - 1)
-            return str(number), f"channel {number}"
+            channel = min(int(chosen), channels - 1)
+            return str(channel), f"channel {channel}"
         return chosen, f"{chosen} over channels"
+
+    def _aligned_channel(self, name: str) -> int:
+        """The channel most aligned with the boundary, computed once."""
+        key = name, self.module.value
+        if key not in self._aligned:
+            attention = self.models[name].attention[self.module.value]
+            self._aligned[key] = boundary_channel(attention, self._outline_known(name))
+        return self._aligned[key]
 
     def _map(self, name: str, module: str, summary: str, part: str) -> NDArray[Any]:
         """A reduced map, computed once; the oldest goes when there are too many."""
         key = (name, module, summary, part)
         if key not in self._maps:
             self.progress.value, self.progress.layout.visibility = 0.0, "visible"
-            values = summary_map(
-                self.models[name], module, summary, part, lambda done: setattr(self.progress, "value", done)
-            )
+            values = summary_map(self.models[name], module, summary, part, self._show_progress)
             self.progress.layout.visibility = "hidden"
             while len(self._maps) >= KEPT_MAPS:
                 del self._maps[next(iter(self._maps))]
             self._maps[key] = values
         return self._maps[key]
 
-
-def _labelled(description: str) -> dict[str, Any]:
-    """A control's label, with a layout of its own: shared ones would be hidden together."""
-    return {"description": description, "style": {"description_width": "76px"}, "layout": widgets.Layout(width="300px")}
+    def _show_progress(self, done: float) -> None:
+        self.progress.value = done

@@ -11,13 +11,16 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from fhlib.files import progress
+from fhlib.files import progress, write_csv
 from fhlib.measures.comparison import COMPARED, compare_variants
 from fhlib.measures.metrics import dice
 from fhlib.models.cascade import Cascade
+from fhlib.models.weights import load_cascade
 from fhlib.networks.attention import softmax_of_channels
 from fhlib.networks.features import attention_modules, repeats
+from fhlib.study.run import Study
 from fhlib.training.prepared import PreparedCases
+from fhlib.variants import VARIANTS
 
 AS_TRAINED = "as trained"
 KINDS = ("SAM", "UAM")
@@ -25,10 +28,15 @@ KINDS = ("SAM", "UAM")
 
 @contextmanager
 def flat_attention(net: nn.Module, shape: Sequence[int], kinds: Collection[str] = KINDS) -> Iterator[None]:
-    """Within, every map A of these kinds of modules of a USegNet is its channel's mean over the image: Eq. 4 without the place.
+    """Within, every map A of a USegNet is its channel's mean over the image: Eq. 4 without the place. For prediction only.
 
-    `shape`: of the images that it will read, one at a time; their padding does not count in the mean. For prediction only. Raises
-    ValueError for a kind other than SAM and UAM.
+    Args:
+        net: of one level.
+        shape: of the images that it will read, one at a time; their padding does not count in the mean.
+        kinds: of modules, SAM or UAM.
+
+    Raises:
+        ValueError: another kind.
     """
     if unknown := set(kinds) - set(KINDS):
         raise ValueError(f"no kind of attention module: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
@@ -49,12 +57,19 @@ def _flatten(shape: Sequence[int], _module: nn.Module, _inputs: Any, weights: Te
 
 
 def attention_use(cascade: Cascade, cases: PreparedCases, names: Sequence[str]) -> pd.DataFrame:
-    """DSC (0 to 1, every voxel of 0.5 and more) of `names` at the network's resolution with flat SAM, flat UAM and both, in all context
-    levels at once, against the network as it was trained.
+    """DSC with flat SAM, flat UAM and both, in all context levels at once, against the network as trained.
 
-    The rows of `compare_variants` (variant `flat SAM`, ...); none for a network without modules, or one that reads patches or slices,
-    whose maps are not of the whole image. A small loss says that the network does without the map's dependence on place, not without
-    its channels' weights; a large one that it has come to rely on it, not that it would do worse had it been trained without.
+    The DSC is that of all voxels of 0.5 and more at the network's resolution, from 0 to 1. The rows are those of
+    `compare_variants` (variant `flat SAM`, ...). There are none for a network without modules. Nor are there any for
+    one that reads patches or slices: its maps are not of the whole image.
+
+    A small loss says that the network does without the map's dependence on place, not without its channels' weights. A
+    large one says that it has come to rely on it, not that it would do worse, trained without.
+
+    Args:
+        cascade: a trained network, all its levels.
+        cases: the prepared ones.
+        names: those of them that are segmented.
     """
     present = {name[:3] for net in cascade.levels for name in attention_modules(net)}
     if not present or cascade.slices or cascade.patch is not None:
@@ -74,3 +89,20 @@ def attention_use(cascade: Cascade, cases: PreparedCases, names: Sequence[str]) 
                 found = cascade.probability(image) >= 0.5
             rows.append({"variant": trial, "case": case, "subject": subject[case], "dsc": dice(found, label)})
     return compare_variants(pd.DataFrame(rows), "dsc", AS_TRAINED)
+
+
+def use_of_maps(study: Study) -> pd.DataFrame:
+    """`attention_use` of every variant of a run that has attention modules, over its validation cases.
+
+    The column network names the variant. Writes tables/attention_use.csv where there is something to compare.
+    """
+    cases = PreparedCases(study.prepared)
+    held_out = cases.cases("val")
+    rows = {name: VARIANTS[name] for name in study.preset.variants}
+    attentive = [name for name, row in rows.items() if row.skip_attention or row.path_attention]
+    if not held_out or not attentive:
+        return pd.DataFrame(columns=["network", *COMPARED])
+    tables = {name: attention_use(load_cascade(study.model_folder(name)), cases, held_out) for name in attentive}
+    used = pd.concat(tables, names=["network", "row"]).reset_index("network")
+    write_csv(used, study.tables / "attention_use.csv")
+    return used

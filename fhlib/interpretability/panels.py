@@ -1,6 +1,7 @@
-"""Slices composed to one picture with numpy alone, fast enough to follow a slider: grey image, overlay, crosshair, outlines, colour bar.
+"""Slices composed to one picture with numpy alone, fast enough to follow a slider.
 
-matplotlib needs most of a second for such a picture. `Picture.locate` leads from a place on the picture back to the voxel.
+matplotlib needs most of a second for it. A plane shows the grey image, an overlay, crosshair and outlines. Beside it stands
+a colour bar. `Picture.locate` leads from a place on the picture back to the voxel.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from fhlib.networks.features import repeats
 RGB = NDArray[np.uint8]
 GAP, HEADER, BAR, TEXT = 6, 20, 76, 12
 OUTLINE_PX = 2
+INK = (20, 20, 20)
 
 
 @dataclass(frozen=True)
 class Overlay:
     """A map at its own resolution ((d', h', w') or (h', w')), its colours, and how it is blended in.
 
-    Values from `low` to `high` run through `cmap`. `fading` makes the overlay as opaque as its values are high (of a signed map, far
-    from 0), up to `opacity`; otherwise it is equally opaque everywhere.
+    Values from `low` to `high` run through `cmap`. With `fading` the overlay is as opaque as its values are high (of a
+    signed map, far from 0), up to `opacity`. Otherwise it is equally opaque everywhere.
     """
 
     values: NDArray[Any]
@@ -52,7 +54,7 @@ class Overlay:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of planes: a title, an overlay or none, and the numbered outlines drawn on it (the number chooses the colour)."""
+    """One row of planes: a title, and an overlay or none."""
 
     title: str
     overlay: Overlay | None
@@ -60,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a plane lies on the picture: first row and column, height and width in pixels, the axis it cuts (None: an image)."""
+    """Where a plane lies on the picture in pixels, and the axis it cuts (None: an image)."""
 
     top: int
     left: int
@@ -84,9 +86,9 @@ class Picture:
         return stream.getvalue()
 
     def locate(self, x: float, y: float) -> tuple[dict[int, int], int | None] | None:
-        """Voxel indices by axis under a place (fractions of width and height from the upper left), and the axis which that plane cuts.
+        """Voxel indices by axis under a place, and the axis which that plane cuts; None between the planes.
 
-        None between the planes.
+        `x` and `y` are fractions of width and height from the upper left.
         """
         row, column = y * self.pixels.shape[0], x * self.pixels.shape[1]
         for place in self.places:
@@ -107,41 +109,46 @@ def compose(
     longest_px: int = 300,
     scale: int = 1,
 ) -> Picture:
-    """Rows of planes through `point` of one image ((d, h, w): three planes; (h, w): one), all at one scale and true aspect ratio.
+    """Rows of planes through a point of one image, all at one scale and true aspect ratio.
 
-    `outlines`: masks on the image's grid and their colours. `window`: grey levels of black and white. The longest side of the volume
-    spans `longest_px`; `scale` enlarges texts, gaps and lines. A row's colour bar stands at its right.
+    A colour bar stands right of each row with an overlay.
+
+    Args:
+        grey: (d, h, w) gives three planes, (h, w) one.
+        spacing_mm: of its voxels.
+        point: the voxel through which the planes are taken.
+        rows: what is compared.
+        outlines: masks on the image's grid and their colours.
+        window: grey levels of black and white.
+        longest_px: what the longest side of the volume spans.
+        scale: enlarges texts, gaps and lines.
     """
-    gap, header = GAP * scale, HEADER * scale
+    px_per_mm = longest_px / max(size * step for size, step in zip(grey.shape, spacing_mm, strict=True))
     cuts: tuple[int | None, ...] = (0, 1, 2) if grey.ndim == 3 else (None,)
-    panels = {
-        cut: _resized(cut_array(grey, cut, point), _size_px(grey.shape, spacing_mm, cut, longest_px)) for cut in cuts
-    }
-    edges = [_edges(mask, colour, cuts, point, panels, OUTLINE_PX * scale) for mask, colour in outlines]
-    high, wide = max(p.shape[0] for p in panels.values()), sum(p.shape[1] + gap for p in panels.values())
-    has_bar = any(row.overlay is not None for row in rows)
-    pixels = np.full((len(rows) * (header + high + gap), wide + (BAR * scale if has_bar else 0), 3), 255, np.uint8)
+    planes = [_plane(grey, spacing_mm, px_per_mm, cut, point, window) for cut in cuts]
+    rims = [_rims(plane, outlines, point, OUTLINE_PX * scale) for plane in planes]
+    gap, header = GAP * scale, HEADER * scale
+    high = max(plane.shade.shape[0] for plane in planes)
+    wide = sum(plane.shade.shape[1] + gap for plane in planes)
+    bar = BAR * scale if any(row.overlay is not None for row in rows) else 0
+    canvas = Image.new("RGB", (wide + bar, len(rows) * (header + high + gap)), "white")
+
     places: list[Place] = []
-    canvas = Image.fromarray(pixels)
     for number, row in enumerate(rows):
         top, left = number * (header + high + gap) + header, 0
-        for cut, panel in panels.items():
-            shade = np.clip((panel - window[0]) / max(window[1] - window[0], 1e-9), 0, 1)
-            rgb = np.repeat(shade[..., None], 3, axis=2)
-            if row.overlay is not None:
-                rgb = row.overlay.blend(shade, _overlay_plane(row.overlay.values, grey.shape, cut, point, shade.shape))
-            if cut is not None:
-                _draw_crosshair(rgb, grey.shape, cut, point, scale)
-            for found in edges:
-                edge, colour = found[cut]
+        for plane, rim in zip(planes, rims, strict=True):
+            rgb = _coloured(plane, row.overlay, grey.shape, point, scale)
+            for edge, colour in rim:
                 rgb[edge] = colour
-            place = Place(top + high - panel.shape[0], left, panel.shape[0], panel.shape[1], cut)
+            height, width = plane.shade.shape
+            place = Place(top + high - height, left, height, width, plane.cut)
             canvas.paste(Image.fromarray((255 * rgb + 0.5).astype(np.uint8)), (place.left, place.top))
             places.append(place)
-            left += panel.shape[1] + gap
-        _write(canvas, row, places[-len(cuts) :], top, wide, high, point, scale)
-    first = places[0]
-    _scale_bar(canvas, first, longest_px / max(n * s for n, s in zip(grey.shape, spacing_mm, strict=True)), scale)
+            left += width + gap
+        _write_titles(canvas, row, places[-len(planes) :], top, point, scale)
+        if row.overlay is not None:
+            _colour_bar(canvas, row.overlay, (wide, top), high, scale)
+    _scale_bar(canvas, places[0], px_per_mm, scale)
     return Picture(np.asarray(canvas), tuple(places), grey.shape)
 
 
@@ -150,11 +157,41 @@ def kept_axes(ndim: int, cut: int | None) -> tuple[int, ...]:
     return tuple(axis for axis in range(ndim) if axis != cut)
 
 
-def _size_px(shape: Sequence[int], spacing_mm: Sequence[float], cut: int | None, longest_px: int) -> tuple[int, int]:
-    extent = [size * step for size, step in zip(shape, spacing_mm, strict=True)]
-    down, across = kept_axes(len(shape), cut)
-    scale = longest_px / max(extent)
-    return max(1, round(extent[down] * scale)), max(1, round(extent[across] * scale))
+@dataclass(frozen=True)
+class _Plane:
+    """A plane of the image at its size on the picture, from 0 (black) to 1 (white)."""
+
+    cut: int | None
+    shade: NDArray[np.float32]
+
+
+def _plane(
+    grey: NDArray[Any],
+    spacing_mm: Sequence[float],
+    px_per_mm: float,
+    cut: int | None,
+    point: Sequence[int],
+    window: tuple[float, float],
+) -> _Plane:
+    down, across = kept_axes(grey.ndim, cut)
+    height = max(1, round(grey.shape[down] * spacing_mm[down] * px_per_mm))
+    width = max(1, round(grey.shape[across] * spacing_mm[across] * px_per_mm))
+    values = _resized(cut_array(grey, cut, point), (height, width))
+    black, white = window
+    return _Plane(cut, np.clip((values - black) / max(white - black, 1e-9), 0, 1))
+
+
+def _coloured(
+    plane: _Plane, overlay: Overlay | None, shape: Sequence[int], point: Sequence[int], scale: int
+) -> NDArray[np.float32]:
+    """The plane with overlay and crosshair, (rows, columns, 3)."""
+    shade = plane.shade
+    rgb = np.repeat(shade[..., None], 3, axis=2)
+    if overlay is not None:
+        rgb = overlay.blend(shade, _overlay_plane(overlay.values, shape, plane.cut, point, shade.shape))
+    if plane.cut is not None:
+        _draw_crosshair(rgb, shape, plane.cut, point, scale)
+    return rgb
 
 
 def _resized(plane: NDArray[Any], size: tuple[int, int], smooth: bool = True) -> NDArray[np.float32]:
@@ -175,24 +212,19 @@ def _overlay_plane(
     return _resized(plane[: shape[axes[0]], : shape[axes[1]]], (size[0], size[1]), smooth=False)
 
 
-def _edges(
-    mask: NDArray[np.bool_],
-    colour: str,
-    cuts: Sequence[int | None],
-    point: Sequence[int],
-    panels: dict[int | None, NDArray[np.float32]],
-    thickness: int,
-) -> dict[int | None, tuple[NDArray[np.bool_], tuple[float, ...]]]:
-    """Rim of a mask's plane, `thickness` pixels thick and just inside it, and its colour, by plane."""
-    found: dict[int | None, tuple[NDArray[np.bool_], tuple[float, ...]]] = {}
-    for cut in cuts:
-        height, width = panels[cut].shape
-        inside = _resized(cut_array(mask, cut, point), (height, width)) > 0.5
+def _rims(
+    plane: _Plane, outlines: Sequence[tuple[NDArray[np.bool_], str]], point: Sequence[int], thickness: int
+) -> list[tuple[NDArray[np.bool_], tuple[float, float, float]]]:
+    """Rim of each mask on a plane, `thickness` pixels thick and just inside it, and its colour."""
+    height, width = plane.shade.shape
+    found = []
+    for mask, colour in outlines:
+        inside = _resized(cut_array(mask, plane.cut, point), (height, width)) > 0.5
         core = inside.copy()
         for _ in range(thickness):
             grown = np.pad(core, 1, mode="edge")
             core = core & grown[:-2, 1:-1] & grown[2:, 1:-1] & grown[1:-1, :-2] & grown[1:-1, 2:]
-        found[cut] = (inside & ~core, to_rgb(colour))
+        found.append((inside & ~core, to_rgb(colour)))
     return found
 
 
@@ -203,35 +235,33 @@ def _draw_crosshair(rgb: NDArray[np.float32], shape: Sequence[int], cut: int, po
         rgb[index] = 0.55 * rgb[index] + 0.45
 
 
-def _write(
-    canvas: Image.Image,
-    row: Row,
-    places: Sequence[Place],
-    top: int,
-    wide: int,
-    high: int,
-    point: Sequence[int],
-    scale: int,
+def _write_titles(
+    canvas: Image.Image, row: Row, places: Sequence[Place], top: int, point: Sequence[int], scale: int
 ) -> None:
-    """Title of a row, slice numbers of its planes, and its colour bar."""
+    """Title of a row and slice numbers of its planes."""
     draw, font = ImageDraw.Draw(canvas), _font(TEXT * scale)
-    draw.text((2, top - (HEADER - 3) * scale), row.title, fill=(20, 20, 20), font=font)
+    draw.text((2, top - (HEADER - 3) * scale), row.title, fill=INK, font=font)
     for place in places:
         if place.cut is not None:
             label = f"{AXES[place.cut]} = {point[place.cut]}"
             left = place.left + place.width - draw.textlength(label, font=font) - 6 * scale
             _write_white(draw, (left, place.top + place.height - (TEXT + 8) * scale), label, scale)
-    if row.overlay is not None:
-        length = min(high, 220 * scale)
-        bar = (255 * _table(row.overlay.cmap)[np.linspace(255, 0, length).astype(int)] + 0.5).astype(np.uint8)
-        start = top + (high - length) // 2
-        canvas.paste(Image.fromarray(np.repeat(bar[:, None], 14 * scale, axis=1)), (wide + 4 * scale, start))
-        for value, at in ((row.overlay.high, start), (row.overlay.low, start + length - (TEXT + 2) * scale)):
-            draw.text((wide + 22 * scale, at), f"{value:.3g}", fill=(20, 20, 20), font=font)
+
+
+def _colour_bar(canvas: Image.Image, overlay: Overlay, corner: tuple[int, int], high: int, scale: int) -> None:
+    """A bar in the middle of a row's height, with its two limits."""
+    left, top = corner
+    length = min(high, 220 * scale)
+    start = top + (high - length) // 2
+    colours = (255 * _table(overlay.cmap)[np.linspace(255, 0, length).astype(int)] + 0.5).astype(np.uint8)
+    canvas.paste(Image.fromarray(np.repeat(colours[:, None], 14 * scale, axis=1)), (left + 4 * scale, start))
+    draw, font = ImageDraw.Draw(canvas), _font(TEXT * scale)
+    for value, at in ((overlay.high, start), (overlay.low, start + length - (TEXT + 2) * scale)):
+        draw.text((left + 22 * scale, at), f"{value:.3g}", fill=INK, font=font)
 
 
 def _scale_bar(canvas: Image.Image, place: Place, px_per_mm: float, scale: int) -> None:
-    length = next((mm for mm in (50, 20, 10, 5) if mm * px_per_mm < 0.45 * place.width), 2)
+    length = next((mm for mm in (50, 20, 10, 5) if mm * px_per_mm < 0.45 * place.width), 2)  # mm
     draw, left, row = ImageDraw.Draw(canvas), place.left + 8 * scale, place.top + place.height - 8 * scale
     draw.line([(left, row), (left + length * px_per_mm, row)], fill=(255, 255, 255), width=2 * scale)
     _write_white(draw, (left, row - (TEXT + 4) * scale), f"{length} mm", scale)

@@ -1,6 +1,7 @@
 """Mouse on a picture widget: press, drag and wheel reach the kernel without a package beyond ipywidgets.
 
-A script in the reader's browser listens on the picture and writes what happens into a hidden text field that the kernel reads.
+A script in the reader's browser listens on the picture. It writes what happens into a hidden text field that the kernel
+reads.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ SCRIPT = """
   let count = 0, turns = 0, held = false;
   const send = (event, pressed) => {
     const box = picture.getBoundingClientRect();
-    field.value = [++count, (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, pressed, turns].join(' ');
+    const x = (event.clientX - box.left) / box.width, y = (event.clientY - box.top) / box.height;
+    field.value = [++count, x, y, pressed, turns].join(' ');
     field.dispatchEvent(new Event('input', {bubbles: true}));
   };
   const scroll = event => { event.preventDefault(); turns += Math.sign(event.deltaY); send(event, 0); };
   picture.draggable = false;
   picture.style.cursor = 'crosshair';
   picture.style.touchAction = 'none';
-  picture.addEventListener('pointerdown', event => { held = true; picture.setPointerCapture(event.pointerId); send(event, 1); });
+  const press = event => { held = true; picture.setPointerCapture(event.pointerId); send(event, 1); };
+  picture.addEventListener('pointerdown', press);
   picture.addEventListener('pointermove', event => { if (held) send(event, 1); });
   for (const end of ['pointerup', 'pointercancel']) picture.addEventListener(end, () => { held = false; });
   picture.addEventListener('wheel', scroll, {passive: false});
@@ -39,8 +42,9 @@ PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAA
 
 
 class Pointed(NamedTuple):
-    """Where the mouse is on the picture (fractions of its width and height from the upper left), whether it is pressed, and by how many
-    steps the wheel has turned since the last event.
+    """Where the mouse is on the picture, whether it is pressed, and how far the wheel has turned since the last time.
+
+    `x` and `y` are fractions of the picture's width and height from the upper left; `turned` counts steps.
     """
 
     x: float

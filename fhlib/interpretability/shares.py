@@ -1,21 +1,26 @@
-"""How much of each module's attention lies inside the head, at its boundary, where that shows no edge, and outside, against chance.
+"""How much of each module's attention lies in a region of the image, against chance.
 
-The weights of Eq. 4 sum to 1 over the channels of every voxel, so their sum says nothing about a place. Three maps do (`MEASURES`):
+The regions are the inside of the head, its boundary, the part of that without a visible edge, and the outside. The weights
+of Eq. 4 sum to 1 over the channels of every voxel. So their sum says nothing about a place. Three maps do (`MEASURES`):
 
-- `passed features`: sum over channels of |P| A, divided by that of |P| (Eq. 3 and 4): the factor, between 0 and 1, by which a
-  module's features pass. The paper's words ("enhance the semantic features of fetal head boundary in P with higher a") are about this.
+- `passed features`: the factor, between 0 and 1, by which a module's features pass (Eq. 3 and 4). It is the sum over
+  channels of |P| A, divided by that of |P|. The paper's words are about this:
+  "enhance the semantic features of fetal head boundary in P with higher a".
 - `strongest weight`: the largest weight of the channels; how decided a module is.
-- `boundary channel`: the weight of the one channel most aligned with the boundary, chosen on other scans than those it is measured on.
+- `boundary channel`: the weight of the one channel most aligned with the boundary. It is chosen on other scans than those
+  it is measured on.
 
-The share of a region is the sum of a map over the region divided by its sum over the image. Chance is the region's share of the
-image, which is the mean over all permutations of the voxels, and also over all shifts of the mask. The spread comes from the shifts:
-the mask is moved to every place of the image (leaving at one side, entering at the other), since neighbouring voxels go together and
-a permutation would call every smooth map a finding. What a shifted mask cannot tell: a map that favours the middle of any scan.
+The share of a region is a map's sum over the region divided by that over the image. Chance is the region's share of the
+image. That is the mean over all permutations of the voxels, and also over all shifts of the mask.
+
+The spread comes from the shifts. The mask is moved to every place of the image, leaving at one side, entering at the
+other. Neighbouring voxels go together, and a permutation would call every smooth map a finding. A shifted mask cannot tell
+a map that favours the middle of any scan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,17 +31,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fhlib.figures.style import PALETTE, new_figure
-from fhlib.files import progress
+from fhlib.files import progress, write_csv
 from fhlib.images.volume import Volume
-from fhlib.interpretability.cases import CaseReader, cases_of
+from fhlib.interpretability.cases import CaseReader, ExploredCase, cases_of
 from fhlib.interpretability.summaries import boundary_channel, slabs
 from fhlib.networks.features import Features, on_image_grid
 
 PAPER_SENTENCES = {
-    "boundary": "With the attention mechanism, H(theta) will learn to indicate and enhance the semantic features of fetal head boundary "
-    "in P(X) with higher a, while suppress the non-head regions with lower attention values (section 2.4).",
-    "shadowed boundary": "The maps produced by USegNet-DS-HAS are compact and high around the whole fetal head, even in the severely "
-    "occluded spots (section 3, on Fig. 7).",
+    "boundary": "With the attention mechanism, H(theta) will learn to indicate and enhance the semantic features of "
+    "fetal head boundary in P(X) with higher a, while suppress the non-head regions with lower attention values "
+    "(section 2.4).",
+    "shadowed boundary": "The maps produced by USegNet-DS-HAS are compact and high around the whole fetal head, even in "
+    "the severely occluded spots (section 3, on Fig. 7).",
 }
 REGIONS = ("inside", "boundary", "shadowed boundary", "outside")
 MEASURES = ("passed features", "strongest weight", "boundary channel")
@@ -48,17 +54,20 @@ RESAMPLES = 2000
 SHOWN_RATIOS = (0.05, 20.0)
 FINE_TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2)
 COARSE_TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
-COLUMNS = ("model", "module", "measure", "channel", "case", "subject", "region",
-           "share", "chance", "shift_low", "shift_high", "p_high")  # fmt: skip
+NUMBERS = ("share", "chance", "shift_low", "shift_high", "p_high")
+COLUMNS = ("model", "module", "measure", "channel", "case", "subject", "region", *NUMBERS)
+OF_A_MAP = ("model", "module", "measure", "region")
+OVER_CASES = ("n", "share", "chance", "ratio", "ratio_low", "ratio_high", "above", "below")
 
 
 def head_regions(image: Volume, reference: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-    """Masks of `REGIONS` on the image's grid. Inside, boundary and outside make up the image; the shadowed boundary is part of the
-    boundary.
+    """Masks of `REGIONS` on the image's grid. Inside, boundary and outside make up the image.
 
-    The boundary is a band of 3 mm, at least one voxel, on either side of the outline. Shadowed is where it shows no edge: along the
-    outline's normal the smoothed grey value changes by less than 5 % of the image's range over the band's width. `image` is scaled to
-    0-1 as the network reads it. Raises ValueError where the reference is empty or fills the image.
+    The boundary is a band of 3 mm, at least one voxel, on either side of the outline. Shadowed is the part of it that shows
+    no edge. There the smoothed grey value changes by less than 5 % of the image's range. It is followed over the band's
+    width, along the outline's normal. `image` is scaled to 0-1 as the network reads it.
+
+    Raises ValueError where the reference is empty or fills the image.
     """
     if reference.all() or not reference.any():
         raise ValueError(
@@ -83,7 +92,13 @@ def head_regions(image: Volume, reference: NDArray[np.bool_]) -> dict[str, NDArr
 
 
 def measured_maps(features: Features, module: str, channel: int) -> dict[str, NDArray[np.float32]]:
-    """The maps of `MEASURES` of one module on the image's grid; `channel` is the boundary channel."""
+    """The maps of `MEASURES` of one module on the image's grid.
+
+    Args:
+        features: of one scan by one model.
+        module: such as `SAM-3`.
+        channel: the boundary channel.
+    """
     parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in MEASURES}
     for (_, weights), (_, shrunk) in zip(slabs(features, module, "A"), slabs(features, module, "P"), strict=True):
         sizes = np.abs(shrunk)
@@ -105,40 +120,39 @@ def shares(
 ) -> list[dict[str, Any]]:
     """Share of a map in each region, beside chance: a row a region.
 
-    `share`; `chance` (the region's share of the voxels); `shift_low` and `shift_high`: 2.5th and 97.5th percentile of the share under
-    all cyclic shifts of the region; `p_high`: part of these shifts, its own place among them, whose share is at least as large. A
-    region without voxels has none of these (nan). `transformed`: the regions' `spectra`, where they are at hand.
+    - `share`, and `chance`, the region's share of the voxels;
+    - `shift_low` and `shift_high`: 2.5th and 97.5th percentile of the share under all cyclic shifts of the region;
+    - `p_high`: part of these shifts, its own place among them, whose share is at least as large.
+
+    A region without voxels has none of these (nan).
+
+    Args:
+        values: the map, on the image's grid.
+        regions: masks by name.
+        transformed: the regions' `spectra`, where they are at hand.
     """
     transformed = transformed or spectra(regions)
     spectrum = scipy.fft.rfftn(np.asarray(values, np.float64))
     total = float(np.sum(values, dtype=float))
     rows = []
     for name, mask in regions.items():
-        row: dict[str, Any] = {
-            "region": name,
-            **dict.fromkeys(("share", "chance", "shift_low", "shift_high", "p_high"), np.nan),
-        }
+        numbers = [np.nan] * len(NUMBERS)
         if mask.any() and total > 0:
             moved = scipy.fft.irfftn(spectrum * transformed[name], values.shape) / total
             share = float(values[mask].sum(dtype=float)) / total
             low, high = map(float, np.percentile(moved, (2.5, 97.5)))
-            p_high = float((moved >= share - 1e-9).mean())
-            row |= {
-                "share": share,
-                "chance": float(mask.mean()),
-                "shift_low": low,
-                "shift_high": high,
-                "p_high": p_high,
-            }
-        rows.append(row)
+            as_large = float((moved >= share - 1e-9).mean())
+            numbers = [share, float(mask.mean()), low, high, as_large]
+        rows.append({"region": name, **dict(zip(NUMBERS, numbers, strict=True))})
     return rows
 
 
 def attention_shares(reader: CaseReader, cases: Sequence[str] | None = None) -> pd.DataFrame:
     """Shares of every module of every model that has attention, over all test cases with a head (or `cases`).
 
-    A row for each model, module, measure, case and region: the columns of `shares`, and `ratio` = share / chance. The boundary
-    channel of a module is the one chosen most often on up to four validation scans (training scans where none validate).
+    A row for each model, module, measure, case and region: the columns of `shares`, and `ratio` = share / chance. The
+    boundary channel of a module is the one chosen most often on up to four validation scans. Where none validate, these
+    are training scans.
     """
     chosen = _boundary_channels(reader)
     tests = list(cases) if cases is not None else reader.test_cases
@@ -148,18 +162,26 @@ def attention_shares(reader: CaseReader, cases: Sequence[str] | None = None) -> 
         explored = reader.read(case)
         assert explored.reference is not None
         reference = explored.reference.array > 0
-        if reference.all() or not reference.any():
-            continue
-        regions = head_regions(next(iter(explored.models.values())).image, reference)
-        transformed = spectra(regions)
-        for name, features in explored.models.items():
-            for module in sorted(features.attention):
-                for measure, values in measured_maps(features, module, chosen[name, module]).items():
-                    channel = chosen[name, module] if measure == "boundary channel" else -1
-                    place = dict(zip(COLUMNS, (name, module, measure, channel, case, subjects[case]), strict=False))
-                    rows += [{**place, **row} for row in shares(values, regions, transformed)]
+        if reference.any() and not reference.all():
+            subject = subjects[case]
+            rows += [{**row, "case": case, "subject": subject} for row in _shares_of_case(explored, reference, chosen)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.assign(ratio=frame["share"] / frame["chance"])
+
+
+def _shares_of_case(
+    explored: ExploredCase, reference: NDArray[np.bool_], chosen: Mapping[tuple[str, str], int]
+) -> Iterator[dict[str, Any]]:
+    regions = head_regions(next(iter(explored.models.values())).image, reference)
+    transformed = spectra(regions)
+    for name, features in explored.models.items():
+        for module in sorted(features.attention):
+            channel = chosen[name, module]
+            for measure, values in measured_maps(features, module, channel).items():
+                shown = channel if measure == "boundary channel" else -1
+                of_all = {"model": name, "module": module, "measure": measure, "channel": shown}
+                for row in shares(values, regions, transformed):
+                    yield of_all | row
 
 
 def _boundary_channels(reader: CaseReader) -> dict[tuple[str, str], int]:
@@ -176,27 +198,46 @@ def _boundary_channels(reader: CaseReader) -> dict[tuple[str, str], int]:
 def summarise_shares(table: pd.DataFrame) -> pd.DataFrame:
     """Means over the cases, a row for each model, module, measure and region.
 
-    `n` cases, mean `share` and `chance`, their `ratio` with its 95 % interval (percentiles of 2000 bootstrap samples of the cases,
-    seeded), and `above` and `below`: the part of the cases whose share lies above or below 97.5 % of the shifted masks.
+    - `n` cases, mean `share` and `chance`, and their `ratio`;
+    - `ratio_low` and `ratio_high`: its 95 % interval, percentiles of 2000 bootstrap samples of the cases, seeded;
+    - `above` and `below`: the part of the cases whose share lies above or below 97.5 % of the shifted masks.
     """
     rows = []
-    for key, group in table.dropna(subset=["share"]).groupby(["model", "module", "measure", "region"], sort=False):
+    for key, group in table.dropna(subset=["share"]).groupby(list(OF_A_MAP), sort=False):
         drawn = np.random.default_rng(0).integers(len(group), size=(RESAMPLES, len(group)))
         share, chance = group["share"].to_numpy(), group["chance"].to_numpy()
         low, high = np.percentile(share[drawn].sum(axis=1) / chance[drawn].sum(axis=1), (2.5, 97.5))
-        row = dict(zip(("model", "module", "measure", "region"), key, strict=True))
-        row |= {"n": len(group), "share": share.mean(), "chance": chance.mean(), "ratio": share.mean() / chance.mean()}
-        row |= {"ratio_low": low, "ratio_high": high}
-        row |= {"above": (share > group["shift_high"]).mean(), "below": (share < group["shift_low"]).mean()}
-        rows.append(row)
-    return pd.DataFrame(rows)
+        above, below = (share > group["shift_high"]).mean(), (share < group["shift_low"]).mean()
+        ratio = share.mean() / chance.mean()
+        rows.append((*key, len(group), share.mean(), chance.mean(), ratio, low, high, above, below))
+    return pd.DataFrame(rows, columns=[*OF_A_MAP, *OVER_CASES])
+
+
+def shares_of_run(reader: CaseReader) -> pd.DataFrame:
+    """`summarise_shares` of all test cases; empty where no model has attention modules.
+
+    Writes tables/attention_shares.csv and attention_summary.csv.
+    """
+    if not reader.has_attention:
+        return summarise_shares(pd.DataFrame(columns=list(COLUMNS)))
+    table = attention_shares(reader)
+    summary = summarise_shares(table)
+    write_csv(table, reader.study.tables / "attention_shares.csv")
+    write_csv(summary, reader.study.tables / "attention_summary.csv")
+    return summary
+
+
+def ratios(summary: pd.DataFrame, measure: str = MEASURES[0]) -> pd.DataFrame:
+    """The ratios of a measure: a row a module, a column a region."""
+    rows = summary[summary["measure"] == measure]
+    return rows.pivot(index=["model", "module"], columns="region", values="ratio")
 
 
 def beside_paper(summary: pd.DataFrame, measure: str = MEASURES[0]) -> pd.DataFrame:
     """The paper's sentences beside what a measure shows: a row for each model and sentence.
 
-    A module agrees where the 95 % interval of its ratio lies above 1 (boundary, shadowed boundary), below 1 (outside). Those that do
-    so beyond the shifted masks in at least half of the cases are named after them.
+    A module agrees where the 95 % interval of its ratio lies above 1 (boundary, shadowed boundary), below 1 (outside).
+    Those that do so beyond the shifted masks in at least half of the cases are named after them.
     """
     rows = []
     for model, group in summary[summary["measure"] == measure].groupby("model", sort=False):
@@ -209,7 +250,7 @@ def beside_paper(summary: pd.DataFrame, measure: str = MEASURES[0]) -> pd.DataFr
             if region == "boundary":
                 obtained += f"; outside: ratio {_span(outside['ratio'])}, {below}"
             rows.append({"model": model, "the paper": sentence, "here": obtained})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["model", "the paper", "here"])
 
 
 def _span(values: pd.Series) -> str:
@@ -217,18 +258,21 @@ def _span(values: pd.Series) -> str:
 
 
 def _named(rows: pd.DataFrame, side: str) -> str:
-    """Modules that agree; after a semicolon those that do so beyond the shifted masks in at least half of the cases."""
+    """Modules that agree; after a semicolon those whose share exceeds the shifted masks in at least half of the cases."""
     if not len(rows):
         return ""
     beyond = rows.loc[rows[side] >= 0.5, "module"]
     return f" ({', '.join(rows['module'])}; beyond shifted masks: {', '.join(beyond) or 'none'})"
 
 
-def shares_figure(summary: pd.DataFrame) -> Figure:
-    """Ratio of share to chance and its 95 % interval over the cases, logarithmic, cut to 0.05-20; rows are models, columns measures.
+def shares_figure(summary: pd.DataFrame) -> Figure | None:
+    """Ratio of share to chance and its 95 % interval over the cases, logarithmic, cut to 0.05-20.
 
-    A module without a mark has no weight in the channel that was chosen.
+    Rows are models, columns measures. A module without a mark has no weight in the channel that was chosen. None for an
+    empty summary.
     """
+    if summary.empty:
+        return None
     models = list(dict.fromkeys(summary["model"]))
     figure, axes = new_figure(len(models), len(MEASURES), (11.0, 2.7 * len(models) + 0.6), sharex=True)
     modules = sorted(summary["module"].unique())
@@ -245,17 +289,18 @@ def shares_figure(summary: pd.DataFrame) -> Figure:
 
 def _draw_ratios(axis: Any, found: pd.DataFrame, modules: Sequence[str]) -> None:
     axis.axhline(1, color="#444444", linewidth=1, linestyle="dashed", label="chance")
-    markers, place = ("o", "s", "D", "v"), {name: number for number, name in enumerate(modules)}
-    for number, region in enumerate(REGIONS):
+    place = {name: number for number, name in enumerate(modules)}
+    for number, (region, marker) in enumerate(zip(REGIONS, "osDv", strict=True)):
         rows = found[found["region"] == region]
         x = rows["module"].map(place).to_numpy(float) + 0.16 * (number - 1.5)
         ratio = rows["ratio"].clip(*SHOWN_RATIOS)
         reach = [ratio - rows["ratio_low"].clip(*SHOWN_RATIOS), rows["ratio_high"].clip(*SHOWN_RATIOS) - ratio]
-        axis.errorbar(x, ratio, np.array(reach, float).clip(0), fmt=markers[number], color=PALETTE[number], markersize=4.5,
-                      linewidth=1.2, label=region)  # fmt: skip
+        style = {"fmt": marker, "color": PALETTE[number], "markersize": 4.5, "linewidth": 1.2}
+        axis.errorbar(x, ratio, np.array(reach, float).clip(0), label=region, **style)
     axis.set_yscale("log")
     low, high = min(axis.get_ylim()[0], 0.9), max(axis.get_ylim()[1], 1.1)
-    shown = [tick for tick in (FINE_TICKS if high / low < 4 else COARSE_TICKS) if low <= tick <= high]
+    ticks = FINE_TICKS if high / low < 4 else COARSE_TICKS
+    shown = [tick for tick in ticks if low <= tick <= high]
     axis.set_ylim(low, high)
     axis.set_yticks(shown, [f"{tick:g}" for tick in shown])
     axis.minorticks_off()

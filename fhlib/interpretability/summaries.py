@@ -1,7 +1,7 @@
-"""Feature maps of attention modules reduced to one number a voxel: a channel, or a summary over channels (Eq. 3 and 4).
+"""Feature maps of attention modules (Eq. 3 and 4) reduced to one number a voxel: a channel, or a summary of channels.
 
-A map of the paper's size has 94 million values; it is read in slabs along its first spatial axis, so that a memory-mapped one never
-stands in memory whole, and in single precision only a slab at a time.
+A map of the paper's size has 94 million values. It is read in slabs along its first spatial axis, so that a memory-mapped
+one never stands in memory whole. Only a slab at a time is in single precision.
 """
 
 from __future__ import annotations
@@ -27,19 +27,26 @@ Slab = NDArray[np.float32]
 
 
 def slabs(features: Features, module: str, part: str = "A") -> Iterator[tuple[slice, Slab]]:
-    """P (Eq. 3), A (Eq. 4) or T = P A of one module, as (slice of the first spatial axis, (channels, slab, ...) in float32).
+    """One module's map as pairs of a slice of the first spatial axis and that slab, (channels, slab, ...) in float32.
 
-    Raises KeyError for a module that the segmentor does not have, or whose P was not kept.
+    Args:
+        features: of one scan by one model.
+        module: such as `SAM-3`.
+        part: P (Eq. 3), A (Eq. 4) or T = P A.
+
+    Raises:
+        KeyError: the segmentor does not have this module, or its P was not kept.
     """
-    attention = features.attention[module] if part != "P" else None
-    shrunk = features.shrunk[module] if part != "A" else None
-    maps = attention if attention is not None else shrunk
-    assert maps is not None
-    thickness = max(1, SLAB_VALUES // (maps.size // maps.shape[1]))
-    for start in range(0, maps.shape[1], thickness):
+    sources = {"P": [features.shrunk], "A": [features.attention], "T": [features.attention, features.shrunk]}[part]
+    factors = [maps[module] for maps in sources]
+    length = factors[0].shape[1]
+    thickness = max(1, SLAB_VALUES // (factors[0].size // length))
+    for start in range(0, length, thickness):
         place = slice(start, start + thickness)
-        factors = [np.asarray(values[:, place], np.float32) for values in (attention, shrunk) if values is not None]
-        yield place, factors[0] if len(factors) == 1 else factors[0] * factors[1]
+        slab = np.asarray(factors[0][:, place], np.float32)
+        for other in factors[1:]:
+            slab = slab * np.asarray(other[:, place], np.float32)
+        yield place, slab
 
 
 def summarise(weights: NDArray[Any], summary: str | int) -> NDArray[np.float32]:
@@ -50,8 +57,10 @@ def summarise(weights: NDArray[Any], summary: str | int) -> NDArray[np.float32]:
     - entropy: of the weights over channels, divided by its maximum ln(channels); 0 one channel alone, 1 no preference;
     - mean: 1 / channels everywhere, by the softmax of Eq. 4. A check, and the reason why the others are needed.
 
-    Features P and T are signed: their summaries are those of the absolute values (the entropy of these divided by their sum); a
-    single channel keeps its sign. Raises ValueError for an unknown summary, IndexError for a channel that is not there.
+    Features P and T are signed. Their summaries are those of the absolute values, the entropy that of their shares of the
+    sum. A single channel keeps its sign.
+
+    Raises ValueError for an unknown summary, IndexError for a channel that is not there.
     """
     if str(summary).isdigit():
         if int(summary) >= len(weights):
@@ -69,9 +78,8 @@ def summarise(weights: NDArray[Any], summary: str | int) -> NDArray[np.float32]:
     kind, _, count = str(summary).partition("-")
     if kind == "top" and count.isdigit() and 1 <= int(count) <= len(sizes):
         return np.asarray(np.partition(sizes, len(sizes) - int(count), axis=0)[-int(count) :].sum(axis=0))
-    raise ValueError(
-        f"summary {summary!r} is not known; expected {', '.join(SUMMARIES)}, top-1 to top-{len(sizes)} or a channel's number"
-    )
+    expected = f"{', '.join(SUMMARIES)}, top-1 to top-{len(sizes)} or a channel's number"
+    raise ValueError(f"summary {summary!r} is not known; expected {expected}")
 
 
 def summary_map(
@@ -81,8 +89,16 @@ def summary_map(
     part: str = "A",
     seen: Callable[[float], None] | None = None,
 ) -> NDArray[np.float16]:
-    """`summarise` of a whole module, slab by slab, at the module's own size in half precision; `seen` hears the share done (0-1)."""
-    size = next(iter((features.attention if part != "P" else features.shrunk)[module].shape[1:]))
+    """`summarise` of a whole module, slab by slab, at the module's own size in half precision.
+
+    Args:
+        features: of one scan by one model.
+        module: such as `SAM-3`.
+        summary: as in `summarise`.
+        part: P, A or T.
+        seen: is called with the share that is done (0 to 1).
+    """
+    size = (features.shrunk if part == "P" else features.attention)[module].shape[1]
     kept = []
     for place, slab in slabs(features, module, part):
         kept.append(summarise(slab, summary).astype(np.float16))
@@ -94,8 +110,9 @@ def summary_map(
 def boundary_channel(attention: NDArray[Any], reference: NDArray[np.bool_]) -> int:
     """Channel whose mean weight on the boundary of `reference` (image grid) exceeds that inside and that outside the most.
 
-    The boundary is one voxel on either side of the outline; of the two other means the larger counts, so that a channel which fills
-    the head does not win. A difference, not a ratio: the channel that wins must carry weight. 0 where the reference has no boundary.
+    The boundary is one voxel on either side of the outline. Of the two other means the larger counts, so that a channel
+    which fills the head does not win. A difference, not a ratio: the channel that wins must carry weight. 0 where the
+    reference has no boundary.
     """
     boundary = ndimage.binary_dilation(reference) & ~ndimage.binary_erosion(reference)
     on, inside = (_any_in_block(mask, attention.shape[1:]) for mask in (boundary, reference))
@@ -109,7 +126,8 @@ def _any_in_block(mask: NDArray[np.bool_], shape: Sequence[int]) -> NDArray[np.b
     """Voxels of a map of `shape` that hold any voxel of a mask on the image's grid."""
     factors = repeats(shape, mask.shape)
     padded = np.pad(mask, [(0, f * n - m) for f, n, m in zip(factors, shape, mask.shape, strict=True)])
-    blocks = padded.reshape([size for n, f in zip(shape, factors, strict=True) for size in (n, f)])
+    pairs = np.stack([shape, factors], axis=1)
+    blocks = padded.reshape(pairs.ravel())  # (n, f, n, f, ...)
     return np.asarray(blocks.any(axis=tuple(range(1, blocks.ndim, 2))))
 
 
@@ -120,7 +138,7 @@ def _surplus(channel: NDArray[np.float32], on: NDArray[np.bool_], others: Sequen
 def colour_limits(values: NDArray[Any], signed: bool = False) -> tuple[float, float]:
     """1st and 99.5th percentile of a subsample; symmetric about 0 for signed values.
 
-    A map that is constant has a scale from 0 to its value, so that it is drawn in one colour: the highest, or of 0 the lowest.
+    A constant map has a scale from 0 to its value. So it is drawn in one colour: the highest, or where it is 0 the lowest.
     """
     sample = np.asarray(values[tuple(slice(None, None, max(1, size // 48)) for size in values.shape)], np.float32)
     if signed:
@@ -138,10 +156,16 @@ def attention_maps(
     reference: Any = None,
     crosshair: Sequence[int] | None = None,
 ) -> Figure:
-    """Attention of each module (Eq. 4), reduced over its channels and drawn at its own resolution: rows are planes, columns modules.
+    """Attention of each module (Eq. 4), reduced over its channels, at its own resolution; rows are planes, columns modules.
 
-    Each module has a colour scale of its own, printed above it, since their contrasts differ. `summary` as in `summarise`, or
-    `boundary`: of each module the channel most aligned with the reference's outline.
+    Each module has a colour scale of its own, printed above it, since their contrasts differ.
+
+    Args:
+        features: of one scan by one model.
+        modules: by default all.
+        summary: as in `summarise`; or `boundary`, of each module the channel most aligned with the outline.
+        reference: true mask; without it the outline is the one found.
+        crosshair: voxel through which the planes are taken; by default the mask's centre.
     """
     mask, point = _reference(features, reference, crosshair)
     masks = [] if mask is None else [mask]
@@ -152,17 +176,26 @@ def attention_maps(
             chosen = boundary_channel(features.attention[name], mask if mask is not None else _found(features))
         title = f"{name}, channel {chosen}" if summary == "boundary" else name
         panels.append(_panel(title, features, name, chosen, "A", masks, point))
-    named = {"boundary": "channel most aligned with the boundary"}.get(str(summary), f"{summary} over channels")
-    label = f"{f'channel {summary}' if str(summary).isdigit() else named} (each module scaled to 0-1)"
+    named = f"channel {summary}" if str(summary).isdigit() else f"{summary} over channels"
+    if summary == "boundary":
+        named = "channel most aligned with the boundary"
+    label = f"{named} (each module scaled to 0-1)"
     return plane_grid(panels, ["reference"] * len(masks), label, ATTENTION_MAP)
 
 
 def before_and_after(
     features: Features, module: str, channel: int | str, reference: Any = None, crosshair: Sequence[int] | None = None
 ) -> Figure:
-    """P, A and T of one module in one channel or summary (Eq. 3 and 4): what comes in, how it is weighed, what goes on.
+    """P, A and T of one module (Eq. 3 and 4): what comes in, how it is weighed, what goes on.
 
     P and T share one scale, so that T shows what the attention lets through.
+
+    Args:
+        features: of one scan by one model.
+        module: such as `SAM-3`.
+        channel: its number, or a summary as in `summarise`.
+        reference: true mask.
+        crosshair: voxel through which the planes are taken; by default the mask's centre.
     """
     mask, point = _reference(features, reference, crosshair)
     signed = str(channel).isdigit()
@@ -172,7 +205,8 @@ def before_and_after(
     for part, title in PARTS.items():
         shared = limits if part != "A" else None
         panels.append(_panel(title, features, module, channel, part, masks, point, shared))
-    label = f"{module}, {f'channel {channel}' if signed else channel} (scaled to the limits printed above)"
+    named = f"channel {channel}" if signed else channel
+    label = f"{module}, {named} (scaled to the limits printed above)"
     return plane_grid(panels, ["reference"] * len(masks), label, ATTENTION_MAP)
 
 
@@ -201,10 +235,8 @@ def _panel(
     """A column of `plane_grid`: one map scaled to 0-1 between its limits, which stand below its title."""
     values = summary_map(features, module, summary, part).astype(np.float32)
     low, high = limits or colour_limits(values)
-    span = (
-        f"{low:.3g} to {high:.3g}"
-        if np.ptp(values) > 1e-3 * np.abs(values).max()
-        else f"{float(values.flat[0]):.3g} everywhere"
-    )
+    span = f"{low:.3g} to {high:.3g}"
+    if np.ptp(values) <= 1e-3 * np.abs(values).max():
+        span = f"{float(values.flat[0]):.3g} everywhere"
     scaled = on_image_grid(np.asarray(Normalize(low, high, clip=True)(values)), features.image.shape)
     return Panel(features.image, point, masks, scaled, f"{title}\n{span}")

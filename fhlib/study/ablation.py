@@ -1,86 +1,250 @@
-"""Several runs on the same cases together: their scores, and how they came about in training (13_ablation)."""
+"""13: several runs on the same cases together, their scores, and how these came about in training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
+from fhlib.figures.score_charts import difference_forest
+from fhlib.figures.training_charts import validation_course
+from fhlib.files import write_csv
+from fhlib.measures.comparison import compare_trainings
 from fhlib.models.parameters import HISTORY_FILE, PARAMETERS_FILE, SegmentorParameters
+from fhlib.networks.build import build_level
+from fhlib.paper.tables import printed_table
+from fhlib.presets import Training
+from fhlib.study.accuracy import COMPARED, read_scores
 from fhlib.study.run import Study, StudyError, open_cohort, reopen_study
+from fhlib.study.train import parameter_count
 from fhlib.training.prepared import PreparedCases
 from fhlib.variants import VARIANTS
 
+BASELINE = "USegNet-DS"
+CURVE_COLUMNS = ("run", "variant", "level", "seed", "learning_rate", "warm_up", "changed", "step", "val_dsc")
+CHOSEN_BY_TUNING = {"learning_rate", "warm_up"}
+NOT_A_CHANGE = {"seed", "validate_every", "checkpoint_every"}
+
 
 def pool_runs(names: Sequence[str]) -> pd.DataFrame:
-    """Scores of several runs on the same test cases that differ in their trainings: those of `score` with the column seed.
+    """Scores of several runs that differ in their trainings only: those of `score` with the column seed.
 
-    Raises StudyError where a run has no scores, two have one seed, or the runs differ in more than seed and variants.
+    Raises StudyError where a run has no scores, two have one seed, or test cases differ. So it does where the presets
+    differ in more than seed and variants.
     """
     frames: dict[int, pd.DataFrame] = {}
     first = _but_seed_and_variants(reopen_study(names[0]))
     for name in names:
         study = reopen_study(name)
-        if different := [key for key, value in _but_seed_and_variants(study).items() if first[key] != value]:
-            raise StudyError(
-                f"run {name!r} differs from {names[0]!r} in {', '.join(different)}: pool runs of other seeds only"
-            )
-        path = study.tables / "scores.csv"
-        if not path.exists():
+        _require_equal(name, names[0], _but_seed_and_variants(study), first, "pool runs of other seeds only")
+        if not (study.tables / "scores.csv").exists():
             raise StudyError(f"run {name!r} has no scores yet: run 05_accuracy in it first")
-        seed = study.preset.training_for(open_cohort(study)[0].spatial_dims).seed
+        seed = _training(study).seed
         if seed in frames:
             raise StudyError(f"run {name!r} has the seed {seed} of another one: start it with --set training.seed=N")
-        frames[seed] = pd.read_csv(path, dtype={"case": str, "subject": str}).assign(seed=seed)
+        frames[seed] = read_scores(study).assign(seed=seed)
     cases = [set(frame["case"]) for frame in frames.values()]
     if any(other != cases[0] for other in cases):
         raise StudyError(f"runs {', '.join(names)} have other test cases each: pool runs of one cohort")
     return pd.concat(frames.values(), ignore_index=True)
 
 
-def validation_curves(names: Sequence[str]) -> pd.DataFrame:
-    """Mean DSC of the validation cases during each training of several runs on the same cases; test cases are not looked at.
+def seeds_by_network(scores: pd.DataFrame) -> pd.Series:
+    """How many trainings each network has in pooled scores."""
+    return scores.groupby("variant", sort=False)["seed"].nunique()
 
-    A row a validation: run, variant, level, seed, learning_rate, warm_up, changed, step, val_dsc (0 to 1); no row where nothing validates,
-    and none for the candidates of a tuning. `changed`: what differs from the first run's training of this variant (its preset's where it
-    has none) but seed and what a tuning chose. Raises StudyError where a run has trained nothing yet, or on other cases, resolution or
-    outlines than the first.
+
+def tuned(study: Study) -> pd.DataFrame:
+    """What each network's tuning tried, the best first; empty where nothing was tuned."""
+    paths = sorted(study.tables.glob("tuning-*.csv"))
+    tables = {path.stem.removeprefix("tuning-"): pd.read_csv(path) for path in paths}
+    return pd.concat(tables, names=["network", "rank"]).reset_index() if tables else pd.DataFrame()
+
+
+def network_sizes(study: Study, variants: Sequence[str]) -> pd.DataFrame:
+    """How many numbers one level of each network learns."""
+    dims = open_cohort(study)[0].spatial_dims
+    nets = {name: build_level(name, dims, _training(study)) for name in variants}
+    counts = {name: parameter_count(net) for name, net in nets.items()}
+    return pd.Series(counts, name="parameters of one level").to_frame()
+
+
+def compare_networks(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
+    """`compare_trainings` with USegNet-DS, or the first network; writes tables/ablation.csv.
+
+    A cascade is also set against its own first level.
+
+    Args:
+        study: where the table is written.
+        scores: of `pool_runs`.
+    """
+    names = list(dict.fromkeys(scores["variant"]))
+    comparisons = [(scores, baseline_of(scores))]
+    for name in names:
+        base = VARIANTS[name].base
+        if base is not None and base in names:
+            comparisons.append((scores[scores["variant"].isin([name, base])], base))
+    tables = [compare_trainings(part, measure, base) for measure in COMPARED for part, base in comparisons]
+    compared = pd.concat(tables)
+    write_csv(compared, study.tables / "ablation.csv")
+    return compared
+
+
+def baseline_of(scores: pd.DataFrame) -> str:
+    """What the networks are compared with: USegNet-DS where it was trained, else the first of them."""
+    names = list(scores["variant"])
+    return BASELINE if BASELINE in names else names[0]
+
+
+def differences_figure(compared: pd.DataFrame, baseline: str) -> Figure | None:
+    """Differences in DSC from the baseline beside those that the paper prints; None for a single network."""
+    dsc = _dsc_differences(compared, baseline)
+    printed = pd.concat([printed_table(1), printed_table(2)])
+    return difference_forest(dsc, printed) if len(dsc) else None
+
+
+def trained_everywhere(scores: pd.DataFrame) -> pd.DataFrame:
+    """Pooled scores of the networks that most runs have trained."""
+    seeds = seeds_by_network(scores)
+    return scores[scores["variant"].isin(seeds.index[seeds == seeds.max()])]
+
+
+def means_by_seed(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean DSC by network and seed, the mean over seeds and the SD between trainings; writes tables/ablation_seeds.csv.
+
+    `scores` is of `trained_everywhere`.
+    """
+    by_seed = scores.pivot_table(index="variant", columns="seed", values="dsc", sort=False)
+    by_seed = by_seed.assign(mean=by_seed.mean(axis=1), sd_between_trainings=by_seed.std(axis=1))
+    write_csv(by_seed.reset_index(), study.tables / "ablation_seeds.csv")
+    return by_seed
+
+
+def validation_curves(names: Sequence[str]) -> pd.DataFrame:
+    """Mean DSC of the validation cases during each training of several runs; test cases are not looked at.
+
+    A row a validation: CURVE_COLUMNS, the DSC from 0 to 1. No row where nothing validates, and none for the candidates of
+    a tuning. `changed` says what differs from the first run's training of this variant, or from its preset's where it has
+    none. Seed and what a tuning chose are no changes.
+
+    Raises StudyError where a run has trained nothing yet, or on other cases, resolution or outlines than the first.
     """
     first = reopen_study(names[0])
-    preset = first.preset.training_for(open_cohort(first)[0].spatial_dims)
     grounds = _grounds(first)
-    frames = []
+    curves = []
     for name in names:
         study = reopen_study(name)
         finished = sorted(study.folder.glob(f"models/*/level*/{HISTORY_FILE}"))
         if not finished:
             raise StudyError(f"run {name!r} has trained nothing yet: run 03_train in it first")
-        if different := [key for key, value in _grounds(study).items() if grounds[key] != value]:
-            raise StudyError(
-                f"run {name!r} differs from {names[0]!r} in {', '.join(different)}: compare trainings on one and the same"
-            )
+        _require_equal(name, names[0], _grounds(study), grounds, "compare trainings on one and the same")
         for path in finished:
             variant, level = path.parts[-3], int(path.parts[-2].removeprefix("level"))
-            if level != VARIANTS[variant].levels:
-                continue  # a copy of its base's
-            training = SegmentorParameters.load(path.with_name(PARAMETERS_FILE)).training.model_dump()
-            told = {key: training[key] for key in ("seed", "learning_rate", "warm_up")}
-            same = first.model_folder(variant) / f"level{level}" / PARAMETERS_FILE
-            usual = (SegmentorParameters.load(same).training if same.exists() else preset).model_dump()
-            ignored = {"seed", "validate_every", "checkpoint_every"}
-            ignored |= {"learning_rate", "warm_up"} if study.preset.tuning else set()
-            row = VARIANTS[variant]
-            if not (row.skip_attention or row.path_attention):
-                ignored |= {key for key in training if key.startswith("attention_")}
-            changed = ", ".join(f"{k}={v}" for k, v in training.items() if v != usual[k] and k not in ignored)
-            curve = pd.read_csv(path, usecols=["step", "val_dsc"]).dropna()
-            frames.append(curve.assign(run=name, variant=variant, level=level, **told, changed=changed))
-    columns = ["run", "variant", "level", "seed", "learning_rate", "warm_up", "changed", "step", "val_dsc"]
-    return pd.concat(frames, ignore_index=True)[columns]
+            if level == VARIANTS[variant].levels:  # the levels before are copies of its base's
+                curves.append(_curve(study, first, variant, path))
+    return pd.concat(curves, ignore_index=True)[list(CURVE_COLUMNS)]
+
+
+def last_validations(curves: pd.DataFrame) -> pd.DataFrame:
+    """Where each training ended, the best first."""
+    trainings = curves.groupby(["variant", "changed", "run"], sort=False, dropna=False)
+    return trainings.tail(1).drop(columns="level").sort_values("val_dsc", ascending=False)
+
+
+def validation_figure(study: Study, curves: pd.DataFrame) -> Figure | None:
+    """The courses of validation; writes tables/validation.csv. None where nothing validates."""
+    write_csv(curves, study.tables / "validation.csv")
+    return validation_course(curves) if len(curves) else None
+
+
+def ablation_findings(scores: pd.DataFrame, compared: pd.DataFrame, by_seed: pd.DataFrame) -> list[str]:
+    """What 13 found, in sentences.
+
+    Args:
+        scores: of `pool_runs`.
+        compared: of `compare_networks`.
+        by_seed: of `means_by_seed`.
+    """
+    baseline = baseline_of(scores)
+    dsc = _dsc_differences(compared, baseline)
+    cases = scores["case"].nunique()
+    several_seeds = by_seed["sd_between_trainings"].notna().any()
+    spread = by_seed["sd_between_trainings"].max() if several_seeds else 0.0
+    # two trainings of one network differ by no more in 95 of 100 pairs
+    luck = 1.96 * math.sqrt(2) * spread
+
+    beyond_cases = (dsc["low"] > 0) | (dsc["high"] < 0)
+    beyond_seeds = (dsc["trainings_low"] > 0) | (dsc["trainings_high"] < 0)
+    beyond_luck = dsc["difference"].abs() > luck
+    clear = dsc[beyond_cases & beyond_seeds.where(dsc["seeds"] > 1, beyond_luck)]
+
+    differ = f"{beyond_cases.sum()} differ in DSC by more than their interval"
+    if several_seeds:
+        differ += f", {len(clear)} of them also by more than trainings of one network do"
+    if len(clear):
+        differ += ": " + ", ".join(f"{row.variant} {100 * row.difference:+.2f} points" for row in clear.itertuples())
+    least, most = 100 * dsc["detectable"].min(), 100 * dsc["detectable"].max()
+    between = "One training each: the spread between trainings is not known."
+    if several_seeds:
+        between = (
+            f"Between trainings of one network the mean DSC varies by {100 * spread:.2f} points (SD, largest), "
+            f"single trainings of two networks by up to {100 * luck:.2f} points by luck."
+        )
+    return [
+        f"Of {len(dsc)} networks compared with {baseline}, {differ}.",
+        f"The smallest difference that the {cases} cases can detect is {least:.2f} to {most:.2f} points.",
+        between,
+    ]
+
+
+def _dsc_differences(compared: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    return compared[(compared["measure"] == "dsc") & (compared["baseline"] == baseline)]
+
+
+def _curve(study: Study, first: Study, variant: str, history: Path) -> pd.DataFrame:
+    """Rows of `validation_curves` for one training."""
+    training = SegmentorParameters.load(history.with_name(PARAMETERS_FILE)).training.model_dump()
+    usual = _usual_training(first, variant).model_dump()
+    ignored = NOT_A_CHANGE | (CHOSEN_BY_TUNING if study.preset.tuning else set())
+    if not (VARIANTS[variant].skip_attention or VARIANTS[variant].path_attention):
+        ignored |= {name for name in training if name.startswith("attention_")}
+    changed = [f"{k}={v}" for k, v in training.items() if v != usual[k] and k not in ignored]
+    curve = pd.read_csv(history, usecols=["step", "val_dsc"]).dropna()
+    return curve.assign(
+        run=study.name,
+        variant=variant,
+        level=VARIANTS[variant].levels,
+        seed=training["seed"],
+        learning_rate=training["learning_rate"],
+        warm_up=training["warm_up"],
+        changed=", ".join(changed),
+    )
+
+
+def _usual_training(first: Study, variant: str) -> Training:
+    """How the first run has trained a variant, or would have."""
+    path = first.model_folder(variant) / f"level{VARIANTS[variant].levels}" / PARAMETERS_FILE
+    return SegmentorParameters.load(path).training if path.exists() else _training(first)
+
+
+def _training(study: Study) -> Training:
+    return study.preset.training_for(open_cohort(study)[0].spatial_dims)
+
+
+def _require_equal(
+    name: str, first: str, settings: Mapping[str, Any], expected: Mapping[str, Any], remedy: str
+) -> None:
+    different = [key for key, value in settings.items() if expected[key] != value]
+    if different:
+        raise StudyError(f"run {name!r} differs from {first!r} in {', '.join(different)}: {remedy}")
 
 
 def _grounds(study: Study) -> dict[str, Any]:
+    """What trainings must share to be compared on validation cases."""
     if not (study.prepared / "index.csv").exists():
         raise StudyError(f"run {study.name!r} has nothing prepared yet: run 02_prepare in it first")
     index = PreparedCases(study.prepared).index
@@ -95,5 +259,5 @@ def _grounds(study: Study) -> dict[str, Any]:
 def _but_seed_and_variants(study: Study) -> dict[str, Any]:
     settings = study.preset.model_dump(exclude={"name", "purpose", "variants"})
     for section in ("training", "training_2d"):
-        settings[section] = {key: value for key, value in settings[section].items() if key != "seed"}
+        del settings[section]["seed"]
     return {"cohort": study.cohort_folder, **settings}

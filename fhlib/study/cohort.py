@@ -1,17 +1,29 @@
-"""The steps of the study, one call a notebook: each reads what earlier steps wrote and writes its own files."""
+"""01: the run's cohort, and what the simulator draws."""
 
 from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
 from fhlib.cohorts.importers import import_cohort
 from fhlib.cohorts.manifest import Cohort
 from fhlib.cohorts.simulated import simulate_cohort
 from fhlib.cohorts.splits import assign_splits
+from fhlib.figures.cohort_charts import growth_curve, invisible_edges
+from fhlib.figures.planes import gallery, planes, tissues_beside_echo
 from fhlib.files import write_csv
+from fhlib.phantom.realism import edge_contrast, invisible_share
+from fhlib.phantom.scan import SCAN_DIRECTIONS, set_up, simulate_scan, tissue_map
+from fhlib.phantom.tissues import TISSUES
 from fhlib.study.run import Study, StudyError, outlining, test_cases
+
+SHOWN_SCANS = 12
+SHOWN_WEEKS = (12, 16, 20, 24, 28, 32, 36, 40)
 
 
 def make_cohort(study: Study) -> Cohort:
-    """Simulate, import or open the run's cohort, and write its manifest with every split assigned to tables/cohort.csv."""
+    """Simulate, import or open the run's cohort; writes its manifest with every split assigned to tables/cohort.csv."""
     preset = study.preset
     if study.source is None:
         spec = preset.simulated_cohort
@@ -24,3 +36,111 @@ def make_cohort(study: Study) -> Cohort:
         raise StudyError("no test case has a reference: give a label to some, or leave the column `split` empty")
     write_csv(table, study.tables / "cohort.csv")
     return cohort
+
+
+def scan_gallery(cohort: Cohort, table: pd.DataFrame) -> Figure:
+    """One slice with its contour of scans from the whole manifest."""
+    shown = table.iloc[:: max(1, len(table) // SHOWN_SCANS)].head(SHOWN_SCANS)
+    images = [cohort.read_image(case) for case in shown["case"]]
+    masks = [_mask_of(cohort, row) for _, row in shown.iterrows()]
+    names = [_named(row) for _, row in shown.iterrows()]
+    return gallery(images, names, masks, title="Scans of the cohort")
+
+
+def first_scan(cohort: Cohort, table: pd.DataFrame) -> Figure:
+    """The first scan in three planes through the middle of its label."""
+    row = table.iloc[0]
+    mask = _mask_of(cohort, row)
+    contours = {} if mask is None else {"label": mask}
+    return planes(cohort.read_image(row["case"]), contours, title=_named(row))
+
+
+def simulated_ages(study: Study) -> Figure | None:
+    """One simulated fetus at eight ages, seen from the side; None for a cohort that was brought."""
+    if study.cohort_kind != "simulated":
+        return None
+    scans = [simulate_scan(1, ga, "from the side", spacing_mm=_coarse_mm(study)) for ga in SHOWN_WEEKS]
+    names = [f"{ga} weeks" for ga in SHOWN_WEEKS]
+    for number, scan in enumerate(scans):
+        if scan.box_grown > 1:
+            names[number] += ", larger box"
+    masks = [scan.label.array > 0 for scan in scans]
+    return gallery([scan.image for scan in scans], names, masks, title="12 to 40 weeks")
+
+
+def simulated_anatomy(study: Study) -> Figure | None:
+    """A simulated fetus's tissues and the echo they give; None for a cohort that was brought."""
+    if study.cohort_kind != "simulated":
+        return None
+    spacing_mm = _coarse_mm(study) / 2
+    tissues = tissue_map(set_up(1, 26, "from the side", spacing_mm=spacing_mm))
+    scan = simulate_scan(1, 26, "from the side", spacing_mm=spacing_mm)
+    return tissues_beside_echo(tissues, scan.image, [tissue.name for tissue in TISSUES], scan.label)
+
+
+def edges_without_contrast(study: Study) -> Figure | None:
+    """How much of the outline of simulated heads cannot be seen; writes tables/edges.csv.
+
+    None for a cohort that was brought.
+    """
+    if study.cohort_kind != "simulated":
+        return None
+    spacing_mm = _coarse_mm(study)
+    scans = [(seed, direction) for seed in (1, 2) for direction in SCAN_DIRECTIONS]
+    rows = [invisible_share(edge_contrast(seed, 26, way, spacing_mm=spacing_mm)) for seed, way in scans]
+    shares = pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(scans, names=["seed", "scan_direction"]))
+    write_csv(shares.reset_index(), study.tables / "edges.csv")
+    return invisible_edges(shares)
+
+
+def subject_sizes(table: pd.DataFrame) -> pd.DataFrame:
+    """Age, head circumference and head volume as numbers, a row a subject; missing where they are not known."""
+    sources = {"ga_weeks": "ga_weeks", "hc_mm": "reference_hc_mm", "volume_ml": "reference_volume_ml"}
+    numbers = {name: pd.to_numeric(table.get(column, ""), errors="coerce") for name, column in sources.items()}
+    sizes = table.assign(**numbers).drop_duplicates("subject")
+    # scans without a head have no volume
+    return sizes.assign(volume_ml=sizes["volume_ml"].where(sizes["volume_ml"] > 0))
+
+
+def growth_figure(table: pd.DataFrame) -> Figure | None:
+    """Sizes over gestational age; None where no age, or no size, is known."""
+    sizes = subject_sizes(table)
+    known = [name for name in ("hc_mm", "volume_ml") if sizes[name].notna().any()]
+    if not known or not sizes["ga_weeks"].notna().any():
+        return None
+    return growth_curve(sizes, known)
+
+
+def cohort_findings(cohort: Cohort, table: pd.DataFrame, findings: pd.DataFrame) -> list[str]:
+    """What 01 found, in sentences.
+
+    Args:
+        cohort: the run's.
+        table: its manifest with splits.
+        findings: of `check_cohort`.
+    """
+    count = table["split"].value_counts()
+    warnings = (findings["severity"] == "warning").sum()
+    volumes = subject_sizes(table)["volume_ml"].dropna()
+    said = [
+        f"{len(table)} scans of {table['subject'].nunique()} subjects, {cohort.spatial_dims}D, "
+        f"{count.get('train', 0)} for training and {count.get('test', 0)} for test; {warnings} warnings."
+    ]
+    if len(volumes) > 1:
+        spread = f"SD {volumes.std():.0f} mL over {len(volumes)} subjects"
+        said.append(f"Mean whole-head volume {volumes.mean():.0f} mL, {spread}.")
+    return said
+
+
+def _named(row: pd.Series) -> str:
+    weeks = row.get("ga_weeks")
+    return f"{row['case']}  {float(weeks):.1f} weeks" if weeks else row["case"]
+
+
+def _mask_of(cohort: Cohort, row: pd.Series) -> np.ndarray | None:
+    return cohort.read_label(row["case"]).array > 0 if row["label"] else None
+
+
+def _coarse_mm(study: Study) -> float:
+    """Coarse enough that a picture takes a second."""
+    return max(1.5, study.preset.simulated_cohort.spacing_mm)

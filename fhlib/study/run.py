@@ -1,7 +1,7 @@
 """One run of the study: its parameters, its cohort and where its results lie.
 
-Every notebook begins with `open_study(run, preset)`. What a run was started with (preset, cohort folder) is recorded in
-`data/runs/<run>/run.json`, so a notebook needs no path.
+Every notebook begins with `open_study(run, preset)`. What a run was started with is recorded in `data/runs/<run>/run.json`:
+preset, cohort folder and changes. So a notebook needs no path.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ class StudyError(ValueError):
 
 @dataclass(frozen=True)
 class Study:
-    """A run's name, folder, preset and cohort. `source` is the folder that the user brought, None for the simulated cohort; `changes`
-    are the parameters of the preset that this run has otherwise.
+    """A run's name, folder, preset and cohort.
+
+    `source` is the folder that the user brought, None for the simulated cohort.
+    `changes` are the preset's parameters that this run has otherwise.
     """
 
     name: str
@@ -45,14 +47,16 @@ class Study:
 
     @property
     def cohort_name(self) -> str:
-        """Name of the cohort: its folder's name (and, where it is converted, a mark of its place), or `simulated-<preset>` (and a mark
-        of what this run changes about it).
+        """Name of the cohort: its folder's, or `simulated-<preset>`.
+
+        A folder that is converted gets a mark of its place, since others may have its name.
+        A simulated cohort gets a mark of what this run changes about it.
         """
         if self.source is None:
-            other = {k: v for k, v in self.changes.items() if k.split(".")[0] in ("simulated_cohort", "val_fraction")}
-            return f"simulated-{self.preset.name}{f'-{digest(other)[:6]}' if other else ''}"
+            about_scans = ("simulated_cohort", "val_fraction")
+            changed = {key: value for key, value in self.changes.items() if key.split(".")[0] in about_scans}
+            return f"simulated-{self.preset.name}" + (f"-{digest(changed)[:6]}" if changed else "")
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.source.name).strip("-.") or "cohort"
-        # converted folders of one name shall not overwrite each other
         return name if self.cohort_kind == "in place" else f"{name}-{digest(str(self.source))[:6]}"
 
     @property
@@ -87,37 +91,35 @@ class Study:
 
 
 def open_study(run: str, preset: str = "", cohort: str | Path = "", changes: Mapping[str, Any] | None = None) -> Study:
-    """Open a run, or start it with `preset` (default quick), `cohort` (a folder; default: the simulated cohort) and `changes` to the
-    preset's parameters by dotted name (`{"training.seed": 1}`).
+    """Open a run, or start it.
 
-    Raises StudyError where the run was started with another preset, cohort or changes, or the cohort's folder is missing, PresetError
-    for a preset or a change that is not valid.
+    Args:
+        run: its name.
+        preset: default quick.
+        cohort: a folder of scans; by default the simulated cohort.
+        changes: to the preset's parameters by dotted name (`{"training.seed": 1}`).
+
+    Raises:
+        StudyError: the run was started with another preset, cohort or changes, or the cohort's folder is missing.
+        PresetError: the preset or a change is not valid.
     """
     folder = DATA / "runs" / safe_name(run, "run")
     record_path = folder / "run.json"
-    asked = _source(cohort)
+    source, given = _source(cohort), dict(changes or {})
+
     if record_path.exists():
         record = read_json(record_path)
-        if preset and preset != record["preset"]:
-            raise StudyError(
-                f"run {run!r} was started with preset {record['preset']!r}, not {preset!r}: "
-                f"choose another RUN name, or remove data/runs/{run}"
-            )
-        if asked and asked != _source(record["cohort"]):
-            raise StudyError(
-                f"run {run!r} was started with another cohort than {asked.name!r}: choose another RUN name, or remove data/runs/{run}"
-            )
         known = record.get("changes", {})
-        if changes and dict(changes) != known:
-            raise StudyError(
-                f"run {run!r} was started with {_words(known)}, not with {_words(changes)}: "
-                f"choose another RUN name, or remove data/runs/{run}"
-            )
+        if other := _differences(record, preset, source, given):
+            started, asked = other
+            remedy = f"choose another RUN name, or remove data/runs/{run}"
+            raise StudyError(f"run {run!r} was started with {started}, not with {asked}: {remedy}")
         return Study(run, folder, load_preset(record["preset"], known), _source(record["cohort"]), known)
-    given = dict(changes or {})
-    study = Study(run, folder, load_preset(preset or "quick", given), asked, given)
-    recorded = "" if asked is None else str(asked.relative_to(ROOT) if asked.is_relative_to(ROOT) else asked)
-    write_json({"preset": study.preset.name, "cohort": recorded, **({"changes": given} if given else {})}, record_path)
+
+    study = Study(run, folder, load_preset(preset or "quick", given), source, given)
+    place = source.relative_to(ROOT) if source and source.is_relative_to(ROOT) else source
+    record = {"preset": study.preset.name, "cohort": str(place or "")}
+    write_json(record | ({"changes": given} if given else {}), record_path)
     return study
 
 
@@ -128,6 +130,20 @@ def reopen_study(run: str) -> Study:
         known = sorted(path.parent.name for path in folder.glob("*/run.json"))
         raise StudyError(f"there is no run {run!r}{suggestion(run, known)}; there are: {', '.join(known) or 'none'}")
     return open_study(run)
+
+
+def _differences(
+    record: Mapping[str, Any], preset: str, source: Path | None, changes: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    """What a run was started with and what is asked instead, in words; None where they fit. What is not given fits."""
+    known = record.get("changes", {})
+    if preset and preset != record["preset"]:
+        return f"preset {record['preset']!r}", f"{preset!r}"
+    if source and source != _source(record["cohort"]):
+        return "another cohort", f"{source.name!r}"
+    if changes and changes != known:
+        return _words(known), _words(changes)
+    return None
 
 
 def _words(changes: Mapping[str, Any]) -> str:
@@ -154,14 +170,14 @@ def open_cohort(study: Study) -> tuple[Cohort, pd.DataFrame]:
 
 
 def outlining(cohort: Cohort, target: str) -> Cohort:
-    """The cohort with the wanted outline as its label."""
+    """The cohort with the wanted outline, head or skull, as its label."""
     if target == "head":
         return cohort
     lacking = cohort.table[(cohort.table["label"] != "") & (cohort.table["label_skull"] == "")]
     if len(lacking):
         raise StudyError(
-            f"the preset's target is the skull and {len(lacking)} cases have no label_skull, such as {lacking['case'].iloc[0]}: "
-            "add it to cohort.csv, or choose a preset whose target is the head"
+            f"the preset's target is the skull and {len(lacking)} cases have no label_skull, "
+            f"such as {lacking['case'].iloc[0]}: add it to cohort.csv, or choose a preset whose target is the head"
         )
     return replace(cohort, table=cohort.table.assign(label=cohort.table["label_skull"]))
 

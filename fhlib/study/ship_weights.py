@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 from safetensors.torch import load_file, save_file
 
 from fhlib.cohorts.manifest import Cohort
@@ -18,16 +18,17 @@ from fhlib.segmentation.quality import CALIBRATION, Calibration
 from fhlib.segmentation.segmentor import load_segmentor
 from fhlib.study.run import Study, open_cohort, outlining, test_cases
 
-MEASURED_BESIDE = ("coverage.csv", "flags.csv")
+COVERAGE_TABLE, FLAGS_TABLE = "coverage.csv", "flags.csv"
+FEWEST_TO_CALIBRATE, HELD_OUT, DAMAGED = 25, 180, 25
 
 
 def export_segmentor(folder: Path | str, destination: Path | str) -> None:
-    """Copy a variant's folder to one that ships: weights in half precision, parameters, calibration; `load_segmentor` reads both.
+    """Copy a variant's folder to one that ships: weights in half precision, parameters, calibration.
 
-    Raises as `load_segmentor` does, before anything is written.
+    `load_segmentor` reads both. Raises as it does, before anything is written.
     """
     load_segmentor(folder)
-    for name in (CALIBRATION, *MEASURED_BESIDE):  # of other weights
+    for name in (CALIBRATION, COVERAGE_TABLE, FLAGS_TABLE):  # of other weights
         (Path(destination) / name).unlink(missing_ok=True)
     for level in Path(destination).glob("level*"):
         shutil.rmtree(level)
@@ -43,12 +44,16 @@ def export_segmentor(folder: Path | str, destination: Path | str) -> None:
 
 
 def export_weights(study: Study, variant: str, destination: Path) -> None:
-    """Copy a trained variant to a folder that ships, calibrate it on the validation scans and measure it on scans that were held out.
+    """Copy a trained variant to a folder that ships, calibrate it on the validation scans and measure it on others.
 
-    Held out are the test scans, or of a simulated cohort `HELD_OUT` new subjects. Writes beside the weights calibration.json, and
-    coverage.csv and flags.csv (`segmentation.calibration`); in 2D, and with too few validation scans, weights only. Raises as
-    `load_segmentor`
-    does.
+    Measured are the test scans, or of a simulated cohort `HELD_OUT` new subjects. Beside the weights it writes
+    calibration.json, coverage.csv and flags.csv (`segmentation.calibration`). In 2D, and with too few validation scans,
+    it writes weights only.
+
+    Args:
+        study: the run.
+        variant: that it has trained.
+        destination: the folder; what it holds of other weights is removed.
     """
     cohort, table = open_cohort(study)
     export_segmentor(study.model_folder(variant), destination)
@@ -56,33 +61,35 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
     if cohort.spatial_dims == 2 or len(validation) < FEWEST_TO_CALIBRATE:
         return
     segmentor = load_segmentor(destination, study.preset.prediction)
-    segmentor.calibration = calibrate(segmentor, _Scans(cohort, validation["case"].tolist()))
+    segmentor.calibration = calibrate(segmentor, _Scans(cohort, validation))
     segmentor.calibration.save(destination)
+
     if study.cohort_kind == "simulated":
-        spec = study.preset.simulated_cohort
-        changes = {"seed": spec.seed + 1, "train_subjects": 1, "test_subjects": HELD_OUT, "reproducibility_subjects": 0}
-        folder = study.cohort_folder.with_name(f"{study.cohort_name}-held-out")
-        cohort = outlining(
-            simulate_cohort(folder, spec.model_copy(update=changes), val_fraction=0.0), study.preset.target
-        )
+        cohort = _held_out(study)
         table = cohort.table
     tests = test_cases(table)
-    write_csv(coverage(segmentor, _Scans(cohort, tests["case"].tolist())), destination / MEASURED_BESIDE[0])
-    whole = tests.loc[tests["has_head"] != "false", "case"].tolist()[:DAMAGED]
-    write_csv(flag_rates(segmentor, _Scans(cohort, whole)), destination / MEASURED_BESIDE[1])
+    write_csv(coverage(segmentor, _Scans(cohort, tests)), destination / COVERAGE_TABLE)
+    whole = tests[tests["has_head"] != "false"].head(DAMAGED)
+    write_csv(flag_rates(segmentor, _Scans(cohort, whole)), destination / FLAGS_TABLE)
 
 
-FEWEST_TO_CALIBRATE, HELD_OUT, DAMAGED = 25, 180, 25
+def _held_out(study: Study) -> Cohort:
+    """Simulated subjects that no split of the run holds."""
+    spec = study.preset.simulated_cohort
+    changes = {"seed": spec.seed + 1, "train_subjects": 1, "test_subjects": HELD_OUT, "reproducibility_subjects": 0}
+    folder = study.cohort_folder.with_name(f"{study.cohort_name}-held-out")
+    cohort = simulate_cohort(folder, spec.model_copy(update=changes), val_fraction=0.0)
+    return outlining(cohort, study.preset.target)
 
 
-class _Scans(Sequence[tuple[Volume, Volume]]):
-    """Scans and labels of some cases, read when they are asked for."""
+class _Scans:
+    """Scans and labels of some cases, read when they are asked for; the length is for the progress bar."""
 
-    def __init__(self, cohort: Cohort, cases: Sequence[str]) -> None:
-        self.cohort, self.cases = cohort, cases
+    def __init__(self, cohort: Cohort, rows: pd.DataFrame) -> None:
+        self.cohort, self.cases = cohort, rows["case"].tolist()
 
     def __len__(self) -> int:
         return len(self.cases)
 
-    def __getitem__(self, place: Any) -> Any:
-        return self.cohort.read_image(self.cases[place]), self.cohort.read_label(self.cases[place])
+    def __iter__(self) -> Iterator[tuple[Volume, Volume]]:
+        return ((self.cohort.read_image(case), self.cohort.read_label(case)) for case in self.cases)
