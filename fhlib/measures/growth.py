@@ -24,10 +24,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from fhlib.files import DATA
+from fhlib.files import REFERENCE_TABLES
 from fhlib.images.volume import Floats
 
-GROWTH_TABLE = DATA / "reference" / "growth.csv"
+GROWTH_TABLE = REFERENCE_TABLES / "growth.csv"
 MEASURES = ("hc", "bpd", "ofd", "tcd", "icv")
 CENTILES = (3, 10, 50, 90, 97)  # of a chart estimated from a cohort
 

@@ -6,17 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fhlib.cohorts.manifest import Cohort
 from fhlib.files import atomic_path, progress, require_free_space, write_csv
 from fhlib.fingerprints import code_digest, content_digest, digest, kept_or_made
 from fhlib.models.inputs import at_original_resolution, label_to_network_grid, to_network_grid
 from fhlib.presets import Preparation
+
+if TYPE_CHECKING:
+    from fhlib.cohorts.manifest import Cohort
 
 TRAINED_ON = ("train", "val")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fhlib.files import NOTEBOOKS, write_text
+from fhlib.files import NOTEBOOKS, ROOT, write_text
 from fhlib.workflow.progress import TITLES, Narrator
 
 STALE_SECONDS = 3600
@@ -69,6 +69,9 @@ def run_study(
         arguments.append("--dry-run")
     if until:
         arguments += ["--until", next(rule for rule, title in TITLES.items() if title == until)]
+    os.environ["FHLIB_ROOT"] = str(ROOT)  # the steps work in the run's folder
+    if not (Path.home().is_dir() and os.access(Path.home(), os.W_OK)):
+        os.environ["HOME"] = str(folder / ".home")  # Snakemake, Jupyter and Matplotlib keep caches there
     narrator = Narrator(folder / "timings.json", dry_run)
     log = logging.getLogger("snakemake.logging")
     with only_start_of(folder):
