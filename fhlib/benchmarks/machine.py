@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 
+import numpy as np
 import pandas as pd
 import torch
 
-from fhlib.models.device import Execution, fastest
+from fhlib.models.device import Execution, step_seconds
 from fhlib.networks.build import build_network
 from fhlib.presets import Preset
 from fhlib.training.losses import composite_loss
@@ -29,7 +31,7 @@ NEEDED = (
     "ipywidgets",
     "snakemake",
     "seaborn",
-    "pingouin",
+    "statsmodels",
 )
 PAPER_BOX_MM = (98.0, 147.4, 167.2)
 LARGEST_TRIAL = (32, 48, 56)
@@ -46,17 +48,22 @@ def check_environment() -> pd.DataFrame:
             rows.append((package, importlib.metadata.version(package), ""))
         except importlib.metadata.PackageNotFoundError:
             rows.append((package, "missing", "install with: make install"))
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    rows.append(("GPU", gpu, "" if torch.cuda.is_available() else "the quick and desk presets need none"))
+    if torch.cuda.is_available():
+        rows.append(("GPU", torch.cuda.get_device_name(), ""))
+    else:
+        rows.append(("GPU", "none", "the quick and desk presets need none"))
     rows.append(("CPU", f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}", ""))
     return pd.DataFrame(rows, columns=["what", "found", "remark"])
 
 
 def measure_machine(preset: Preset) -> pd.DataFrame:
-    """Seconds a volume in a training step of this preset's networks (3D), with and without attention, timed on random numbers."""
+    """Seconds a volume in a training step of this preset's networks (3D), timed on random numbers.
+
+    A row for a network without and one for a network with attention: network, shape, seconds_a_volume.
+    """
     shape = network_shape(preset)
-    trial = tuple(min(size, most) for size, most in zip(shape, LARGEST_TRIAL, strict=True))
-    scale = shape[0] * shape[1] * shape[2] / (trial[0] * trial[1] * trial[2])
+    trial = tuple(np.minimum(shape, LARGEST_TRIAL).tolist())
+    scale = math.prod(shape) / math.prod(trial)
     rows = []
     for name in ("USegNet-DS", "USegNet-DS-HAS"):
         seconds = _step_seconds(name, preset.training.width, trial) * scale
@@ -65,10 +72,14 @@ def measure_machine(preset: Preset) -> pd.DataFrame:
 
 
 def expected_minutes(preset: Preset, machine: pd.DataFrame) -> pd.DataFrame:
-    """Minutes of training and prediction of a simulated cohort, a row a trained level, from `measure_machine`.
+    """Minutes of training and prediction of a simulated cohort, a row a trained level: variant, level, minutes.
 
-    Competitors count as networks without attention. Reading, simulating, scoring and drawing come on top (a few minutes in the quick
-    preset).
+    Competitors count as networks without attention. Reading, simulating, scoring and drawing come on top: a few
+    minutes in the quick preset.
+
+    Args:
+        preset: says what is trained.
+        machine: of `measure_machine`.
     """
     seconds = machine.set_index("network")["seconds_a_volume"]
     cohort = preset.simulated_cohort
@@ -78,8 +89,11 @@ def expected_minutes(preset: Preset, machine: pd.DataFrame) -> pd.DataFrame:
         variant = VARIANTS[name]
         attention = bool(variant.skip_attention or variant.path_attention)
         volume = seconds["USegNet-DS-HAS" if attention else "USegNet-DS"]
-        steps = preset.training.steps * (1 + (preset.training.context_folds if level > 1 else 0))
-        steps += preset.tuning.total_steps if preset.tuning else 0
+        # a second level trains on contexts that networks of the first give, one for each fold
+        folds = preset.training.context_folds if level > 1 else 0
+        steps = preset.training.steps * (1 + folds)
+        if preset.tuning:
+            steps += preset.tuning.total_steps
         training = steps * preset.training.batch_size * volume
         predicting = scans * level * PREDICTED_SHARE * volume
         rows.append({"variant": name, "level": level, "minutes": (training + predicting) / 60})
@@ -93,9 +107,6 @@ def network_shape(preset: Preset) -> tuple[int, ...]:
 
 
 def _step_seconds(variant: str, width: int, shape: tuple[int, ...]) -> float:
-    accelerator = Execution().accelerator()
     execution = Execution(channels_last=True)
-    net = execution.place(build_network(variant, width), accelerator.device)
-    x = execution.place(torch.rand(1, 1, *shape), accelerator.device)
-    label = (x[:, 0] > 0.5).long()
-    return fastest(lambda: composite_loss(net(x), label)[0].backward(), 2)
+    net = execution.place(build_network(variant, width), execution.accelerator().device)
+    return step_seconds(net, execution, (1, 1, *shape), lambda output, label: composite_loss(output, label)[0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -23,6 +23,7 @@ from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
 from fhlib.files import read_json, write_json
+from fhlib.networks.usegnet import SegmentorOutput
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -118,7 +119,10 @@ def choose_execution(
         threads = torch.get_num_threads()
         precisions = ("no", "bf16") if _has_bf16() else ("no",)
         candidates = [Execution(p, layout, threads) for p in precisions for layout in (False, True)]
-        timed = {candidate: _step_seconds(candidate, build, (batch_size, 1, *shape)) for candidate in candidates}
+        timed = {}
+        for candidate in candidates:
+            net = candidate.place(build(), torch.device("cpu"))
+            timed[candidate] = step_seconds(net, candidate, (batch_size, 1, *shape), _mean_square, repeats=4)
         seconds = {
             f"{c.precision}, {'channels last' if c.channels_last else 'contiguous'}": round(s, 4)
             for c, s in timed.items()
@@ -147,17 +151,47 @@ def _has_bf16() -> bool:
     return any(found is True for name, found in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
-def _step_seconds(execution: Execution, build: Callable[[], nn.Module], shape: tuple[int, ...]) -> float:
-    net = execution.place(build(), torch.device("cpu"))
-    x = execution.place(torch.rand(shape), torch.device("cpu"))
+def _mean_square(output: SegmentorOutput, label: Tensor) -> Tensor:
+    """A loss that costs next to nothing, so that the network alone is timed."""
+    return output.logits.float().square().mean()
+
+
+def step_seconds(
+    net: nn.Module,
+    execution: Execution,
+    shape: Sequence[int],
+    loss: Callable[[SegmentorOutput, Tensor], Tensor],
+    repeats: int = 2,
+) -> float:
+    """Seconds of the fastest training step on random numbers: forward pass, loss, gradients, optimiser.
+
+    Args:
+        net: on its device, in the memory format of `execution`.
+        execution: precision and memory format.
+        shape: of the input, (b, 1, d, h, w) or (b, 1, h, w).
+        loss: of the network's output and a label of 0 and 1, (b, d, h, w) or (b, h, w).
+        repeats: how many steps; at least 2, since the first one also fills caches.
+    """
+    device = next(net.parameters()).device
+    x = execution.place(torch.rand(*shape), device)
+    label = (x[:, 0] > 0.5).to(torch.uint8)
+    optimiser = torch.optim.Adam(net.parameters(), 1e-5)
 
     def step() -> None:
-        with execution.autocast(x.device):
-            loss = net(x).logits.float().square().mean()
-        loss.backward()
+        with execution.autocast(device):
+            output = net(x, with_attention=False)
+        loss(output, label).backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        wait_for(device)
 
-    step()
-    return fastest(step)
+    return fastest(step, repeats)
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when a GPU has done what it was told; a processor has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def fastest(work: Callable[[], Any], repeats: int = 3) -> float:
