@@ -12,9 +12,10 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import SupportsFloat
 
 import numpy as np
 import pandas as pd
@@ -22,12 +23,12 @@ import pandas as pd
 from fhlib.images.volume import Mask
 from fhlib.measures.metrics import evaluate
 
-try:
-    import resource
-except ModuleNotFoundError:  # Windows has no such module: memory is then not measured
-    resource = None  # type: ignore[assignment]
-
 Values = dict[str, float]
+Measures = dict[str, Callable[[], SupportsFloat]]
+"""A tool's measures of one pair, each computed when it is called."""
+MEASURES = ("hdb_mm", "adb_mm", "hd95_mm")
+DISTANCES = ("hdb_mm", "adb_mm")
+"""Measured by everyone when time counts."""
 PACKAGES = {"fhlib": "fhlib", "MONAI": "monai", "surface-distance": "surface_distance", "MedPy": "medpy"}
 WHY = {
     ("MONAI", "hdb_mm"): "the same definition",
@@ -36,59 +37,57 @@ WHY = {
     ("MedPy", "hdb_mm"): "the same definition",
     ("MedPy", "adb_mm"): "the same definition in current versions; older ones averaged two directed means",
     ("MedPy", "hd95_mm"): "the percentile of the pooled distances, so at or below the larger directed one",
-    (
-        "surface-distance",
-        "hdb_mm",
-    ): "between corners of voxels, not their centres: differs by a voxel's diagonal at most",
-    (
-        "surface-distance",
-        "adb_mm",
-    ): "the mean of two directed means, elements weighted by area and denser on stairs: shorter by a part of a voxel",
+    ("surface-distance", "hdb_mm"): (
+        "between corners of voxels, not their centres: differs by a voxel's diagonal at most"
+    ),
+    ("surface-distance", "adb_mm"): (
+        "the mean of two directed means, elements weighted by area and denser on stairs: shorter by a part of a voxel"
+    ),
     ("surface-distance", "hd95_mm"): "the larger of two directed percentiles, over elements weighted by area",
 }
 
 
 def compare_tools(prediction: Mask, reference: Mask, spacing_mm: Sequence[float]) -> pd.DataFrame:
-    """Hausdorff distance, average distance and HD95 (mm) of one pair by every installed tool: measure, tool, value, fhlib, difference,
-    why. Masks must not be empty.
+    """Hausdorff distance, average distance and HD95 (mm) of one pair by every installed tool.
+
+    Args:
+        prediction: a mask that is not empty.
+        reference: another one of its shape.
+        spacing_mm: one number an array axis.
+
+    Returns:
+        A row a tool and measure: measure, tool, value, fhlib, difference, why.
     """
-    ours = _fhlib(prediction, reference, spacing_mm)
+    pair = prediction, reference
+    ours = _values("fhlib", pair, spacing_mm, MEASURES)
     rows = []
     for tool in installed()[1:]:
-        for measure, value in TOOLS[tool](prediction, reference, spacing_mm).items():
-            rows.append(
-                {
-                    "measure": measure,
-                    "tool": tool,
-                    "value": value,
-                    "fhlib": ours[measure],
-                    "difference": value - ours[measure],
-                    "why": WHY[tool, measure],
-                }
-            )
+        for measure, value in _values(tool, pair, spacing_mm, MEASURES).items():
+            rows.append((measure, tool, value, ours[measure], value - ours[measure], WHY[tool, measure]))
     return pd.DataFrame(rows, columns=["measure", "tool", "value", "fhlib", "difference", "why"])
 
 
 def time_tools(shape: Sequence[int] = (440, 258, 388), spacing_mm: float = 0.38, repeats: int = 3) -> pd.DataFrame:
-    """Seconds (median and SD of `repeats`) and peak memory (GB, beyond the masks) of every installed tool on one pair of ellipsoids.
+    """Time and memory of every installed tool on one pair of ellipsoids, each in a process of its own.
 
-    Each tool runs in a process of its own. `ratio` is its time over fhlib's in this run, which travels between machines better than
-    seconds. fhlib computes all its measures, the others Hausdorff and average distance.
+    fhlib computes all its measures, the others Hausdorff and average distance.
+
+    Args:
+        shape: of the masks.
+        spacing_mm: of the voxels, along all axes.
+        repeats: how often each tool is timed.
+
+    Returns:
+        A row a tool: tool, seconds (median), seconds_sd, memory_gb (peak, beyond the masks), the distances, and ratio:
+        its time over fhlib's, which travels between machines better than seconds.
     """
     rows = []
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
         for tool in installed():
             seconds, memory_gb, values = pool.submit(_time, tool, tuple(shape), spacing_mm, repeats).result()
-            spread = float(np.std(seconds, ddof=1)) if repeats > 1 else float("nan")
-            rows.append(
-                {
-                    "tool": tool,
-                    "seconds": float(np.median(seconds)),
-                    "seconds_sd": spread,
-                    "memory_gb": memory_gb,
-                    **values,
-                }
-            )
+            times = pd.Series(seconds)
+            row = {"tool": tool, "seconds": times.median(), "seconds_sd": times.std(), "memory_gb": memory_gb}
+            rows.append(row | values)
     table = pd.DataFrame(rows)
     return table.assign(ratio=table["seconds"] / table["seconds"].iloc[0])
 
@@ -109,75 +108,78 @@ def ellipsoids(shape: Sequence[int]) -> tuple[Mask, Mask]:
 
 
 def _time(tool: str, shape: tuple[int, ...], spacing_mm: float, repeats: int) -> tuple[list[float], float, Values]:
-    small = ellipsoids((24, 24, 24))
-    TOOLS[tool](*small, (spacing_mm,) * 3)  # imports are not timed
-    pair, before, seconds = ellipsoids(shape), peak_memory_gb(), []
+    """Seconds of each of `repeats` calls, the peak memory in GB beyond the masks, and the distances."""
+    spacing = (spacing_mm,) * 3
+    _values(tool, ellipsoids((24, 24, 24)), spacing, MEASURES)  # imports are not timed
+    pair = ellipsoids(shape)
+    before = peak_memory_gb()
+    seconds: list[float] = []
     values: Values = {}
     for _ in range(repeats):
         start = time.perf_counter()
-        values = TOOLS[tool](*pair, (spacing_mm,) * 3, distances_only=True)
+        values = _values(tool, pair, spacing, DISTANCES)
         seconds.append(time.perf_counter() - start)
     return seconds, peak_memory_gb() - before, values
 
 
 def peak_memory_gb() -> float:
-    """Peak memory of this process. Not `ru_maxrss` where there is /proc: on Linux that one begins at the parent's peak."""
+    """Peak memory of this process; NaN on Windows, which does not tell it so.
+
+    Not `ru_maxrss` where there is /proc: on Linux that one begins at the parent's peak.
+    """
     status = Path("/proc/self/status")
     if status.exists():
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1e6  # type: ignore[index]
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return float("nan")
     bytes_a_unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_a_unit / 1e9 if resource else float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_a_unit / 1e9
 
 
-def _fhlib(prediction: Mask, reference: Mask, spacing_mm: Sequence[float], distances_only: bool = False) -> Values:
+def _values(tool: str, pair: tuple[Mask, Mask], spacing_mm: Sequence[float], names: Sequence[str]) -> Values:
+    measures = TOOLS[tool](*pair, spacing_mm)
+    return {name: float(measures[name]()) for name in names}
+
+
+def _fhlib(prediction: Mask, reference: Mask, spacing_mm: Sequence[float]) -> Measures:
     scores = evaluate(prediction, reference, spacing_mm).asdict()
-    return {name: scores[name] for name in ("hdb_mm", "adb_mm", "hd95_mm")[: 2 if distances_only else 3]}
+    return {name: partial(scores.__getitem__, name) for name in MEASURES}
 
 
-def _monai(prediction: Mask, reference: Mask, spacing_mm: Sequence[float], distances_only: bool = False) -> Values:
+def _monai(prediction: Mask, reference: Mask, spacing_mm: Sequence[float]) -> Measures:
     import torch
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 
-    first, second = (torch.from_numpy(mask)[None, None] for mask in (prediction, reference))
-    options: dict[str, Any] = {"include_background": True, "spacing": [float(mm) for mm in spacing_mm]}
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
-    found = {
-        "hdb_mm": float(compute_hausdorff_distance(first, second, **options)),
-        "adb_mm": float(compute_average_surface_distance(first, second, symmetric=True, **options)),
-    }
-    if not distances_only:
-        found["hd95_mm"] = float(compute_hausdorff_distance(first, second, percentile=95, **options))
-    return found
+    pair = [torch.from_numpy(mask)[None, None] for mask in (prediction, reference)]
+    spacing = [float(mm) for mm in spacing_mm]
+    hausdorff = partial(compute_hausdorff_distance, *pair, include_background=True, spacing=spacing)
+    average = partial(compute_average_surface_distance, *pair, include_background=True, spacing=spacing, symmetric=True)
+    return {"hdb_mm": hausdorff, "adb_mm": average, "hd95_mm": partial(hausdorff, percentile=95)}
 
 
-def _medpy(prediction: Mask, reference: Mask, spacing_mm: Sequence[float], distances_only: bool = False) -> Values:
+def _medpy(prediction: Mask, reference: Mask, spacing_mm: Sequence[float]) -> Measures:
     from medpy.metric import binary
 
-    found = {
-        "hdb_mm": binary.hd(prediction, reference, spacing_mm),
-        "adb_mm": binary.assd(prediction, reference, spacing_mm),
-    }
-    if not distances_only:
-        found["hd95_mm"] = binary.hd95(prediction, reference, spacing_mm)
-    return {name: float(value) for name, value in found.items()}
+    functions = {"hdb_mm": binary.hd, "adb_mm": binary.assd, "hd95_mm": binary.hd95}
+    return {name: partial(function, prediction, reference, spacing_mm) for name, function in functions.items()}
 
 
-def _surface_distance(
-    prediction: Mask, reference: Mask, spacing_mm: Sequence[float], distances_only: bool = False
-) -> Values:
+def _surface_distance(prediction: Mask, reference: Mask, spacing_mm: Sequence[float]) -> Measures:
     import surface_distance
 
     found = surface_distance.compute_surface_distances(reference, prediction, spacing_mm)
-    values = {
-        "hdb_mm": surface_distance.compute_robust_hausdorff(found, 100),
-        "adb_mm": np.mean(surface_distance.compute_average_surface_distance(found)),
+    hausdorff = partial(surface_distance.compute_robust_hausdorff, found)
+    return {
+        "hdb_mm": partial(hausdorff, 100),
+        "adb_mm": lambda: np.mean(surface_distance.compute_average_surface_distance(found)),
+        "hd95_mm": partial(hausdorff, 95),
     }
-    if not distances_only:
-        values["hd95_mm"] = surface_distance.compute_robust_hausdorff(found, 95)
-    return {name: float(value) for name, value in values.items()}
 
 
-TOOLS: dict[str, Callable[..., Values]] = {
+TOOLS: dict[str, Callable[[Mask, Mask, Sequence[float]], Measures]] = {
     "fhlib": _fhlib,
     "MONAI": _monai,
     "surface-distance": _surface_distance,
