@@ -91,7 +91,7 @@ def holm(p: ArrayLike) -> Floats:
     >>> holm([0.01, 0.04, math.nan]).tolist()  # the smaller of two times 2, the larger times 1
     [0.02, 0.04, nan]
     """
-    from statsmodels.stats.multitest import multipletests  # slow to import, and agreement needs it not
+    from statsmodels.stats.multitest import multipletests  # here, so that `bland_altman` does not wait for it
 
     values = np.asarray(p, dtype=float)
     known = np.isfinite(values)

@@ -138,7 +138,7 @@ def direction_effect(frame: pd.DataFrame) -> pd.DataFrame:
     if len(summary) < 2 or subjects < 3:
         return summary.assign(note=f"{len(summary)} directions, {subjects} subjects: at least 2 and 3 are needed")
 
-    import statsmodels.formula.api as smf  # slow to import, and repeatability needs it not
+    import statsmodels.formula.api as smf  # here, so that `repeatability` does not wait for it
 
     try:
         with warnings.catch_warnings():
