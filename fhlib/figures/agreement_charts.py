@@ -5,130 +5,168 @@ Volumes are in mL, distances in mm. Frames and arrays in, matplotlib Figure out.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from fhlib.figures.style import PALETTE, new_figure
+from fhlib.images.volume import Floats
 from fhlib.measures.agreement import bland_altman
 from fhlib.measures.growth import VolumeChart
 from fhlib.measures.intervals import Z
 
+MARKERS = "osD^v"
+DOTS = {"s": 18, "color": PALETTE[0], "linewidths": 0, "alpha": 0.85, "zorder": 3}
+GUIDE = {"color": "#888888", "linestyle": "--"}
+"""Lines of what would be perfect."""
+MOST_NAMES = 26
+"""With more subjects their names would run into each other."""
+DEFINITIONS = {
+    "symmetric": "symmetric surface distance",
+    "filled": "to the filled mask (0 inside)",
+    "eq7_mm3": "Eq. 7, volumes in mm3",
+    "eq7_voxels": "Eq. 7, volumes in voxels",
+}
+"""Of Adb: columns of `fhlib.paper.audit.boundary_experiment` and their names."""
 
-def correlation_and_agreement(measured: Any, reference: Any, unit: str = "mL", quantity: str = "head volume") -> Figure:
-    """Fig. 8: measured against reference with identity and least-squares line, and Bland-Altman plot with confidence intervals.
 
-    Numbers and intervals are those of `fhlib.measures.agreement.bland_altman`. Pairs with a missing value are left out and counted.
+def correlation_and_agreement(
+    measured: ArrayLike, reference: ArrayLike, unit: str = "mL", quantity: str = "head volume"
+) -> Figure:
+    """Fig. 8: measured against reference with a least-squares line, and the Bland-Altman plot with confidence intervals.
+
+    Numbers and intervals are those of `fhlib.measures.agreement.bland_altman`. Pairs with a missing value are left out
+    and counted.
+
+    Args:
+        measured: a value a case.
+        reference: the expert's, in the same order.
+        unit: of both.
+        quantity: what was measured.
+
+    Raises:
+        ValueError: fewer than 3 pairs of finite values.
     """
     pairs = np.column_stack([np.asarray(measured, float), np.asarray(reference, float)])
     found = pairs[np.isfinite(pairs).all(axis=1)]
     if len(found) < 3:
         raise ValueError(f"agreement needs at least 3 pairs of finite values, got {len(found)} of {len(pairs)}")
-    x, y = found[:, 1], found[:, 0]
-    left_out = f", {len(pairs) - len(found)} without a measurement" if len(found) < len(pairs) else ""
     figure, axes = new_figure(1, 2, (9.2, 3.9), gridspec_kw={"width_ratios": [1, 1.35]})
     correlation, agreement = axes[0]
 
-    low, high = found.min(), found.max()
+    counted = f"n = {len(found)}"
+    if len(found) < len(pairs):
+        counted += f", {len(pairs) - len(found)} without a measurement"
+    _correlation(correlation, found, counted)
+    correlation.set(xlabel=f"{quantity}, reference [{unit}]", ylabel=f"{quantity}, measured [{unit}]")
+
+    _bland_altman(agreement, found, unit)
+    agreement.set(xlabel=f"mean of measured and reference [{unit}]", ylabel=f"measured − reference [{unit}]")
+    return figure
+
+
+def _correlation(axis: Axes, pairs: Floats, counted: str) -> None:
+    """Pairs (measured, reference) with the line of identity and, where the reference varies, the fitted one."""
+    y, x = pairs.T
+    low, high = pairs.min(), pairs.max()
     margin = 0.06 * (high - low or 1)
     line = np.array([low - margin, high + margin])
-    fit = stats.linregress(x, y) if np.ptp(x) > 0 else None
-    correlation.plot(line, line, color="#888888", linewidth=1, linestyle="--", label="identity")
-    if fit is not None:
-        label = f"y = {fit.slope:.3f} x {'+' if fit.intercept >= 0 else '−'} {abs(fit.intercept):.1f}"
-        correlation.plot(line, fit.intercept + fit.slope * line, color=PALETTE[1], linewidth=1.4, label=label)
-    correlation.scatter(x, y, s=18, color=PALETTE[0], linewidths=0, alpha=0.85, zorder=3)
-    correlation.set(
-        xlabel=f"{quantity}, reference [{unit}]",
-        ylabel=f"{quantity}, measured [{unit}]",
-        xlim=line,
-        ylim=line,
-        aspect="equal",
-    )
-    correlation.set_title(
-        f"n = {len(found)}{left_out}" + (f",  r = {fit.rvalue:.3f}" if fit is not None else ""), fontsize=9
-    )
-    correlation.legend(fontsize=8, loc="upper left")
+    axis.plot(line, line, linewidth=1, label="identity", **GUIDE)
+    if np.ptp(x) > 0:
+        fit = stats.linregress(x, y)
+        sign = "+" if fit.intercept >= 0 else "−"
+        label = f"y = {fit.slope:.3f} x {sign} {abs(fit.intercept):.1f}"
+        axis.plot(line, fit.intercept + fit.slope * line, color=PALETTE[1], linewidth=1.4, label=label)
+        counted += f",  r = {fit.rvalue:.3f}"
+    axis.scatter(x, y, **DOTS)
+    axis.set(xlim=line, ylim=line, aspect="equal")
+    axis.set_title(counted, fontsize=9)
+    axis.legend(fontsize=8, loc="upper left")
 
-    difference, middle, numbers = y - x, found.mean(axis=1), bland_altman(y, x)
-    agreement.axhline(0, color="#888888", linewidth=0.8, linestyle="--")
+
+def _bland_altman(axis: Axes, pairs: Floats, unit: str) -> None:
+    """Differences of pairs (measured, reference) over their means, with bias and limits and a band at each."""
+    measured, reference = pairs.T
+    numbers = bland_altman(measured, reference)
+    axis.axhline(0, linewidth=0.8, **GUIDE)
     levels = (
         (numbers.bias, numbers.bias_low, numbers.bias_high, "mean", PALETTE[0]),
         (numbers.loa_low, numbers.loa_low_low, numbers.loa_low_high, "−1.96 SD", PALETTE[3]),
         (numbers.loa_high, numbers.loa_high_low, numbers.loa_high_high, "+1.96 SD", PALETTE[3]),
     )
-    for level, lower, upper, name, colour in levels:
-        agreement.axhspan(lower, upper, color=colour, alpha=0.13, linewidth=0)
-        agreement.axhline(level, color=colour, linewidth=1.3)
-        agreement.annotate(
-            f"{name}\n{_signed(level)}",
-            (1.01, level),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=8,
-            color=colour,
-        )
-    agreement.scatter(middle, difference, s=18, color=PALETTE[0], linewidths=0, alpha=0.85, zorder=3)
-    agreement.set(xlabel=f"mean of measured and reference [{unit}]", ylabel=f"measured − reference [{unit}]")
-    inside = round(numbers.within_limits * numbers.n)
-    agreement.set_title(
-        f"{_signed(numbers.bias)} ± {Z * numbers.sd:.1f} {unit} (1.96 SD), {inside} of {numbers.n} inside; bands: exact 95 % CI",
-        fontsize=9,
-    )
-    return figure
+    for level, low, high, name, colour in levels:
+        axis.axhspan(low, high, color=colour, alpha=0.13, linewidth=0)
+        axis.axhline(level, color=colour, linewidth=1.3)
+        words, beside = f"{name}\n{_signed(level)}", ("axes fraction", "data")
+        axis.annotate(words, (1.01, level), xycoords=beside, va="center", fontsize=8, color=colour)
+    axis.scatter(pairs.mean(axis=1), measured - reference, **DOTS)
+    spread = f"{_signed(numbers.bias)} ± {Z * numbers.sd:.1f} {unit} (1.96 SD)"
+    inside = f"{round(numbers.within_limits * numbers.n)} of {numbers.n} inside"
+    axis.set_title(f"{spread}, {inside}; bands: exact 95 % CI", fontsize=9)
 
 
 def reproducibility_boxes(points: pd.DataFrame, value: str = "volume_ml", unit: str = "mL") -> Figure:
-    """Fig. 9: repeated measurements of each subject (box and points by scan direction), subjects ordered by their mean.
+    """Fig. 9: repeated measurements of each subject, a box and points by scan direction, subjects ordered by their mean.
 
-    Columns: subject, scan_direction (optional) and `value`. Missing values are left out and counted in the title, which gives mean,
-    minimum and maximum of the groups' standard deviations (ddof 1).
+    Missing values are left out and counted in the title, which gives mean, minimum and maximum of the subjects'
+    standard deviations (ddof 1).
+
+    Args:
+        points: subject, scan_direction (optional) and the value, a row a scan.
+        value: name of its column.
+        unit: of the value.
     """
     found = points[points[value].notna()]
-    means = found.groupby("subject")[value].mean().sort_values()
-    deviations = found.groupby("subject")[value].std(ddof=1).dropna()
-    place = {subject: number for number, subject in enumerate(means.index)}
-    figure, axes = new_figure(1, 1, (max(5.0, min(10.5, 0.28 * len(means) + 2)), 3.8))
+    by_subject = found.groupby("subject")[value]
+    means = by_subject.mean().sort_values()
+    figure, axes = new_figure(1, 1, (np.clip(0.28 * len(means) + 2, 5.0, 10.5), 3.8))
     axis = axes[0, 0]
-    groups = [found.loc[found["subject"] == subject, value].to_numpy() for subject in means.index]
-    axis.boxplot(groups, positions=range(len(groups)), widths=0.6, whis=(0, 100), patch_artist=True,
-                 boxprops={"facecolor": "#D9D9D9", "linewidth": 0.7}, medianprops={"color": "black"})  # fmt: skip
-    directions = found.groupby("scan_direction", sort=True) if "scan_direction" in found else [("scan", found)]
-    for number, (direction, rows) in enumerate(directions):
-        marker, colour = "osD^v"[number % 5], PALETTE[number % len(PALETTE)]
-        axis.scatter(
-            rows["subject"].map(place),
-            rows[value],
-            s=16,
-            marker=marker,
-            color=colour,
-            linewidths=0,
-            zorder=3,
-            label=str(direction),
-        )
-    names = list(means.index) if len(means) <= 26 else [""] * len(means)
-    axis.set(xlabel="subject, ordered by mean", ylabel=f"head volume [{unit}]", xlim=(-0.7, len(groups) - 0.3))
-    axis.set_xticks(range(len(groups)), names, rotation=90, fontsize=7)
+    axis.boxplot(
+        [by_subject.get_group(subject) for subject in means.index],
+        positions=range(len(means)),
+        widths=0.6,
+        whis=(0, 100),
+        patch_artist=True,
+        boxprops={"facecolor": "#D9D9D9", "linewidth": 0.7},
+        medianprops={"color": "black"},
+    )
+    place = pd.Series(range(len(means)), means.index)
+    directions = found.get("scan_direction", pd.Series("scan", found.index))
+    for number, (direction, rows) in enumerate(found.groupby(directions)):
+        marker, colour = MARKERS[number % len(MARKERS)], PALETTE[number % len(PALETTE)]
+        dots = {"s": 16, "linewidths": 0, "zorder": 3}
+        axis.scatter(rows["subject"].map(place), rows[value], marker=marker, color=colour, label=str(direction), **dots)
+
+    names = list(means.index) if len(means) <= MOST_NAMES else [""] * len(means)
+    axis.set(xlabel="subject, ordered by mean", ylabel=f"head volume [{unit}]", xlim=(-0.7, len(means) - 0.3))
+    axis.set_xticks(range(len(means)), names, rotation=90, fontsize=7)
     axis.grid(axis="x", visible=False)
-    missing = f", {len(points) - len(found)} scans missed" if len(found) < len(points) else ""
-    if len(deviations):
-        spread = f"SD of a subject's scans: mean {deviations.mean():.1f}, min {deviations.min():.1f}, max {deviations.max():.1f} {unit}"
-        axis.set_title(f"{len(means)} subjects, {len(found)} scans{missing}. {spread}", fontsize=9)
     axis.legend(fontsize=8, loc="upper left")
+
+    deviations = by_subject.std(ddof=1).dropna()
+    if len(deviations):
+        missed = f", {len(points) - len(found)} scans missed" if len(found) < len(points) else ""
+        smallest, largest = deviations.min(), deviations.max()
+        spread = f"mean {deviations.mean():.1f}, min {smallest:.1f}, max {largest:.1f} {unit}"
+        counted = f"{len(means)} subjects, {len(found)} scans{missed}"
+        axis.set_title(f"{counted}. SD of a subject's scans: {spread}", fontsize=9)
     return figure
 
 
 def volume_chart(chart: VolumeChart, points: pd.DataFrame | None = None) -> Figure:
-    """Centiles of the whole head's volume against gestational age with their 95 % bands; `points` (ga_weeks, volume_ml) are drawn over."""
+    """Centiles of the whole head's volume against gestational age with their 95 % bands.
+
+    `points` (columns ga_weeks, volume_ml) are drawn over it.
+    """
     figure, axes = new_figure(1, 1, (6.2, 4.0))
     axis = axes[0, 0]
     for centile, rows in chart.table.groupby("centile"):
-        colour = PALETTE[0] if centile == 50 else "#777777"
+        colour, width = (PALETTE[0], 1.6) if centile == 50 else ("#777777", 0.9)
         axis.fill_between(rows["ga_weeks"], rows["ci_low"], rows["ci_high"], color=colour, alpha=0.15, linewidth=0)
-        axis.plot(rows["ga_weeks"], rows["volume_ml"], color=colour, linewidth=1.6 if centile == 50 else 0.9)
+        axis.plot(rows["ga_weeks"], rows["volume_ml"], color=colour, linewidth=width)
         last = rows.iloc[-1]
         axis.annotate(f" {centile:g}", (last["ga_weeks"], last["volume_ml"]), va="center", fontsize=8, color=colour)
     if points is not None:
@@ -141,38 +179,27 @@ def volume_chart(chart: VolumeChart, points: pd.DataFrame | None = None) -> Figu
 def ratio_chart(experiment: pd.DataFrame, printed: pd.DataFrame) -> Figure:
     """Each definition of Adb over the distance that DSC implies, on simulated masks, beside the printed ratios.
 
-    `experiment` as `audit.boundary_experiment` gives it, `printed` with columns dsc and ratio, a row a variant.
+    `experiment` as `fhlib.paper.audit.boundary_experiment` gives it; `printed` with columns dsc and ratio, a row a
+    variant.
     """
-    names = {
-        "symmetric": "symmetric surface distance",
-        "filled": "to the filled mask (0 inside)",
-        "eq7_mm3": "Eq. 7, volumes in mm3",
-        "eq7_voxels": "Eq. 7, volumes in voxels",
-    }
     figure, axes = new_figure(1, 1, (6.6, 4.0))
     axis = axes[0, 0]
     axis.axhspan(printed["ratio"].min(), printed["ratio"].max(), color="#888888", alpha=0.2, linewidth=0)
-    finest = experiment["spacing_mm"].min()
-    for number, (column, name) in enumerate(names.items()):
-        for spacing, rows in experiment.groupby("spacing_mm"):
-            colour = PALETTE[number] if spacing == finest else "none"
-            axis.scatter(
-                100 * rows["dsc"],
-                rows[column],
-                s=34,
-                marker="osD^"[number],
-                facecolors=colour,
-                edgecolors=PALETTE[number],
-                label=name if spacing == finest else None,
-            )
+    long = experiment.melt(["dsc", "spacing_mm"], list(DEFINITIONS), "definition", "ratio")
+    finest, *coarser = sorted(experiment["spacing_mm"].unique())
+    for (definition, spacing), rows in long.groupby(["definition", "spacing_mm"], sort=False):
+        number = list(DEFINITIONS).index(definition)
+        dots = {"s": 34, "marker": MARKERS[number], "edgecolors": PALETTE[number], "facecolors": "none"}
+        if spacing == finest:
+            dots |= {"facecolors": PALETTE[number], "label": DEFINITIONS[definition]}
+        axis.scatter(100 * rows["dsc"], rows["ratio"], **dots)
     axis.scatter(100 * printed["dsc"], printed["ratio"], s=30, marker="x", color="black", label="printed, Table 1")
+
     axis.set(xlabel="DSC [%]", ylabel="Adb / distance implied by DSC", yscale="log")
     axis.yaxis.set_major_formatter("{x:g}")
-    spacings = sorted(experiment["spacing_mm"].unique())
-    fill = f"filled: voxels of {spacings[0]:g} mm, open: {', '.join(f'{s:g}' for s in spacings[1:])} mm"
-    axis.set_title(
-        f"{len(experiment)} simulated pairs, {fill}; {len(printed)} printed rows (band: their range)", fontsize=8
-    )
+    fill = f"filled: voxels of {finest:g} mm, open: {', '.join(f'{step:g}' for step in coarser)} mm"
+    counted = f"{len(experiment)} simulated pairs, {fill}; {len(printed)} printed rows (band: their range)"
+    axis.set_title(counted, fontsize=8)
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
