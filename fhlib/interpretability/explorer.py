@@ -30,8 +30,11 @@ from fhlib.interpretability.summaries import (
     ATTENTION_MAP,
     PARTS,
     SIGNED_MAP,
+    Mask,
+    Reference,
     boundary_channel,
     colour_limits,
+    mask_of,
     summary_map,
 )
 from fhlib.networks.features import Features
@@ -42,8 +45,7 @@ KEPT_MAPS = 16
 VOLUME_PX, IMAGE_PX = 300, 420
 """Length of the longest side on the picture."""
 
-Mask = NDArray[np.bool_]
-Case = tuple[Mapping[str, Features], Any]
+Case = tuple[Mapping[str, Features], Reference]
 
 
 class AttentionExplorer(Controls):
@@ -68,7 +70,7 @@ class AttentionExplorer(Controls):
     def __init__(
         self,
         models: Mapping[str, Features],
-        reference: Any = None,
+        reference: Reference = None,
         case: str = "",
         cases: Sequence[str] = (),
         load: Callable[[str, Callable[[str], None]], Case] | None = None,
@@ -86,11 +88,11 @@ class AttentionExplorer(Controls):
         self._busy = False
         self.redraw()
 
-    def _take(self, models: Mapping[str, Features], reference: Any) -> None:
+    def _take(self, models: Mapping[str, Features], reference: Reference) -> None:
         if not models:
             raise ValueError("the explorer needs the features of at least one model")
         image = next(iter(models.values())).image
-        mask = None if reference is None else np.asarray(getattr(reference, "array", reference)) > 0
+        mask = mask_of(reference)
         shapes = {name: features.probability.array.shape for name, features in models.items()}
         if mask is not None:
             shapes["reference"] = mask.shape

@@ -45,11 +45,11 @@ class Overlay:
     def blend(self, grey: NDArray[np.float32], plane: NDArray[np.float32]) -> NDArray[np.float32]:
         """Grey (rows, columns) from 0 to 1 and the overlay's plane of the same size to (rows, columns, 3)."""
         scaled = np.clip((plane - self.low) / max(self.high - self.low, 1e-12), 0, 1)
-        opacity: Any = np.float32(self.opacity)
+        opacity = np.full_like(scaled, self.opacity)
         if self.fading:
-            opacity = opacity * (np.abs(2 * scaled - 1) if self.low < 0 else scaled)[..., None]
+            opacity = opacity * (np.abs(2 * scaled - 1) if self.low < 0 else scaled)
         colours = _table(self.cmap)[(scaled * 255).astype(np.uint8)]
-        return (1 - opacity) * grey[..., None] + opacity * colours
+        return (1 - opacity[..., None]) * grey[..., None] + opacity[..., None] * colours
 
 
 @dataclass(frozen=True)
@@ -278,5 +278,5 @@ def _table(cmap: str) -> NDArray[np.float32]:
 
 
 @cache
-def _font(size: int) -> Any:
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.fft
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -41,8 +42,8 @@ PAPER_SENTENCES = {
     "boundary": "With the attention mechanism, H(theta) will learn to indicate and enhance the semantic features of "
     "fetal head boundary in P(X) with higher a, while suppress the non-head regions with lower attention values "
     "(section 2.4).",
-    "shadowed boundary": "The maps produced by USegNet-DS-HAS are compact and high around the whole fetal head, even in "
-    "the severely occluded spots (section 3, on Fig. 7).",
+    "shadowed boundary": "The maps produced by USegNet-DS-HAS are compact and high around the whole fetal head, even "
+    "in the severely occluded spots (section 3, on Fig. 7).",
 }
 REGIONS = ("inside", "boundary", "shadowed boundary", "outside")
 MEASURES = ("passed features", "strongest weight", "boundary channel")
@@ -287,7 +288,7 @@ def shares_figure(summary: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _draw_ratios(axis: Any, found: pd.DataFrame, modules: Sequence[str]) -> None:
+def _draw_ratios(axis: Axes, found: pd.DataFrame, modules: Sequence[str]) -> None:
     axis.axhline(1, color="#444444", linewidth=1, linestyle="dashed", label="chance")
     place = {name: number for number, name in enumerate(modules)}
     for number, (region, marker) in enumerate(zip(REGIONS, "osDv", strict=True)):
@@ -295,8 +296,8 @@ def _draw_ratios(axis: Any, found: pd.DataFrame, modules: Sequence[str]) -> None
         x = rows["module"].map(place).to_numpy(float) + 0.16 * (number - 1.5)
         ratio = rows["ratio"].clip(*SHOWN_RATIOS)
         reach = [ratio - rows["ratio_low"].clip(*SHOWN_RATIOS), rows["ratio_high"].clip(*SHOWN_RATIOS) - ratio]
-        style = {"fmt": marker, "color": PALETTE[number], "markersize": 4.5, "linewidth": 1.2}
-        axis.errorbar(x, ratio, np.array(reach, float).clip(0), label=region, **style)
+        error = np.array(reach, float).clip(0)
+        axis.errorbar(x, ratio, error, fmt=marker, color=PALETTE[number], markersize=4.5, linewidth=1.2, label=region)
     axis.set_yscale("log")
     low, high = min(axis.get_ylim()[0], 0.9), max(axis.get_ylim()[1], 1.1)
     ticks = FINE_TICKS if high / low < 4 else COARSE_TICKS

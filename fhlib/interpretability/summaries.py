@@ -7,6 +7,7 @@ one never stands in memory whole. Only a slab at a time is in single precision.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fhlib.figures.planes import Panel, centre_of, plane_grid
+from fhlib.images.volume import Volume
 from fhlib.networks.features import Features, on_image_grid, repeats
 
 ATTENTION_MAP = "viridis"
@@ -24,6 +26,8 @@ SUMMARIES = ("maximum", "entropy", "mean")
 SLAB_VALUES = 4_000_000
 PARTS = {"P": "before: P", "A": "attention: A", "T": "after: T = P A"}
 Slab = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Reference = Volume | NDArray[Any] | None
 
 
 def slabs(features: Features, module: str, part: str = "A") -> Iterator[tuple[slice, Slab]]:
@@ -153,8 +157,7 @@ def attention_maps(
     features: Features,
     modules: Sequence[str] | None = None,
     summary: str | int = "maximum",
-    reference: Any = None,
-    crosshair: Sequence[int] | None = None,
+    reference: Reference = None,
 ) -> Figure:
     """Attention of each module (Eq. 4), reduced over its channels, at its own resolution; rows are planes, columns modules.
 
@@ -165,27 +168,21 @@ def attention_maps(
         modules: by default all.
         summary: as in `summarise`; or `boundary`, of each module the channel most aligned with the outline.
         reference: true mask; without it the outline is the one found.
-        crosshair: voxel through which the planes are taken; by default the mask's centre.
     """
-    mask, point = _reference(features, reference, crosshair)
-    masks = [] if mask is None else [mask]
-    panels = [Panel(features.image, point, masks, title="image")]
-    for name in modules or sorted(features.attention):
-        chosen: str | int = summary
-        if summary == "boundary":
-            chosen = boundary_channel(features.attention[name], mask if mask is not None else _found(features))
-        title = f"{name}, channel {chosen}" if summary == "boundary" else name
-        panels.append(_panel(title, features, name, chosen, "A", masks, point))
+    masks, outline = _masks(features, reference)
+    panels = [Panel(features.image, centre_of(outline), masks, title="image")]
     named = f"channel {summary}" if str(summary).isdigit() else f"{summary} over channels"
-    if summary == "boundary":
-        named = "channel most aligned with the boundary"
-    label = f"{named} (each module scaled to 0-1)"
-    return plane_grid(panels, ["reference"] * len(masks), label, ATTENTION_MAP)
+    for name in modules or sorted(features.attention):
+        title, chosen = name, summary
+        if summary == "boundary":
+            chosen = boundary_channel(features.attention[name], outline)
+            title, named = f"{name}, channel {chosen}", "channel most aligned with the boundary"
+        values = summary_map(features, name, chosen).astype(np.float32)
+        panels.append(_panel(panels[0], title, values, colour_limits(values)))
+    return plane_grid(panels, ["reference"] * len(masks), f"{named} (each module scaled to 0-1)", ATTENTION_MAP)
 
 
-def before_and_after(
-    features: Features, module: str, channel: int | str, reference: Any = None, crosshair: Sequence[int] | None = None
-) -> Figure:
+def before_and_after(features: Features, module: str, channel: int | str, reference: Reference = None) -> Figure:
     """P, A and T of one module (Eq. 3 and 4): what comes in, how it is weighed, what goes on.
 
     P and T share one scale, so that T shows what the attention lets through.
@@ -195,48 +192,37 @@ def before_and_after(
         module: such as `SAM-3`.
         channel: its number, or a summary as in `summarise`.
         reference: true mask.
-        crosshair: voxel through which the planes are taken; by default the mask's centre.
     """
-    mask, point = _reference(features, reference, crosshair)
+    masks, outline = _masks(features, reference)
+    panels = [Panel(features.image, centre_of(outline), masks, title="image")]
     signed = str(channel).isdigit()
-    limits = colour_limits(summary_map(features, module, channel, "P"), signed)
-    masks = [] if mask is None else [mask]
-    panels = [Panel(features.image, point, masks, title="image")]
+    shared = colour_limits(summary_map(features, module, channel, "P"), signed)
     for part, title in PARTS.items():
-        shared = limits if part != "A" else None
-        panels.append(_panel(title, features, module, channel, part, masks, point, shared))
+        values = summary_map(features, module, channel, part).astype(np.float32)
+        panels.append(_panel(panels[0], title, values, colour_limits(values) if part == "A" else shared))
     named = f"channel {channel}" if signed else channel
     label = f"{module}, {named} (scaled to the limits printed above)"
     return plane_grid(panels, ["reference"] * len(masks), label, ATTENTION_MAP)
 
 
-def _found(features: Features) -> NDArray[np.bool_]:
-    return np.asarray(features.probability.array > 0.5)
+def mask_of(reference: Reference) -> Mask | None:
+    """The true mask as a boolean array, None where it is not known."""
+    return None if reference is None else np.asarray(getattr(reference, "array", reference)) > 0
 
 
-def _reference(
-    features: Features, reference: Any, crosshair: Sequence[int] | None
-) -> tuple[NDArray[np.bool_] | None, tuple[int, ...]]:
-    mask = None if reference is None else np.asarray(getattr(reference, "array", reference)) > 0
-    point = tuple(crosshair) if crosshair is not None else centre_of(mask if mask is not None else _found(features))
-    return mask, point
+def _masks(features: Features, reference: Reference) -> tuple[list[Mask], Mask]:
+    """The masks that are drawn; and the one that tells where the head is, which without a reference is the found one."""
+    mask = mask_of(reference)
+    if mask is None:
+        return [], np.asarray(features.probability.array > 0.5)
+    return [mask], mask
 
 
-def _panel(
-    title: str,
-    features: Features,
-    module: str,
-    summary: str | int,
-    part: str,
-    masks: Sequence[NDArray[np.bool_]],
-    point: tuple[int, ...],
-    limits: tuple[float, float] | None = None,
-) -> Panel:
-    """A column of `plane_grid`: one map scaled to 0-1 between its limits, which stand below its title."""
-    values = summary_map(features, module, summary, part).astype(np.float32)
-    low, high = limits or colour_limits(values)
+def _panel(image: Panel, title: str, values: NDArray[np.float32], limits: tuple[float, float]) -> Panel:
+    """The image's panel with a map scaled to 0-1 between its limits, which stand below its title."""
+    low, high = limits
     span = f"{low:.3g} to {high:.3g}"
     if np.ptp(values) <= 1e-3 * np.abs(values).max():
         span = f"{float(values.flat[0]):.3g} everywhere"
-    scaled = on_image_grid(np.asarray(Normalize(low, high, clip=True)(values)), features.image.shape)
-    return Panel(features.image, point, masks, scaled, f"{title}\n{span}")
+    scaled = np.asarray(Normalize(low, high, clip=True)(values))
+    return replace(image, values=on_image_grid(scaled, image.volume.shape), title=f"{title}\n{span}")
