@@ -43,6 +43,7 @@ def test_costs_are_of_networks_that_pass_once():
         costs(["USegNet", "p-USegNet", "2D-USegNet"], (16, 8, 24), Execution(), 4)
 
 
+@pytest.mark.slow
 def test_activation_checkpointing_saves_memory():
     table = training_memory((96, 72, 80), Execution(), 8)
     plain, checkpointed = table["memory_gb"]

@@ -14,12 +14,12 @@ from tests.cohorts.made import checks, make, scan
 
 def test_a_sound_cohort_is_read_and_has_no_findings(tmp_path):
     cohort = load_cohort(make(tmp_path, ga_weeks=["20.5", "", "26"], has_head=["", "1", "True"], x_note=["a", "", "b"]))
-    assert (cohort.name, len(cohort), cohort.spatial_dims) == (tmp_path.name, 3, 3)
+    assert (cohort.name, len(cohort.table), cohort.spatial_dims) == (tmp_path.name, 3, 3)
     assert checks(tmp_path) == []
     assert describe_findings(check_cohort(cohort)) == "no findings"
     assert cohort.table["has_head"].tolist() == ["true"] * 3
     assert cohort.table.dtypes.map(pd.api.types.is_string_dtype).all()
-    np.testing.assert_array_equal(cohort.numbers("ga_weeks"), [20.5, np.nan, 26])
+    assert cohort.table["ga_weeks"].tolist() == ["20.5", "", "26"]  # as written, to be written again
     assert cohort.row("c1")["split"] == "" and cohort.row("c2")["x_note"] == "b"
     np.testing.assert_array_equal(cohort.read_image("c1").array, scan(1).array)
     label = cohort.read_label("c1")

@@ -81,7 +81,6 @@ def test_outside_validity_is_refused_with_the_reason():
         growth.zscore("icv", 100.0, 25)
     with pytest.raises(ValueError, match="expected one of hc, bpd"):
         growth.reference("femur", 25)
-    assert growth.reference("hc", 12, extrapolate=True)[0] > 0
     assert growth.valid_weeks("icv") == (22, 34)
 
 
@@ -97,10 +96,11 @@ def test_volume_chart_recovers_the_curve_it_was_drawn_from():
     volume = np.exp(1.5 + 0.2 * weeks - 0.0015 * weeks**2 + rng.normal(0, 0.1, 400))
     chart = growth.fit_volume_chart(weeks, volume, resamples=100)
     assert chart.log_sd == pytest.approx(0.1, abs=0.01)
-    true = np.exp(1.5 + 0.2 * 25 - 0.0015 * 625)
-    assert chart.centile([true, true * np.exp(0.1 * 1.2816)], [25, 25]) == pytest.approx([50, 90], abs=6)
-    assert np.isnan(chart.centile(200.0, 35.0))
     table = chart.table
+    for centile, deviation in ((50, 0), (90, 1.2816)):
+        rows = table[table["centile"] == centile]
+        true = np.exp(1.5 + 0.2 * rows["ga_weeks"] - 0.0015 * rows["ga_weeks"] ** 2 + 0.1 * deviation)
+        assert len(rows) == 25 and rows["volume_ml"].to_numpy() == pytest.approx(true.to_numpy(), rel=0.04)
     assert ((table["ci_low"] <= table["volume_ml"]) & (table["volume_ml"] <= table["ci_high"])).mean() > 0.95
     with pytest.raises(ValueError, match="at least 10"):
         growth.fit_volume_chart([20, 25], [100, 200])

@@ -38,6 +38,7 @@ def test_surface_weights_integrate_to_the_heads_area():
     assert volume / 1000 == pytest.approx(head.subject.head_volume_ml, rel=0.02)
 
 
+@pytest.mark.slow
 def test_edges_fade_where_the_physics_says():
     contrasts = [edge_contrast(seed, spacing_mm=1.3, points=1500) for seed in range(8)]
     share = pd.DataFrame([invisible_share(contrast) for contrast in contrasts]).mean()

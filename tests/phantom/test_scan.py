@@ -41,6 +41,7 @@ def test_labels_measure_what_was_drawn(direction):
     assert made.subject == subject and made.scan_direction == direction
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", SCAN_DIRECTIONS)
 def test_labels_at_full_resolution_keep_the_integrated_volume(direction):
     from fhlib.phantom import scan

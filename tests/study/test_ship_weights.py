@@ -54,6 +54,7 @@ def test_intervals_and_flags_were_measured_on_scans_of_their_own(folder):
     assert f"{100 * seen['covered'].mean():.1f} %" in card, "the card tells the coverage of coverage.csv"
 
 
+@pytest.mark.slow
 @each
 def test_a_head_that_no_cohort_holds_is_found(folder):
     segmentor = load_segmentor(folder)
@@ -66,6 +67,7 @@ def test_a_head_that_no_cohort_holds_is_found(folder):
     assert np.mean(scores) > 0.75, scores
 
 
+@pytest.mark.slow
 @each
 def test_scans_without_a_head_are_empty_or_flagged(folder):
     segmentor = load_segmentor(folder)

@@ -45,6 +45,7 @@ def test_resumed_training_equals_uninterrupted_bit_for_bit(cases, tmp_path):
     assert all(torch.equal(a[name], again[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_a_killed_training_continues_to_the_same_weights(cohort, cases, tmp_path):
     training = TRAINING.model_copy(update={"steps": 40, "checkpoint_every": 1})
     p = parameters("USegNet-DS", training=training)
@@ -153,6 +154,7 @@ def test_a_2d_variant_learns_from_slices_and_stacks_them_at_the_original_resolut
     assert segmentor.cascade.features(image).attention == {}
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one_with_twice_the_batch(cases, tmp_path, monkeypatch):
     alike = cases.without(["c3"])
     training = TRAINING.model_copy(update={"batch_size": 2, "learning_rate": 3e-3})
