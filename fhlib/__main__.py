@@ -31,8 +31,8 @@ def _add_study(commands: Any) -> None:
     study.add_argument(
         "--preset",
         default="quick",
-        help="a preset of fhlib's (smoke, quick, all-ages, fine-tune, sim-to-real, desk, desk-2d, paper) or a file of your own in "
-        "data/presets/ (default quick)",
+        help="a preset of fhlib's (smoke, quick, all-ages, fine-tune, sim-to-real, desk, desk-2d, paper) "
+        "or a file of your own in data/presets/ (default quick)",
     )
     study.add_argument("--run", help="the run's folder in data/runs/ (default: named for the preset and the cohort)")
     study.add_argument("--cohort", type=Path, help="a folder of scans (default: a digital cohort is simulated)")
@@ -91,7 +91,8 @@ def _add_segment(commands: Any) -> None:
 def _add_export(commands: Any) -> None:
     export = commands.add_parser(
         "export",
-        help="copy a trained variant to data/weights/, in half precision, calibrated on validation scans and measured on test scans",
+        help="copy a trained variant to data/weights/, in half precision, calibrated on validation scans "
+        "and measured on test scans",
     )
     export.add_argument("--run", required=True)
     export.add_argument("--variant", required=True)
@@ -149,7 +150,13 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def run_name(preset: str, cohort: Path | None, changes: Mapping[str, Any] | None = None) -> str:
-    """Name of a run that was given none: the preset, the cohort's folder where there is one, and what it changes (`quick-seed-1`)."""
+    """Name of a run that was given none, such as `quick-seed-1`.
+
+    Args:
+        preset: its name comes first.
+        cohort: the user's folder, whose name comes next.
+        changes: to the preset, by dotted name.
+    """
     parts = [f"{name.split('.')[-1]}-{value}" for name, value in (changes or {}).items()]
     words = [preset, *([cohort.resolve().name] if cohort else []), *parts]
     return re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words)).strip("-._")

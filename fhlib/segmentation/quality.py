@@ -1,8 +1,8 @@
 """Is a result to be trusted: quality flags, and the interval of a volume.
 
 Both rest on two looks at the result that need no truth: how sure the network is inside its mask, and how well the masks of flipped
-copies of the scan agree. What is normal for them is measured once for a segmentor, on scans that it was not trained on, and kept beside
-its weights (`fhlib.segmentation.calibration`).
+copies of the scan agree. What is normal for them is measured once for a segmentor, on scans that it was not trained on
+(`fhlib.segmentation.calibration`). It is kept beside the weights.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ def composite_loss(output: SegmentorOutput, label: Tensor, dice_weight: float = 
     Args:
         output: of the network.
         label: (b, d, h, w) or (b, h, w) of 0 and 1, at the input's size.
-        dice_weight: beyond the paper, this times MONAI's soft Dice loss of the head is added to each cross-entropy, which alone hardly
-            notices a head that takes a hundredth of the volume.
+        dice_weight: beyond the paper, this times MONAI's soft Dice loss of the head is added to each cross-entropy. Alone that one
+            hardly notices a head that takes a hundredth of the volume.
 
     Returns the loss and its parts by name.
     """

@@ -301,7 +301,7 @@ def _continue_weights(net: nn.Module, given: Cascade, parameters: SegmentorParam
     for key, value in theirs.items():
         if ours[key] != value:
             raise ValueError(
-                f"weights {parameters.training.start_from!r} have {key} {value}, and this training has {key} {ours[key]}: "
-                "make them the same"
+                f"weights {parameters.training.start_from!r} have {key} {value}, "
+                f"and this training has {key} {ours[key]}: make them the same"
             )
     net.load_state_dict(given.levels[0].state_dict())

@@ -66,8 +66,11 @@ def variant_state(*names: str) -> tuple[str, ...]:
 
 def weights_state(*names: str) -> tuple[str, ...]:
     """State of the shipped weights that a training starts from; nothing for an empty name."""
-    found = {name: sorted(own_or_shipped("weights", name).glob("level*/weights.safetensors")) for name in names if name}
-    return tuple(f"weights {name}@{digest([file_digest(path) for path in paths])}" for name, paths in found.items())
+    states = []
+    for name in filter(None, names):
+        levels = sorted(own_or_shipped("weights", name).glob("level*/weights.safetensors"))
+        states.append(f"weights {name}@{digest([file_digest(path) for path in levels])}")
+    return tuple(states)
 
 
 def folder_state(folder: Path, record: Path) -> tuple[str, ...]:

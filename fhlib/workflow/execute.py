@@ -58,10 +58,10 @@ def execute_notebook(
         raise NotebookError(f"there is no notebook {notebook}: the notebooks are in {NOTEBOOKS}")
     typed = check_parameters(notebook, parameters)
     failed = output.with_name(f"{output.stem}.failed.ipynb")
-    failed.unlink(missing_ok=True)
-    output.unlink(missing_ok=True)
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    os.environ["FHLIB_ROOT"] = str(ROOT)  # the kernel works in the notebook's folder
+    for old in (failed, output):
+        old.unlink(missing_ok=True)
+    # the kernel works in the notebook's folder, and finds the root by itself no longer
+    os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "FHLIB_ROOT": str(ROOT)}
     with tempfile.TemporaryDirectory() as folder:
         running = Path(folder) / output.name
         try:

@@ -164,11 +164,14 @@ def fill(marker: Marker) -> str:
     if len(lines) < 2 or (marker.kind == "table" and len(lines) != 2):
         raise marker.error("a table has two lines, the headings and how a row is written; facts have two or more")
     headings = _cells(lines[0])
+    body = [headings, ["---"] * len(headings)]
     if marker.kind == "table":
-        body = [[_filled(marker, cell, group) for cell in _cells(lines[1])] for group in _grouped(marker, rows, groups)]
+        for group in _grouped(marker, rows, groups):
+            body.append([_filled(marker, cell, group) for cell in _cells(lines[1])])
     else:
-        body = [[_filled(marker, cell, rows, required=True) for cell in _cells(line)] for line in lines[1:]]
-    return "\n".join(_line(cells) for cells in [headings, ["---"] * len(headings), *body])
+        for line in lines[1:]:
+            body.append([_filled(marker, cell, rows, required=True) for cell in _cells(line)])
+    return "\n".join(map(_line, body))
 
 
 def _with_each_marker(page: Path, text: str, change: Callable[[Marker], str]) -> str:

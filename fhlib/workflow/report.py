@@ -28,8 +28,8 @@ PICTURES = ((1600, False), (1600, True), (1200, True), (900, True), (640, True))
 """Widest picture in pixels, and whether pictures are compressed with small losses (WebP); tried in order until the page is small enough."""
 TITLE = "Whole fetal head segmentation in 3D ultrasound"
 HC18_CREDIT = (
-    "Images with the name HC18 in this report are from T. L. A. van den Heuvel et al., “Automated measurement of fetal head "
-    "circumference using 2D ultrasound images” (2018), data set HC18, DOI 10.5281/zenodo.1322001, licence CC BY 4.0; "
+    "Images with the name HC18 in this report are from T. L. A. van den Heuvel et al., “Automated measurement of fetal "
+    "head circumference using 2D ultrasound images” (2018), data set HC18, DOI 10.5281/zenodo.1322001, licence CC BY 4.0; "
     "outlines and maps were added. Its file numbers are examinations: a woman may recur under another number."
 )
 
