@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 import numpy as np
 import pandas as pd
@@ -153,10 +153,10 @@ def _monai(prediction: Mask, reference: Mask, spacing_mm: Sequence[float]) -> Me
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
-    pair = [torch.from_numpy(mask)[None, None] for mask in (prediction, reference)]
-    spacing = [float(mm) for mm in spacing_mm]
-    hausdorff = partial(compute_hausdorff_distance, *pair, include_background=True, spacing=spacing)
-    average = partial(compute_average_surface_distance, *pair, include_background=True, spacing=spacing, symmetric=True)
+    pair = torch.from_numpy(prediction)[None, None], torch.from_numpy(reference)[None, None]
+    options: dict[str, Any] = {"include_background": True, "spacing": [float(mm) for mm in spacing_mm]}
+    hausdorff = partial(compute_hausdorff_distance, *pair, **options)
+    average = partial(compute_average_surface_distance, *pair, symmetric=True, **options)
     return {"hdb_mm": hausdorff, "adb_mm": average, "hd95_mm": partial(hausdorff, percentile=95)}
 
 

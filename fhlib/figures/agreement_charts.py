@@ -12,15 +12,15 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from fhlib.figures.style import PALETTE, new_figure
+from fhlib.figures.style import PALETTE, Look, new_figure
 from fhlib.images.volume import Floats
 from fhlib.measures.agreement import bland_altman
 from fhlib.measures.growth import VolumeChart
 from fhlib.measures.intervals import Z
 
 MARKERS = "osD^v"
-DOTS = {"s": 18, "color": PALETTE[0], "linewidths": 0, "alpha": 0.85, "zorder": 3}
-GUIDE = {"color": "#888888", "linestyle": "--"}
+DOTS: Look = {"s": 18, "color": PALETTE[0], "linewidths": 0, "alpha": 0.85, "zorder": 3}
+GUIDE: Look = {"color": "#888888", "linestyle": "--"}
 """Lines of what would be perfect."""
 MOST_NAMES = 26
 """With more subjects their names would run into each other."""

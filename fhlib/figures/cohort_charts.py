@@ -73,8 +73,8 @@ def _chart_band(axis: Axes, measure: str, ga_weeks: pd.Series) -> None:
         return  # all ages lie outside the chart
     mean, sd = growth.reference(measure, weeks)
     reach = THIRD_CENTILE_Z * sd
-    band = {"color": "#D9D9D9", "linewidth": 0, "label": "chart, 3rd to 97th centile"}
-    axis.fill_between(weeks, mean - reach, mean + reach, **band)
+    band = "chart, 3rd to 97th centile"
+    axis.fill_between(weeks, mean - reach, mean + reach, color="#D9D9D9", linewidth=0, label=band)
     axis.plot(weeks, mean, color="#555555", linewidth=1, label="chart, mean")
 
 

@@ -1,18 +1,20 @@
-"""Charts of results: growth, learning, accuracy, speed. Frames in, matplotlib Figure out.
+"""Charts and tables of accuracy and speed. Frames in, matplotlib Figure out.
 
-Columns are those of a run's tables; volumes are in mL, distances in mm, DSC and its relatives fractions that are shown in percent.
+Columns are those of a run's tables: volumes are in mL, distances in mm. DSC and its relatives are fractions, shown in
+percent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fhlib.figures.style import PALETTE, new_figure
+from fhlib.figures.style import PALETTE, Look, new_figure
+from fhlib.images.volume import Floats
 
 MEASURES = {
     "dsc": "DSC [%]",
@@ -26,136 +28,137 @@ MEASURES = {
 }
 
 
+def percent(measure: str) -> int:
+    """What a measure is multiplied by before it is shown: 100 for fractions."""
+    return 100 if "[%]" in MEASURES.get(measure, "") else 1
+
+
 def score_boxes(
     scores: pd.DataFrame, measures: Sequence[str] = ("dsc", "adb_mm", "hdb_mm"), order: Sequence[str] | None = None
 ) -> Figure:
-    """Box (median, quartiles, whiskers to 1.5 IQR), mean (diamond) and every found case of each variant, a panel for each measure.
+    """Box (median, quartiles, whiskers to 1.5 IQR), mean (diamond) and every found case of each variant.
 
     Missed cases are counted beside the variant's name and not drawn; tables count them as DSC 0.
+
+    Args:
+        scores: variant, status (optional) and the measures, a row a case.
+        measures: a panel each.
+        order: of the variants; by default that of `scores`.
     """
     variants = list(order or dict.fromkeys(scores["variant"]))
-    found = scores[scores["status"] != "missed"] if "status" in scores else scores
+    found = scores[~_missed(scores)]
     figure, axes = new_figure(1, len(measures), (1.9 + 2.7 * len(measures), 0.42 * len(variants) + 1.5), sharey=True)
     random = np.random.default_rng(0)
     for axis, measure in zip(axes[0], measures, strict=True):
-        factor = 100 if "[%]" in MEASURES.get(measure, "") else 1
-        values = [factor * _finite(found.loc[found["variant"] == name, measure]) for name in variants]
-        for place, (points, colour) in enumerate(zip(values, PALETTE * 3, strict=False)):
-            if len(points) == 0:
-                continue
-            axis.boxplot(points, positions=[place], orientation="horizontal", widths=0.6, showfliers=False, patch_artist=True,
-                         boxprops={"facecolor": colour, "alpha": 0.35}, medianprops={"color": "black"})  # fmt: skip
-            axis.scatter(
-                points, place + random.uniform(-0.2, 0.2, len(points)), s=7, color=colour, linewidths=0, zorder=3
-            )
-            axis.scatter(
-                [points.mean()],
-                [place],
-                marker="D",
-                s=22,
-                facecolor="white",
-                edgecolor="black",
-                linewidths=0.8,
-                zorder=4,
-            )
-        axis.set(xlabel=MEASURES.get(measure, measure) + (", found cases" if len(found) < len(scores) else ""))
-    axes[0, 0].set(
-        yticks=range(len(variants)),
-        yticklabels=[_counted(scores, name) for name in variants],
-        ylim=(len(variants) - 0.5, -0.5),
-    )
+        for place, (variant, colour) in enumerate(zip(variants, PALETTE * 3, strict=False)):
+            values = percent(measure) * _finite(found.loc[found["variant"] == variant, measure])
+            if len(values):
+                aside = random.uniform(-0.2, 0.2, len(values))
+                _box(axis, values, place, place + aside, colour)
+        restricted = ", found cases" if len(found) < len(scores) else ""
+        axis.set(xlabel=MEASURES.get(measure, measure) + restricted)
+    names = [_counted(scores, variant) for variant in variants]
+    _name_rows(axes[0, 0], names)
     return figure
+
+
+def _box(axis: Axes, values: Floats, place: int, heights: Floats, colour: str) -> None:
+    """A row: the box, each value at its height, and the mean."""
+    axis.boxplot(
+        values,
+        positions=[place],
+        orientation="horizontal",
+        widths=0.6,
+        showfliers=False,
+        patch_artist=True,
+        boxprops={"facecolor": colour, "alpha": 0.35},
+        medianprops={"color": "black"},
+    )
+    axis.scatter(values, heights, s=7, color=colour, linewidths=0, zorder=3)
+    diamond: Look = {"marker": "D", "s": 22, "facecolor": "white", "edgecolor": "black", "linewidths": 0.8}
+    axis.scatter([values.mean()], [place], zorder=4, **diamond)
 
 
 def difference_forest(compared: pd.DataFrame, printed: pd.DataFrame, measure: str = "dsc") -> Figure:
-    """Mean difference of each variant from the baseline with its 95 % interval, and the paper's (a cross), one row a variant.
+    """Mean difference of each variant from the baseline with its 95 % interval, and the paper's (a cross), a row a variant.
 
-    `compared`: rows of `compare_variants` for `measure`; `printed`: the paper's table with `variant` and `<measure>_percent` or `_mm`.
+    Args:
+        compared: rows of `compare_variants` for the measure.
+        printed: the paper's table: variant, and `<measure>_percent` or `<measure>_mm`.
+        measure: which one.
     """
-    label = MEASURES[measure]
-    factor = 100 if "[%]" in label else 1
+    factor = percent(measure)
     column = f"{measure}_percent" if factor == 100 else measure
-    paper, baseline = printed.drop_duplicates("variant").set_index("variant")[column], compared["baseline"].iloc[0]
+    paper = printed.drop_duplicates("variant").set_index("variant")[column]
+    baseline = compared["baseline"].iloc[0]
     figure, axes = new_figure(1, 1, (7.0, 0.36 * len(compared) + 1.3))
     axis = axes[0, 0]
     axis.axvline(0, color="black", linewidth=0.8)
-    for place, row in enumerate(compared.itertuples()):
-        bar = [[factor * (row.difference - row.low)], [factor * (row.high - row.difference)]]
-        axis.errorbar(
-            [factor * row.difference],
-            [place],
-            xerr=bar,
-            fmt="o",
-            color=PALETTE[0],
-            capsize=3,
-            label="here, 95 % interval",
-        )
-        if {row.variant, baseline} <= set(paper.index):
-            axis.plot(
-                [paper[row.variant] - paper[baseline]],
-                [place],
-                "x",
-                color=PALETTE[3],
-                markersize=8,
-                label="paper (other data)",
-            )
-    handles = dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
-    axis.set(
-        yticks=range(len(compared)),
-        yticklabels=compared["variant"],
-        ylim=(len(compared) - 0.5, -0.5),
-        xlabel=f"{label}, difference from {baseline}",
-    )
+
+    middle = factor * compared["difference"]
+    ends = [factor * (compared["difference"] - compared["low"]), factor * (compared["high"] - compared["difference"])]
+    places = range(len(compared))
+    label = "here, 95 % interval"
+    axis.errorbar(middle, places, xerr=ends, fmt="o", color=PALETTE[0], capsize=3, label=label)
+    gains = compared["variant"].map(paper - paper.get(baseline, np.nan))
+    if gains.notna().any():
+        axis.plot(gains, places, "x", color=PALETTE[3], markersize=8, label="paper (other data)")
+
+    figure.legend(loc="outside lower center", ncols=2)
+    _name_rows(axis, compared["variant"])
+    axis.set(xlabel=f"{MEASURES[measure]}, difference from {baseline}")
     return figure
-
-
-def _counted(scores: pd.DataFrame, variant: str) -> str:
-    rows = scores[scores["variant"] == variant]
-    missed = int((rows["status"] == "missed").sum()) if "status" in rows else 0
-    return f"{variant}\nn = {len(rows) - missed}" + (f", {missed} missed" if missed else "")
 
 
 def table_beside_paper(
     scores: pd.DataFrame, paper: pd.DataFrame, measures: Sequence[str] = ("dsc", "conf", "jacc", "adb_mm", "hdb_mm")
 ) -> pd.DataFrame:
-    """A row for each variant of the paper's table or of `scores`: obtained mean and SD beside the printed mean; fractions in percent.
+    """Obtained mean and SD beside the printed mean, a row for each variant of the paper's table or of `scores`.
 
-    `scores` has a row a case; Conformity and distances are averaged over found cases (finite values), n and missed stand beside them,
-    and "(k of n)" where even some found cases have no finite value.
-    `paper` has `variant` and a column for each measure, in percent and mm as printed (suffixes such as `_percent` are understood).
+    Fractions are in percent. Conformity and distances are averaged over found cases: those with a finite value. n and
+    missed stand beside them, and "(k of n)" where even some found cases have no finite value.
+
+    Args:
+        scores: variant, status and the measures, a row a case.
+        paper: variant (or a first column of names) and a column a measure, in percent and mm as printed; suffixes
+            such as `_percent` are understood.
+        measures: two columns each.
     """
     printed = paper.set_index("variant" if "variant" in paper else paper.columns[0])
-    obtained = list(dict.fromkeys(scores["variant"]))
     rows = []
-    for variant in [*printed.index, *(name for name in obtained if name not in printed.index)]:
+    for variant in dict.fromkeys([*printed.index, *scores["variant"]]):
         cases = scores[scores["variant"] == variant]
-        missed = int((cases["status"] == "missed").sum()) if len(cases) else 0
-        row: dict[str, Any] = {
-            "variant": variant,
-            "n": len(cases) or "",
-            "missed": missed if len(cases) else "",
-        }
+        missed = int(_missed(cases).sum())
+        row: dict[str, str | int] = {"variant": variant, "n": "", "missed": ""}
+        if len(cases):
+            row |= {"n": len(cases), "missed": missed}
         for measure in measures:
             label = MEASURES[measure]
-            values = (100 if "[%]" in label else 1) * _finite(cases[measure]) if len(cases) else np.array([])
-            digits = 2 if "[%]" in label else 3
-            partly = 0 < len(values) < len(cases) - missed
-            row[f"{label}, here"] = _mean_sd(values, digits) + (f" ({len(values)} of {len(cases)})" if partly else "")
-            column = next(
-                (name for name in printed.columns if str(name).lower().split("_")[0] == measure.split("_")[0]), None
-            )
-            known = column is not None and variant in printed.index and pd.notna(printed.loc[variant, column])
-            row[f"{label}, paper"] = f"{float(str(printed.loc[variant, column])):.{digits}f}" if known else ""
+            digits = 2 if percent(measure) == 100 else 3
+            row[f"{label}, here"] = _obtained(percent(measure) * cases[measure], len(cases) - missed, digits)
+            row[f"{label}, paper"] = _printed(printed, variant, measure, digits)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _mean_sd(values: np.ndarray, digits: int) -> str:
+def _obtained(scores: pd.Series, found: int, digits: int) -> str:
+    """Mean and SD of the finite scores; of how many cases, where that is fewer than were found."""
+    values = _finite(scores)
     if len(values) == 0:
         return ""
+    mean = f"{values.mean():.{digits}f}"
     spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
+    partly = f" ({len(values)} of {len(scores)})" if len(values) < found else ""
+    return mean + spread + partly
+
+
+def _printed(table: pd.DataFrame, variant: str, measure: str, digits: int) -> str:
+    """The paper's number; empty where it prints none."""
+    stem = measure.split("_")[0]
+    column = next((name for name in table.columns if str(name).lower().split("_")[0] == stem), None)
+    if column is None or variant not in table.index or pd.isna(table.loc[variant, column]):
+        return ""
+    return f"{float(str(table.loc[variant, column])):.{digits}f}"
 
 
 def timing_bars(
@@ -165,32 +168,46 @@ def timing_bars(
     error: str | None = None,
     axis_label: str = "time [s]",
 ) -> Figure:
-    """Horizontal bars of a time (or memory) for each row, each with its number, fastest first; `error` names a column of spreads."""
+    """Horizontal bars of a time (or memory), each with its number, the fastest first.
+
+    Args:
+        frame: a row a bar; those without a value are left out.
+        label: column of the names.
+        value: column of the numbers.
+        error: column of their spreads.
+        axis_label: what the numbers are.
+    """
     rows = frame[frame[value].notna()].sort_values(value).reset_index(drop=True)
+    spread = rows[error] if error else None
+    ends = rows[value] if spread is None else rows[value] + spread.fillna(0)
     figure, axes = new_figure(1, 1, (7.0, 0.34 * len(rows) + 0.9))
     axis = axes[0, 0]
-    axis.barh(
-        rows.index,
-        rows[value],
-        xerr=rows[error] if error else None,
-        color=PALETTE[0],
-        height=0.65,
-        error_kw={"linewidth": 1},
-    )
-    right = rows[value] + (rows[error].fillna(0) if error else 0)
-    for place, number in enumerate(rows[value]):
-        axis.text(right.iloc[place] + 0.01 * right.max(), place, f"{number:.3g}", va="center", fontsize=8)
-    axis.set(
-        yticks=rows.index,
-        yticklabels=rows[label],
-        xlabel=axis_label,
-        xlim=(0, 1.12 * right.max()),
-        ylim=(len(rows) - 0.4, -0.6),
-    )
+    axis.barh(rows.index, rows[value], xerr=spread, color=PALETTE[0], height=0.65, error_kw={"linewidth": 1})
+    for place, (number, end) in enumerate(zip(rows[value], ends, strict=True)):
+        axis.text(end + 0.01 * ends.max(), place, f"{number:.3g}", va="center", fontsize=8)
+    axis.set(yticks=rows.index, yticklabels=rows[label], ylim=(len(rows) - 0.4, -0.6))
+    axis.set(xlabel=axis_label, xlim=(0, 1.12 * ends.max()))
     axis.grid(axis="y", visible=False)
     return figure
 
 
-def _finite(values: pd.Series) -> np.ndarray:
+def _name_rows(axis: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a chart, the first on top."""
+    axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+
+
+def _counted(scores: pd.DataFrame, variant: str) -> str:
+    """A variant's name, and below how many cases were found."""
+    missed = _missed(scores[scores["variant"] == variant])
+    counted = f"{variant}\nn = {(~missed).sum()}"
+    return f"{counted}, {missed.sum()} missed" if missed.any() else counted
+
+
+def _missed(scores: pd.DataFrame) -> pd.Series:
+    """Which cases are missed; none where no status is known."""
+    return scores["status"] == "missed" if "status" in scores else pd.Series(False, scores.index)
+
+
+def _finite(values: pd.Series) -> Floats:
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
     return numbers[np.isfinite(numbers)]

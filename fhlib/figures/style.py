@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib import cycler, pyplot
+from cycler import cycler
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from fhlib.files import atomic_path
 
 AxesGrid = NDArray[Any]
 """A figure's axes, (rows, columns)."""
+Look = dict[str, Any]
+"""Keywords of what matplotlib draws."""
 PALETTE = (
     *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
     *("#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),
@@ -45,7 +47,7 @@ STYLE = {
     "patch.linewidth": 0.8, "patch.edgecolor": "w", "patch.force_edgecolor": True,
 }  # fmt: skip
 """seaborn's style "ticks" in the context "paper", its font a tenth larger, with a quiet grid."""
-matplotlib.rcParams.update(STYLE)
+pyplot.style.use(STYLE)
 
 
 def new_figure(

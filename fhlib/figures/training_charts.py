@@ -7,108 +7,116 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from IPython.display import display
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from fhlib.figures.score_charts import MEASURES
+from fhlib.figures.score_charts import MEASURES, percent
 from fhlib.figures.style import PALETTE, new_figure
 
+PANELS = {
+    "loss": "loss (cross-entropy, log scale)",
+    "val_dsc": "validation DSC [%]",
+    "learning_rate": "learning rate",
+}
+RUNNING_STEPS = 25
+ENDS_WITHIN_POINTS = 1.0
+"""A training that ends further below the best, in points of DSC, stands at the chart's edge."""
+TRAINING = ["variant", "level", "run"]
 
-def learning_curves(histories: pd.DataFrame | Mapping[str, pd.DataFrame], title: str | None = None) -> Figure:
-    """Loss (all steps faint, running mean over 25 bold), validation DSC and learning rate against the step, a colour for each history.
 
-    Columns used: step, loss, and where present main_loss, val_dsc (fraction), learning_rate.
-    Steps without validation have a missing val_dsc.
+def learning_curves(histories: Mapping[str, pd.DataFrame], title: str | None = None) -> Figure:
+    """Loss, validation DSC and learning rate against the step, a colour for each history.
+
+    All steps' losses are faint, their running mean is bold. Columns used: step, loss, and where present main_loss,
+    val_dsc (fraction; missing in steps without validation) and learning_rate.
     """
-    named = histories if isinstance(histories, Mapping) else {"loss": histories}
-    with_dsc = [name for name, frame in named.items() if "val_dsc" in frame and frame["val_dsc"].notna().any()]
-    panels = (
-        ["loss"]
-        + ["val_dsc"] * bool(with_dsc)
-        + ["learning_rate"] * any("learning_rate" in frame for frame in named.values())
-    )
+    everything = pd.concat(histories.values())
+    panels = [name for name in PANELS if name in everything and (name == "loss" or everything[name].notna().any())]
     figure, axes = new_figure(1, len(panels), (3.5 * len(panels), 3.2))
-    for (name, frame), colour in zip(named.items(), PALETTE * 3, strict=False):
-        for panel, axis in zip(panels, axes[0], strict=True):
-            if panel not in frame:
-                continue
-            rows = frame[frame[panel].notna()]
-            if panel == "loss":
-                axis.plot(rows["step"], rows["loss"], color=colour, alpha=0.25, linewidth=0.6)
-                axis.plot(
-                    rows["step"], rows["loss"].rolling(25, min_periods=1, center=True).mean(), color=colour, label=name
-                )
-                if len(named) == 1 and "main_loss" in rows:
-                    main = rows["main_loss"].rolling(25, min_periods=1, center=True).mean()
-                    axis.plot(rows["step"], main, color=PALETTE[1], linestyle="--", label="main branch alone")
-            elif panel == "val_dsc":
-                axis.plot(rows["step"], 100 * rows["val_dsc"], color=colour, marker="o", markersize=3.5, label=name)
-            else:
-                axis.plot(rows["step"], rows["learning_rate"], color=colour, label=name)
-    labels = {
-        "loss": "loss (cross-entropy, log scale)",
-        "val_dsc": "validation DSC [%]",
-        "learning_rate": "learning rate",
-    }
-    for panel, axis in zip(panels, axes[0], strict=True):
-        axis.set(xlabel="step", ylabel=labels[panel])
-    if all((frame["loss"].dropna() > 0).all() for frame in named.values()):
-        axes[0, 0].set_yscale("log")
-        axes[0, 0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes[0, 0].yaxis.set_major_formatter("{x:g}")
-        axes[0, 0].yaxis.set_minor_formatter(NullFormatter())
+    by_panel = dict(zip(panels, axes[0], strict=True))
+    for (name, history), colour in zip(histories.items(), PALETTE * 3, strict=False):
+        for panel, axis in by_panel.items():
+            if panel in history:
+                _learning_curve(axis, history.dropna(subset=panel), panel, colour, name)
+    if len(histories) == 1 and "main_loss" in everything:
+        main = everything.dropna(subset="loss")
+        label = {"linestyle": "--", "label": "main branch alone"}
+        axes[0, 0].plot(main["step"], _running_mean(main["main_loss"]), color=PALETTE[1], **label)
+
+    for panel, axis in by_panel.items():
+        axis.set(xlabel="step", ylabel=PANELS[panel])
+    if (everything["loss"].dropna() > 0).all():
+        _log_scale(axes[0, 0])
     axes[0, 0].legend(fontsize=7)
-    if "learning_rate" in panels:
-        axes[0, -1].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    if "learning_rate" in by_panel:
+        by_panel["learning_rate"].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
 
 
-ENDS_WITHIN_POINTS = 1.0
+def _learning_curve(axis: Axes, rows: pd.DataFrame, panel: str, colour: str, name: str) -> None:
+    """One history in one panel; `rows` have a value there."""
+    values = rows[panel]
+    if panel == "loss":
+        axis.plot(rows["step"], values, color=colour, alpha=0.25, linewidth=0.6)
+        axis.plot(rows["step"], _running_mean(values), color=colour, label=name)
+    elif panel == "val_dsc":
+        axis.plot(rows["step"], 100 * values, color=colour, marker="o", markersize=3.5, label=name)
+    else:
+        axis.plot(rows["step"], values, color=colour, label=name)
+
+
+def _running_mean(values: pd.Series) -> pd.Series:
+    return values.rolling(RUNNING_STEPS, min_periods=1, center=True).mean()
+
+
+def _log_scale(axis: Axes) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def validation_course(curves: pd.DataFrame) -> Figure:
-    """`fhlib.study.ablation.validation_curves` against the step (left), and where each training ends (right), a colour and marker a network
-    (the right panel is the left's legend).
+    """Validation DSC against the step (left), and where each training ends (right), a colour and marker a network.
 
-    `curves` has at least one row. Trainings that changed something are dashed on the left; on the right seeds of one training share a
-    row, and an end more than `ENDS_WITHIN_POINTS` below the best stands at the edge with its number.
+    The right panel is the left's legend. Trainings that changed something are dashed on the left. On the right, seeds
+    of one training share a row. An end more than `ENDS_WITHIN_POINTS` below the best stands at the edge with its
+    number. `curves` is that of `fhlib.study.ablation.validation_curves`, with at least one row.
     """
-    order = list(dict.fromkeys(curves["variant"]))
-    colours = dict(zip(order, PALETTE * 3, strict=False))
-    markers = {name: "osD"[place // len(PALETTE)] for place, name in enumerate(order)}
-    named = curves.assign(dsc=100 * curves["val_dsc"], changed=curves["changed"].fillna(""))
-    named["row"] = [
-        " ".join(part).strip() for part in zip(named["variant"], named["changed"].str.replace(", ", "\n"), strict=True)
-    ]
-    ends = named.groupby(["variant", "level", "run"], sort=False).tail(1)
-    rows = [row for name in order for row in dict.fromkeys(ends.loc[ends["variant"] == name, "row"])]
+    changed = curves["changed"].fillna("")
+    training = (curves["variant"] + " " + changed.str.replace(", ", "\n")).str.strip()
+    named = curves.assign(dsc=100 * curves["val_dsc"], dashed=changed != "", training=training)
+    networks = list(dict.fromkeys(named["variant"]))
+    colours = dict(zip(networks, PALETTE * 3, strict=False))
+    markers = {name: "osD"[place // len(PALETTE)] for place, name in enumerate(networks)}
+
+    ends = named.groupby(TRAINING, sort=False).tail(1)
+    by_network = ends.sort_values("variant", key=lambda variant: variant.map(networks.index), kind="stable")
+    rows = list(by_network["training"].unique())
     figure, axes = new_figure(1, 2, (11.0, 0.34 * len(rows) + 2.0))
-    for (variant, _, _), curve in named.groupby(["variant", "level", "run"], sort=False):
-        style = "--" if curve["changed"].iloc[0] else "-"
-        axes[0, 0].plot(
-            curve["step"],
-            curve["dsc"],
-            style,
-            color=colours[variant],
-            marker=markers[variant],
-            markersize=3,
-        )
-    axes[0, 0].set(xlabel="step", ylabel="validation DSC [%]", ylim=(named["dsc"].quantile(0.1) - 0.5, None))
+    course, last = axes[0]
+    for (network, *_), curve in named.groupby(TRAINING, sort=False):
+        style = "--" if curve["dashed"].iloc[0] else "-"
+        marks = {"color": colours[network], "marker": markers[network], "markersize": 3}
+        course.plot(curve["step"], curve["dsc"], style, **marks)
+    course.set(xlabel="step", ylabel="validation DSC [%]", ylim=(named["dsc"].quantile(0.1) - 0.5, None))
+
     lowest = ends["dsc"].max() - ENDS_WITHIN_POINTS
-    for row in ends.itertuples():
-        place = rows.index(row.row)
-        marker, at = (markers[row.variant], row.dsc) if row.dsc >= lowest else ("<", lowest)
-        axes[0, 1].plot([at], [place], marker, color=colours[row.variant], markersize=5, alpha=0.8)
-        if marker == "<":
-            axes[0, 1].annotate(
-                f"{row.dsc:.1f}", (at, place), (6, 0), textcoords="offset points", va="center", fontsize=7
-            )
-    axes[0, 1].set(
-        yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5), xlabel="validation DSC at the end [%]"
-    )
-    axes[0, 1].tick_params(axis="y", labelsize=7)
+    for end in ends.itertuples():
+        place, colour = rows.index(end.training), colours[end.variant]
+        if end.dsc >= lowest:
+            last.plot([end.dsc], [place], markers[end.variant], color=colour, markersize=5, alpha=0.8)
+        else:
+            last.plot([lowest], [place], "<", color=colour, markersize=5, alpha=0.8)
+            number, beside = f"{end.dsc:.1f}", {"xytext": (6, 0), "textcoords": "offset points"}
+            last.annotate(number, (lowest, place), va="center", fontsize=7, **beside)
+    last.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
+    last.set(xlabel="validation DSC at the end [%]")
+    last.tick_params(axis="y", labelsize=7)
     return figure
 
 
@@ -129,13 +137,11 @@ def few_cases(curve: pd.DataFrame, measures: Sequence[str] = ("dsc", "hdb_mm")) 
     `curve`: rows of `learn_from_few`. Cases without a finite value are left out of that panel.
     """
     figure, axes = new_figure(1, len(measures), (3.8 * len(measures), 3.2))
-    counts = sorted(curve["training_cases"].unique())
     for axis, measure in zip(axes[0], measures, strict=True):
-        factor = 100 if "[%]" in MEASURES[measure] else 1
-        wide = factor * curve.pivot_table(index="case", columns="training_cases", values=measure)
+        wide = percent(measure) * curve.pivot_table(index="case", columns="training_cases", values=measure)
         wide = wide.replace([np.inf, -np.inf], np.nan)
-        axis.plot(counts, wide[counts].T, color="0.7", linewidth=0.7)
-        axis.plot(counts, wide[counts].mean(), "o-", color=PALETTE[0], linewidth=2, label=f"mean of {len(wide)} cases")
-        axis.set(xticks=counts, xlabel="training cases", ylabel=MEASURES[measure])
+        axis.plot(wide.T, color="0.7", linewidth=0.7)
+        axis.plot(wide.mean(), "o-", color=PALETTE[0], linewidth=2, label=f"mean of {len(wide)} cases")
+        axis.set(xticks=wide.columns, xlabel="training cases", ylabel=MEASURES[measure])
     axes[0, 0].legend(loc="lower right")
     return figure

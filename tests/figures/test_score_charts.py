@@ -49,5 +49,5 @@ def test_forest_of_differences_has_the_papers_beside() -> None:
     axis = charts.difference_forest(compared, printed).axes[0]
     cross = next(line for line in axis.lines if line.get_marker() == "x")
     assert cross.get_xdata()[0] == pytest.approx(1.5) and axis.get_xlabel().endswith("difference from A")
-    ends = [sorted(x for x, _ in path.get_segments()[0]) for path in axis.collections]
+    ends = [sorted(x for x, _ in segment) for segment in axis.collections[0].get_segments()]
     assert ends[0] == pytest.approx([0.5, 2.0]) and ends[1] == pytest.approx([-3.0, 1.0])
