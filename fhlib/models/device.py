@@ -97,7 +97,8 @@ def choose_execution(
 ) -> Execution:
     """The fastest way to train on this machine, by measurement.
 
-    On a CPU both memory formats compete by the time of a training step, in fp32 and in bf16 where the processor has it. On a GPU nothing is measured: bf16 where it computes in it, else fp16.
+    On a CPU both memory formats compete by the time of a training step, in fp32 and in bf16 where the processor has it.
+    On a GPU nothing is measured: bf16 where it computes in it, else fp16.
 
     Args:
         record: a JSON file that keeps the choice; one that stands there already is taken.
