@@ -43,6 +43,11 @@ class Variant:
     network: str | None = None
 
     @property
+    def has_attention(self) -> bool:
+        """Whether it carries the paper's attention modules."""
+        return bool(self.skip_attention or self.path_attention)
+
+    @property
     def modules(self) -> tuple[str, ...]:
         """Modules that build the network beyond `fhlib.networks.build`."""
         return (self.network.partition(":")[0],) if self.network else ()

@@ -87,7 +87,7 @@ def expected_minutes(preset: Preset, machine: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, level in trained_levels(preset.variants):
         variant = VARIANTS[name]
-        attention = bool(variant.skip_attention or variant.path_attention)
+        attention = variant.has_attention
         volume = seconds["USegNet-DS-HAS" if attention else "USegNet-DS"]
         # a second level trains on contexts that networks of the first give, one for each fold
         folds = preset.training.context_folds if level > 1 else 0

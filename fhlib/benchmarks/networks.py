@@ -28,7 +28,7 @@ from fhlib.measures.metrics import dice
 from fhlib.models.cascade import Cascade, reads_slices
 from fhlib.models.device import Execution, fastest, inference, step_seconds, wait_for
 from fhlib.models.parameters import SegmentorParameters
-from fhlib.networks.build import build_network
+from fhlib.networks.build import build_network, parameter_count
 from fhlib.networks.usegnet import SegmentorOutput
 from fhlib.phantom.scan import simulate_scan
 from fhlib.presets import PAPER_NETWORK_SPACING_MM, Prediction, Preparation, Training
@@ -124,7 +124,7 @@ def costs(
     rows = []
     for variant in variants:
         net = build_network(variant, width, len(shape))
-        parameters = sum(parameter.numel() for parameter in net.parameters())
+        parameters = parameter_count(net)
         gflop = operations(variant, shape, width) / 1e9
         seconds, memory_gb = in_fresh_process(_forward_cost, variant, tuple(shape), execution, width, repeats)
         rows.append((variant, parameters, gflop, seconds, memory_gb))

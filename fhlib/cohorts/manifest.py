@@ -102,6 +102,11 @@ class Cohort:
         return self.read_image(self.table["case"].iloc[0]).ndim
 
     @property
+    def outline(self) -> str:
+        """Of what `label` is: `skull` or `skin`."""
+        return "skull" if self.outlines_skull else "skin"
+
+    @property
     def outlines_skull(self) -> bool:
         """Whether `label` itself is the outer skull in every labelled case (as in HC18), and not the whole head."""
         labelled = self.table[self.table["label"] != ""]

@@ -118,6 +118,7 @@ def invisible_edges(shares: pd.DataFrame) -> Figure:
     figure, axes = new_figure(1, 1, (6.5, 3.0))
     axis = axes[0, 0]
     long = (100 * shares).melt(var_name="region", value_name="share")
+    np.random.seed(0)  # the jitter: the same table gives the same file
     sns.stripplot(long, x="region", y="share", ax=axis, color=PALETTE[0], alpha=0.7, jitter=0.15)
     # of the box only its mean is shown
     sns.boxplot(

@@ -1,17 +1,18 @@
 """A network's drawing, made from the network itself (Fig. 2 and 3 of the paper).
 
-The network runs once without numbers (on torch's meta device: shapes alone, no memory) while every block that works is noted with what it
-read, its kernels and the shape that came out. What is drawn is that record, so a changed channel, kernel, connection or module
-changes the picture.
+The network runs once without numbers, on torch's meta device: shapes alone, no memory. Every block that works is noted
+with what it read, its kernels and the shape that came out. What is drawn is that record, so a changed channel, kernel,
+connection or module changes the picture.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,17 +23,22 @@ from matplotlib.path import Path
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fhlib.figures.style import new_figure
+from fhlib.figures.style import Look, new_figure
 from fhlib.networks.attention import AttentionModule
 from fhlib.networks.blocks import ConvNormReLU, FactoredConvolution, Upsampling
+from fhlib.networks.build import parameter_count
 from fhlib.networks.usegnet import USegNet
 
+Kernels = tuple[tuple[int, ...], ...]
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BLOCKS = (ConvNormReLU, Upsampling, FactoredConvolution)
 """Drawn as one box each; of any other module its parts are drawn."""
 PAPER_SIZE = (176, 104, 160)
 """The paper's whole volume at 0.95 mm, (d, h, w), padded to multiples of 8."""
 SYMBOLS = {"shrink": "P", "weigh": "W", "softmax": "A", "mul": "T"}
 """Names of Eq. 3 and 4 for the parts of an attention module."""
+ROLES = {"AttentionModule": "attention", "Upsampling": "deconvolution", "ConvNormReLU": "convolution"}
+"""Of classes of modules; other modules with kernels have the role 1x1x1."""
 # Light enough for black text, each of another lightness; every box also says in words what it is.
 COLOURS = {
     "convolution": "#9ECAE9",
@@ -54,38 +60,43 @@ LEGEND = {
 
 @dataclass(frozen=True)
 class Node:
-    """A block that worked, or a function that joins or turns what blocks gave.
-
-    `name` is the module's dotted name in the network, `input`, or the function's name; `kind` the module's class, `input` or `function`;
-    `kernels` those of its convolutions, in order; `shape` (channels, d, h, w) or (channels, h, w) of what it gives; `parents` the places
-    in the record of the nodes that it reads; `parameters` how many numbers it learns.
-    """
+    """A block that worked, or a function that joins or turns what blocks gave."""
 
     name: str
+    """The module's dotted name in the network, `input`, or the function's name."""
     kind: str
-    kernels: tuple[tuple[int, ...], ...]
+    """The module's class, `input` or `function`."""
     shape: tuple[int, ...]
-    parents: tuple[int, ...]
-    parameters: int
+    """(channels, d, h, w) or (channels, h, w) of what it gives."""
+    parents: tuple[int, ...] = ()
+    """Places in the record of the nodes that it reads."""
+    kernels: Kernels = ()
+    """Those of its convolutions, in order."""
+    parameters: int = 0
+    """How many numbers it learns."""
 
 
 def trace(net: nn.Module, shape: Sequence[int], whole: tuple[type[nn.Module], ...] = ()) -> tuple[Node, ...]:
-    """What `net` does with an input of `shape` (channels, d, h, w) or (channels, h, w), in order; the first node is the input.
+    """What a network does with an input, in order; the first node is the input. Nothing is computed.
 
-    Modules of the classes `BLOCKS` and `whole`, and modules without parts, are one node each. Functions between them are nodes where
-    they join several nodes' results, and softmax; others (padding, cropping) are passed over. Nothing is computed.
+    Modules of the classes `BLOCKS` and `whole`, and modules without parts, are one node each. Functions between them
+    are nodes where they join several nodes' results, and softmax. Others (padding, cropping) are passed over.
+
+    Args:
+        net: stays as it is.
+        shape: of the input, (channels, d, h, w) or (channels, h, w).
+        whole: classes of modules whose parts are not told.
     """
     net = copy.deepcopy(net).to("meta").eval()
-    names = {module: name for name, module in net.named_modules()}
     recorder = _Recorder()
     with ExitStack() as stack, torch.no_grad():
-        for module in names:
-            if module is not net and (isinstance(module, (*BLOCKS, *whole)) or not list(module.children())):
+        for name, module in net.named_modules():
+            is_block = isinstance(module, (*BLOCKS, *whole)) or not list(module.children())
+            if is_block and module is not net:
                 stack.callback(module.register_forward_pre_hook(recorder.enter).remove)
-                leave = recorder.leaving(names[module], _kernels(module))
-                stack.callback(module.register_forward_hook(leave).remove)
+                stack.callback(module.register_forward_hook(partial(recorder.leave, name)).remove)
         x = torch.empty(1, *shape, device="meta")
-        recorder.add(x, "input", "input", (), (), 0)
+        recorder.add(x, Node("input", "input", tuple(shape)))
         with recorder:
             net(x)
     return tuple(recorder.nodes)
@@ -100,57 +111,72 @@ class _Recorder(TorchFunctionMode):
         self.made_by: dict[int, int] = {}
         self.kept: list[Tensor] = []
         self.depth = 0
+        """How many blocks are at work; what happens inside one is not told."""
 
-    def add(
-        self, result: Tensor, name: str, kind: str, kernels: Any, parents: tuple[int, ...], parameters: int
-    ) -> None:
-        self.nodes.append(Node(name, kind, kernels, tuple(result.shape[1:]), parents, parameters))
+    def add(self, result: Tensor, node: Node) -> None:
+        """Note a node and what it gave."""
+        self.nodes.append(node)
         self._own(result, len(self.nodes) - 1)
 
-    def enter(self, module: nn.Module, inputs: Any) -> None:
+    def enter(self, module: nn.Module, inputs: tuple[object, ...]) -> None:
+        """A block begins."""
         self.depth += 1
 
-    def leaving(self, name: str, kernels: tuple[tuple[int, ...], ...]) -> Any:
-        def leave(module: nn.Module, inputs: Any, result: Any) -> None:
-            self.depth -= 1
-            if self.depth == 0:
-                output = result[0] if isinstance(result, tuple) else result
-                count = sum(parameter.numel() for parameter in module.parameters())
-                self.add(output, name, type(module).__name__, kernels, self._parents(inputs), count)
+    def leave(self, name: str, module: nn.Module, inputs: tuple[object, ...], result: Any) -> None:
+        """A block is done.
 
-        return leave
+        Args:
+            name: of the block.
+            module: itself.
+            inputs: what it read.
+            result: what it gives: a tensor, or several of which the first goes on.
+        """
+        self.depth -= 1
+        if self.depth == 0:
+            output = result[0] if isinstance(result, tuple) else result
+            count = parameter_count(module)
+            shape, parents = tuple(output.shape[1:]), self._parents(inputs)
+            self.add(output, Node(name, type(module).__name__, shape, parents, _kernels(module), count))
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        if self.depth == 0 and isinstance(result, Tensor):
-            given = [item for arg in args for item in (arg if isinstance(arg, list | tuple) else [arg])]
-            parents, name = self._parents(given), getattr(function, "__name__", str(function))
-            if len(parents) > 1 or (parents and name == "softmax"):
-                self.add(result, name, "function", (), parents, 0)
-            elif parents:
-                self._own(result, parents[0])
+        if self.depth > 0 or not isinstance(result, Tensor):
+            return result
+        given: list[object] = []
+        for argument in args:
+            given += argument if isinstance(argument, list | tuple) else [argument]
+        parents, name = self._parents(given), getattr(function, "__name__", str(function))
+        if len(parents) > 1 or (parents and name == "softmax"):
+            self.add(result, Node(name, "function", tuple(result.shape[1:]), parents))
+        elif parents:
+            self._own(result, parents[0])
         return result
 
     def _own(self, result: Tensor, node: int) -> None:
         self.made_by[id(result)] = node
         self.kept.append(result)
 
-    def _parents(self, values: Any) -> tuple[int, ...]:
+    def _parents(self, values: Iterable[object]) -> tuple[int, ...]:
         return tuple(self.made_by[id(value)] for value in values if id(value) in self.made_by)
 
 
 def network_schematic(net: USegNet, size: Sequence[int] = PAPER_SIZE, title: str | None = None) -> Figure:
-    """Fig. 2a: the network as it works on a volume (d, h, w) or image (h, w) of `size` voxels, a row a resolution.
+    """Fig. 2a: the network as it works on a volume or image, a row a resolution.
 
-    Each box says what it is, its kernel and its channels; arrows are what reads what, poolings among them. Raises ValueError for a
-    network that is not a USegNet, whose blocks alone are known here.
+    Each box says what it is, its kernel and its channels; arrows are what reads what, poolings among them.
+
+    Args:
+        net: is drawn.
+        size: of the input in voxels, (d, h, w) or (h, w).
+        title: before the number of parameters.
+
+    Raises:
+        ValueError: the network is not a USegNet, whose blocks alone are known here.
     """
     if not isinstance(net, USegNet):
         raise ValueError(f"a schematic is drawn of a USegNet, not of a {type(net).__name__}: its blocks are not known")
     nodes = trace(net, (_in_channels(net), *_padded(net, size)), whole=(AttentionModule,))
     places = _places(nodes)
-    rows = sorted({row for _, row in places.values()})
-    columns = max(column for column, _ in places.values())
     figure, axes = new_figure(1, 1, (10.5, 6.0))
     axis = axes[0, 0]
     for child, node in enumerate(nodes):
@@ -160,18 +186,18 @@ def network_schematic(net: USegNet, size: Sequence[int] = PAPER_SIZE, title: str
         if number:
             _draw_block(axis, net, nodes[number], column, row)
     axis.text(0.45, 0, f"input\n{nodes[0].shape[0]} ch.", ha="right", va="center", fontsize=7.5)
-    for row in rows:
-        shape = next(nodes[number].shape[1:] for number, place in places.items() if place[1] == row)
+
+    # the size of a row is that of any of its nodes
+    shapes = {row: nodes[number].shape[1:] for number, (_, row) in places.items()}
+    for row, shape in shapes.items():
         part = "full size" if row == 0 else f"1/{2**row} size"
         axis.text(-0.55, ROW * row, f"{part}\n{_times(shape)}", ha="right", va="center", fontsize=8)
     used = {_role(nodes[number]) for number in places}
-    handles = [
-        Patch(facecolor=COLOURS[role], edgecolor="#333333", label=words)
-        for role, words in LEGEND.items()
-        if role in used
-    ]
+    edge = {"edgecolor": "#333333"}
+    handles = [Patch(facecolor=COLOURS[role], label=LEGEND[role], **edge) for role in LEGEND if role in used]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
-    axis.set(xlim=(-3.0, columns + 0.5), ylim=(ROW * rows[-1] + 0.55, -1.15))
+    columns = max(column for column, _ in places.values())
+    axis.set(xlim=(-3.0, columns + 0.5), ylim=(ROW * max(shapes) + 0.55, -1.15))
     axis.set_axis_off()
     count = sum(node.parameters for node in nodes)
     figure.suptitle(f"{title + ': ' if title else ''}{count:,} parameters", fontsize=10)
@@ -179,9 +205,15 @@ def network_schematic(net: USegNet, size: Sequence[int] = PAPER_SIZE, title: str
 
 
 def attention_schematic(net: USegNet, size: Sequence[int] = PAPER_SIZE, module: str = "") -> Figure:
-    """Fig. 3: the inside of an attention module of `net`, by its name in the paper (`SAM-1` ... `UAM-3`; default the first at work).
+    """Fig. 3: the inside of an attention module.
 
-    Raises ValueError where the network has no such module.
+    Args:
+        net: the network that it belongs to.
+        size: of the network's input in voxels, (d, h, w) or (h, w).
+        module: its name in the paper, `SAM-1` ... `UAM-3`; by default the first that works.
+
+    Raises:
+        ValueError: the network has no such module.
     """
     outer = trace(net, (_in_channels(net), *_padded(net, size)), whole=(AttentionModule,))
     found = {_paper_name(net, node.name): node for node in outer if node.kind == "AttentionModule"}
@@ -192,18 +224,12 @@ def attention_schematic(net: USegNet, size: Sequence[int] = PAPER_SIZE, module: 
     nodes = trace(net.get_submodule(found[name].name), read.shape)
     figure, axes = new_figure(1, 1, (9.5, 2.7))
     axis = axes[0, 0]
-    bends = 0
-    for child, node in enumerate(nodes):
-        for parent in node.parents:
-            if child == parent + 1:
-                _arrow(axis, [(parent + 0.37, 0), (child - 0.37, 0)])
-            else:
-                bends += 1
-                depth, aside = 0.45 + 0.22 * bends, 0.12 * bends
-                _arrow(axis, [(parent + aside, 0.42), (parent + aside, depth), (child, depth), (child, 0.42)])
+    bends = _chain_arrows(axis, nodes)
     for number, node in enumerate(nodes):
-        symbol = "F" if node.kind == "input" else _symbol(nodes, number)
-        role = "attention" if symbol in ("A", "T") else "convolution" if node.kernels else "function"
+        symbol = _symbol(nodes, number)
+        role = "convolution" if node.kernels else "function"
+        if symbol in ("A", "T"):
+            role = "attention"
         _box(axis, (number, 0), COLOURS[role], f"{_words(node)}\n{node.shape[0]} ch.", width=0.74, height=0.84)
         axis.text(number, -0.5, symbol, ha="center", va="bottom", fontsize=12, fontstyle="italic")
     axis.set(xlim=(-0.5, len(nodes) - 0.5), ylim=(0.6 + 0.22 * bends, -0.85))
@@ -213,19 +239,31 @@ def attention_schematic(net: USegNet, size: Sequence[int] = PAPER_SIZE, module: 
     return figure
 
 
+def _chain_arrows(axis: Axes, nodes: Sequence[Node]) -> int:
+    """Arrows between boxes in a row; those that skip boxes bend below it, each deeper. Returns how many bend."""
+    bends = 0
+    for child, node in enumerate(nodes):
+        for parent in node.parents:
+            if child == parent + 1:
+                _arrow(axis, [(parent + 0.37, 0), (child - 0.37, 0)])
+            else:
+                bends += 1
+                depth, start = 0.45 + 0.22 * bends, parent + 0.12 * bends
+                _arrow(axis, [(start, 0.42), (start, depth), (child, depth), (child, 0.42)])
+    return bends
+
+
 def _symbol(nodes: Sequence[Node], number: int) -> str:
     """The paper's letter for a part; W is what comes out of the last of the convolutions that weigh."""
+    if nodes[number].kind == "input":
+        return "F"
     stem = nodes[number].name.split(".")[0]
     last = all(not later.name.startswith(f"{stem}.") for later in nodes[number + 1 :])
     return SYMBOLS.get(stem, "") if last else ""
 
 
-def _kernels(module: nn.Module) -> tuple[tuple[int, ...], ...]:
-    return tuple(
-        tuple(part.kernel_size)
-        for part in module.modules()
-        if isinstance(part, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d)
-    )
+def _kernels(module: nn.Module) -> Kernels:
+    return tuple(tuple(part.kernel_size) for part in module.modules() if isinstance(part, CONVOLUTIONS))
 
 
 def _in_channels(net: nn.Module) -> int:
@@ -238,28 +276,29 @@ def _padded(net: USegNet, size: Sequence[int]) -> tuple[int, ...]:
 
 
 def _places(nodes: Sequence[Node]) -> dict[int, tuple[float, int]]:
-    """Column and row of each drawn node: rows by size, columns by how much has to work before; poolings are arrows, and attention in a skip
-    stands halfway between what it reads and what reads it.
+    """Column and row of each drawn node: rows by size, columns by how much has to work before.
+
+    Poolings are arrows. Attention in a skip stands halfway between what it reads and what reads it.
     """
     rows = [round(math.log2(nodes[0].shape[1] / node.shape[1])) for node in nodes]
     columns: list[float] = []
     for node in nodes:
-        step = 0.0 if node.kind.startswith("MaxPool") else 1.0
+        step = 0.0 if _is_pooling(node) else 1.0
         columns.append(max((columns[parent] for parent in node.parents), default=-step) + step)
     for number, node in enumerate(nodes):
         if _in_skip(node):
             reader = next(later for later, other in enumerate(nodes) if number in other.parents)
             columns[number] = (columns[node.parents[0]] + columns[reader]) / 2
-    return {n: (columns[n], rows[n]) for n, node in enumerate(nodes) if not node.kind.startswith("MaxPool")}
+    return {number: (columns[number], rows[number]) for number, node in enumerate(nodes) if not _is_pooling(node)}
+
+
+def _is_pooling(node: Node) -> bool:
+    return node.kind.startswith("MaxPool")
 
 
 def _role(node: Node) -> str:
-    if node.kind == "AttentionModule":
-        return "attention"
-    if node.kind == "Upsampling":
-        return "deconvolution"
-    if node.kind == "ConvNormReLU":
-        return "convolution"
+    if node.kind in ROLES:
+        return ROLES[node.kind]
     return "1x1x1" if node.kernels else "function"
 
 
@@ -302,39 +341,40 @@ def _in_skip(node: Node) -> bool:
 def _box(
     axis: Axes, at: tuple[float, float], colour: str, words: str, width: float, height: float, turned: bool = False
 ) -> None:
+    """A rounded box with words in it, which may run upwards."""
     corner = at[0] - width / 2, at[1] - height / 2
-    style = "round,pad=0,rounding_size=0.06"
-    axis.add_patch(
-        FancyBboxPatch(corner, width, height, style, facecolor=colour, edgecolor="#333333", linewidth=0.7, zorder=2)
-    )
-    axis.text(
-        *at, words, ha="center", va="center", fontsize=7, rotation=90 if turned else 0, zorder=3, linespacing=1.15
-    )
+    box = FancyBboxPatch(corner, width, height, "round,pad=0,rounding_size=0.06", facecolor=colour, zorder=2)
+    box.set(edgecolor="#333333", linewidth=0.7)
+    axis.add_patch(box)
+    centred: Look = {"ha": "center", "va": "center", "rotation": 90 if turned else 0}
+    axis.text(*at, words, fontsize=7, zorder=3, linespacing=1.15, **centred)
 
 
 def _connect(axis: Axes, nodes: Sequence[Node], places: dict[int, tuple[float, int]], parent: int, child: int) -> None:
-    """The arrow from what gave to what reads: along a row, above it for a skip, or to the next row; a pooling is such an arrow."""
+    """The arrow from what gave to what reads: along a row, above it for a skip, or to the next row."""
     if child not in places:
-        return
-    pooled = nodes[parent].kind.startswith("MaxPool")
-    (start, row), (end, other) = places[nodes[parent].parents[0] if pooled else parent], places[child]
-    above = ROW * row - SKIP
+        return  # a pooling, which is itself the arrow to what reads it
+    pooled = _is_pooling(nodes[parent])
+    giver = nodes[parent].parents[0] if pooled else parent
+    (start, row), (end, other) = places[giver], places[child]
+    middle, top, above = ROW * row, ROW * row - HALF, ROW * row - SKIP
     if row != other:
-        low = 1 if other > row else -1
-        _arrow(axis, [(start, ROW * row + HALF * low), (end, ROW * other - HALF * low)])
+        low = HALF if other > row else -HALF
+        _arrow(axis, [(start, middle + low), (end, ROW * other - low)])
         if pooled:
             axis.text((start + end) / 2 + 0.25, ROW * (row + 0.5) - 0.1, "max-pool 2", fontsize=7)
     elif _in_skip(nodes[child]):
-        _arrow(axis, [(start, ROW * row - HALF), (start, above), (end - 0.95, above)])
+        _arrow(axis, [(start, top), (start, above), (end - 0.95, above)])
     elif _in_skip(nodes[parent]):
-        _arrow(axis, [(start + 0.95, above), (end, above), (end, ROW * row - HALF)])
+        _arrow(axis, [(start + 0.95, above), (end, above), (end, top)])
     elif end - start > 1.5:
-        _arrow(axis, [(start, ROW * row - HALF), (start, above), (end, above), (end, ROW * row - HALF)])
+        _arrow(axis, [(start, top), (start, above), (end, above), (end, top)])
     else:
-        _arrow(axis, [(start + 0.38, ROW * row), (end - 0.38, ROW * row)])
+        _arrow(axis, [(start + 0.38, middle), (end - 0.38, middle)])
 
 
 def _arrow(axis: Axes, corners: Sequence[tuple[float, float]]) -> None:
     """A line through `corners` with a head at the last."""
-    path = Path(corners)
-    axis.add_patch(FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=7, linewidth=0.9, color="#444444", zorder=1))  # fmt: skip
+    arrow = FancyArrowPatch(path=Path(corners), arrowstyle="-|>", mutation_scale=7, zorder=1)
+    arrow.set(linewidth=0.9, color="#444444")
+    axis.add_patch(arrow)

@@ -99,7 +99,7 @@ def use_of_maps(study: Study) -> pd.DataFrame:
     cases = PreparedCases(study.prepared)
     held_out = cases.cases("val")
     rows = {name: VARIANTS[name] for name in study.preset.variants}
-    attentive = [name for name, row in rows.items() if row.skip_attention or row.path_attention]
+    attentive = [name for name, row in rows.items() if row.has_attention]
     if not held_out or not attentive:
         return pd.DataFrame(columns=["network", *COMPARED])
     tables = {name: attention_use(load_cascade(study.model_folder(name)), cases, held_out) for name in attentive}

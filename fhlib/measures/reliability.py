@@ -1,4 +1,4 @@
-"""Agreement of repeated measurements: within-subject SD, intraclass and concordance correlation (section 3.3, Fig. 9).
+"""Agreement of repeated measurements: within-subject SD, intraclass and concordance correlation (section 3.2, Fig. 9).
 
 Intervals are 95 %.
 """

@@ -104,3 +104,8 @@ def initialise(net: nn.Module, scheme: str) -> None:
         gain = 1.0 if id(layer) in linear or layer.out_channels == CLASSES else 2.0
         nn.init.normal_(layer.weight, std=math.sqrt(gain / fan_in))
         nn.init.zeros_(layer.bias)
+
+
+def parameter_count(net: nn.Module) -> int:
+    """How many numbers a network learns."""
+    return sum(parameter.numel() for parameter in net.parameters())

@@ -15,12 +15,11 @@ from fhlib.figures.training_charts import validation_course
 from fhlib.files import write_csv
 from fhlib.measures.comparison import compare_trainings
 from fhlib.models.parameters import HISTORY_FILE, PARAMETERS_FILE, SegmentorParameters
-from fhlib.networks.build import build_level
+from fhlib.networks.build import build_level, parameter_count
 from fhlib.paper.tables import printed_table
 from fhlib.presets import Training
 from fhlib.study.accuracy import COMPARED, read_scores
 from fhlib.study.run import Study, StudyError, open_cohort, reopen_study
-from fhlib.study.train import parameter_count
 from fhlib.training.prepared import PreparedCases
 from fhlib.variants import VARIANTS
 
@@ -210,7 +209,7 @@ def _curve(study: Study, first: Study, variant: str, history: Path) -> pd.DataFr
     training = SegmentorParameters.load(history.with_name(PARAMETERS_FILE)).training.model_dump()
     usual = _usual_training(first, variant).model_dump()
     ignored = NOT_A_CHANGE | (CHOSEN_BY_TUNING if study.preset.tuning else set())
-    if not (VARIANTS[variant].skip_attention or VARIANTS[variant].path_attention):
+    if not VARIANTS[variant].has_attention:
         ignored |= {name for name in training if name.startswith("attention_")}
     changed = [f"{k}={v}" for k, v in training.items() if v != usual[k] and k not in ignored]
     curve = pd.read_csv(history, usecols=["step", "val_dsc"]).dropna()

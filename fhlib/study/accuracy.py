@@ -76,7 +76,7 @@ def score_case(
     scores = metrics.evaluate(mask.array, reference, label.spacing_mm).asdict()
     if not mask.array.any():
         return {"status": "no head", **scores, **known}
-    sizes = biometry(mask, "skull" if cohort.outlines_skull else "skin").asdict()
+    sizes = biometry(mask, cohort.outline).asdict()
     lengths = {name: value for name, value in sizes.items() if name.endswith(LENGTHS)}
     return {"status": "found", **scores, **lengths, **known}
 

@@ -87,13 +87,8 @@ def parameters_of(study: Study, variant: str, level: int, cases: PreparedCases) 
             cases.typical_shape,
             training.batch_size,
         )
-    outline = "skull" if open_cohort(study)[0].outlines_skull else "skin"
+    outline = open_cohort(study)[0].outline
     return SegmentorParameters(variant, level, dims, study.preset.preparation, training, execution, outline=outline)
-
-
-def parameter_count(net: nn.Module) -> int:
-    """How many numbers a network learns."""
-    return sum(parameter.numel() for parameter in net.parameters())
 
 
 def schematics(net: nn.Module, variant: str, level: int, shape: Sequence[int]) -> dict[str, Figure]:
@@ -111,7 +106,7 @@ def schematics(net: nn.Module, variant: str, level: int, shape: Sequence[int]) -
         return {}
     of_this = f"{variant}-level{level}"
     found = {f"03_network-{of_this}": network_schematic(net, shape, title=f"{variant}, level {level}")}
-    if VARIANTS[variant].skip_attention or VARIANTS[variant].path_attention:
+    if VARIANTS[variant].has_attention:
         found[f"03_attention-{of_this}"] = attention_schematic(net, shape)
     return found
 
