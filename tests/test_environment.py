@@ -147,7 +147,7 @@ def test_make_knows_its_commands(command, expected):
 
 def test_make_names_the_python_it_needs(tmp_path):
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
-        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"))
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     old = tmp_path / "python3"
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n')
     old.chmod(0o755)

@@ -23,6 +23,7 @@ import pandera.pandas as pa
 from fhlib.files import write_csv
 from fhlib.images.formats import read_volume
 from fhlib.images.volume import Volume
+from fhlib.measures.biometry import Outline
 
 MANIFEST = "cohort.csv"
 REQUIRED = ("case", "subject", "image", "label")
@@ -102,7 +103,7 @@ class Cohort:
         return self.read_image(self.table["case"].iloc[0]).ndim
 
     @property
-    def outline(self) -> str:
+    def outline(self) -> Outline:
         """Of what `label` is: `skull` or `skin`."""
         return "skull" if self.outlines_skull else "skin"
 

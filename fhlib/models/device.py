@@ -147,8 +147,12 @@ def _on_gpu() -> Execution:
 
 
 def _has_bf16() -> bool:
-    """Whether the processor has instructions for bf16; emulated it is many times slower. No measurement: it must not depend on the load."""
-    return any(found is True for name, found in torch.cpu.get_capabilities().items() if "bf16" in name)
+    """Whether the processor has instructions for bf16; emulated it is many times slower.
+
+    No measurement: it must not depend on the load. Older versions of PyTorch do not tell, and then it is taken to have none.
+    """
+    tell = getattr(torch.cpu, "get_capabilities", dict)
+    return any(found is True for name, found in tell().items() if "bf16" in name)
 
 
 def _mean_square(output: SegmentorOutput, label: Tensor) -> Tensor:
