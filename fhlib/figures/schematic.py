@@ -193,8 +193,8 @@ def network_schematic(net: USegNet, size: Sequence[int] = PAPER_SIZE, title: str
         part = "full size" if row == 0 else f"1/{2**row} size"
         axis.text(-0.55, ROW * row, f"{part}\n{_times(shape)}", ha="right", va="center", fontsize=8)
     used = {_role(nodes[number]) for number in places}
-    edge = {"edgecolor": "#333333"}
-    handles = [Patch(facecolor=COLOURS[role], label=LEGEND[role], **edge) for role in LEGEND if role in used]
+    shown = [role for role in LEGEND if role in used]
+    handles = [Patch(facecolor=COLOURS[role], edgecolor="#333333", label=LEGEND[role]) for role in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
     columns = max(column for column, _ in places.values())
     axis.set(xlim=(-3.0, columns + 0.5), ylim=(ROW * max(shapes) + 0.55, -1.15))
