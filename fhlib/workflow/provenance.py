@@ -62,9 +62,9 @@ def _known(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _versions() -> dict[str, str]:
-    """Installed versions of fhlib and all that it names as needed."""
+    """Installed versions of fhlib and all that it names as needed, for the core and for the study."""
     try:
-        needed = [line for line in metadata.requires("fhlib") or [] if "extra ==" not in line]
+        needed = [line for line in metadata.requires("fhlib") or [] if not re.search("extra == .(?!study)", line)]
     except metadata.PackageNotFoundError:
         needed = []
     names = ["fhlib", *sorted(re.split(r"[^\w.-]", line)[0] for line in needed)]
