@@ -3,33 +3,47 @@
 The ledger (`data/reference/claims.csv`) states, before any value is computed, what each claim says, how it is
 computed (`quantity`) and the rule for its verdict. Here the rest is computed from a run's tables.
 
-Quantities: `summary:V:measure` (mean over test cases), `difference:A:B:measure` (mean of the paired A - B),
-`relative:A:B:measure` (difference of means in per cent of B's), `improvements:A:B[:measures]` (how many measures have
-a better mean in A), `agreement:V:statistic`, `repeatability:V:statistic`, `untestable:reason`.
+Quantities:
+
+- `summary:V:measure`: mean over test cases;
+- `difference:A:B:measure`: mean of the paired A - B;
+- `relative:A:B:measure`: difference of means in per cent of B's;
+- `improvements:A:B[:measures]`: how many measures have a better mean in A;
+- `agreement:V:statistic`, `repeatability:V:statistic`, `untestable:reason`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from fhlib.files import REFERENCE_TABLES
+from fhlib.images.volume import Floats
 from fhlib.measures.agreement import bland_altman
 from fhlib.measures.intervals import Z, bootstrap_interval
 from fhlib.measures.reliability import repeatability
 
 CLAIMS = REFERENCE_TABLES / "claims.csv"
-VERDICTS = ("reproduced", "same direction", "not reproduced", "not testable here")
+VERDICTS = REPRODUCED, SAME_DIRECTION, NOT_REPRODUCED, NOT_TESTABLE = (
+    "reproduced",
+    "same direction",
+    "not reproduced",
+    "not testable here",
+)
+KINDS = ("level", "difference", "bound", "count")
+SIGNS = {"higher": 1, "lower": -1, "": 0}
+"""Of the direction in which a claim goes."""
 FIVE = ("dsc", "conf", "jacc", "adb_mm", "hdb_mm")
 LOWER_IS_BETTER = ("adb_mm", "hdb_mm", "hd95_mm", "absolute_relative_volume_error")
 FRACTIONS = ("dsc", "conf", "jacc", "surface_dice_1mm", "absolute_relative_volume_error")
+REDUCERS: dict[str, Callable[..., float]] = {"mean_sd": np.mean, "min_sd": np.min, "max_sd": np.max}
+"""Statistics of repeatability, over the subjects' SDs."""
 RESAMPLES = 2000
 PRINTED_GROUPS = 52
 
@@ -61,13 +75,21 @@ def read_claims(path: Path | str = CLAIMS) -> pd.DataFrame:
 
 
 def evaluate_claims(ledger: pd.DataFrame, tables_folder: Path | str, seed: int = 0) -> pd.DataFrame:
-    """The ledger with value_here, ci_low, ci_high, n, verdict and reason.
+    """The ledger with what a run obtains and the verdict on each claim.
 
-    Reads `scores.csv` (rows of the test split, where there are any) and `repeatability_points.csv` from
-    `tables_folder`; what is missing makes a claim "not testable here", and so does a level or difference from too few cases
-    for an interval. CIs are bootstraps over subjects, paired for differences. A missed case counts with DSC and Jaccard 0;
-    distances, Conformity and agreement are over found cases, and the reason then gives the number missed. Scans without a head
-    belong to no claim of the paper and are left out and counted.
+    What is missing makes a claim "not testable here", and so does a level or difference from too few cases for an
+    interval. Intervals are bootstraps over subjects, paired for differences. A missed case counts with DSC and Jaccard
+    0. Distances, Conformity and agreement are over found cases, and the reason then gives the number missed. Scans
+    without a head belong to no claim of the paper: they are left out and counted.
+
+    Args:
+        ledger: of `read_claims`.
+        tables_folder: has `scores.csv` (of which the rows of the test split count, where there are any) and
+            `repeatability_points.csv`.
+        seed: of the bootstrap.
+
+    Returns:
+        The ledger's rows and value_here, ci_low, ci_high, n, verdict, reason.
     """
     run = _Run.read(Path(tables_folder), seed)
     rows = []
@@ -83,32 +105,49 @@ def evaluate_claims(ledger: pd.DataFrame, tables_folder: Path | str, seed: int =
 
 
 def judge(kind: str, printed: float, direction: str, found: Obtained) -> str:
-    """Verdict by the ledger's rule for this kind of claim. Raises ValueError for an unknown kind or direction."""
-    if kind not in ("level", "difference", "bound", "count") or direction not in ("higher", "lower", ""):
+    """Verdict by the ledger's rule for a kind of claim: one of `VERDICTS`.
+
+    Args:
+        kind: one of `KINDS`.
+        printed: the paper's number.
+        direction: in which the claim goes: higher, lower or nothing.
+        found: what the run gives.
+
+    Raises:
+        ValueError: kind or direction is not known.
+    """
+    if kind not in KINDS or direction not in SIGNS:
         raise ValueError(
-            f"kind {kind!r}, direction {direction!r}: expected level, difference, bound or count, and higher, lower or nothing"
+            f"kind {kind!r}, direction {direction!r}: "
+            "expected level, difference, bound or count, and higher, lower or nothing"
         )
-    if not math.isfinite(found.value) or (kind in ("level", "difference") and not math.isfinite(found.low)):
-        return "not testable here"
-    sign = {"higher": 1, "lower": -1, "": 0}[direction]
-    beyond = sign != 0 and sign * (found.value - printed) >= 0
+    needs_interval = kind in ("level", "difference")
+    if not math.isfinite(found.value) or (needs_interval and not math.isfinite(found.low)):
+        return NOT_TESTABLE
+    sign = SIGNS[direction]
     if kind == "bound":
-        near = found.low if sign > 0 else found.high
-        if math.isfinite(near) and sign * (near - printed) > 0:
-            return "reproduced"
-        return "same direction" if sign * (found.value - printed) > 0 else "not reproduced"
+        return _judge_bound(printed, sign, found)
+    beyond = sign != 0 and sign * (found.value - printed) >= 0
     if beyond or (kind != "count" and found.low <= printed <= found.high):
-        return "reproduced"
-    if (kind == "difference" and found.value * printed > 0) or (kind == "count" and found.value > printed / 2):
-        return "same direction"
-    return "not reproduced"
+        return REPRODUCED
+    same_sign = kind == "difference" and found.value * printed > 0
+    more_than_half = kind == "count" and found.value > printed / 2
+    return SAME_DIRECTION if same_sign or more_than_half else NOT_REPRODUCED
+
+
+def _judge_bound(printed: float, sign: int, found: Obtained) -> str:
+    """A bound is reproduced where the whole interval lies beyond it."""
+    near = found.low if sign > 0 else found.high
+    if math.isfinite(near) and sign * (near - printed) > 0:
+        return REPRODUCED
+    return SAME_DIRECTION if sign * (found.value - printed) > 0 else NOT_REPRODUCED
 
 
 def _explain(verdict: str, kind: str, found: Obtained) -> str:
     notes = [found.reason] if found.reason else []
     if kind != "count" and math.isfinite(found.value) and not math.isfinite(found.low):
         notes.append(f"{found.n} cases: too few for an interval")
-    if verdict == "not testable here":
+    if verdict == NOT_TESTABLE:
         return "; ".join(notes) or "no finite value"
     if kind == "difference" and found.low <= 0 <= found.high:
         notes.append("the interval includes no difference")
@@ -125,10 +164,8 @@ class _Run:
 
     @classmethod
     def read(cls, folder: Path, seed: int) -> _Run:
-        scores, repeats = (
-            pd.read_csv(folder / name, dtype={"case": str, "subject": str}) if (folder / name).exists() else None
-            for name in ("scores.csv", "repeatability_points.csv")
-        )
+        """The tables in a folder; of the scores those of the test split, where there are any."""
+        scores, repeats = _read(folder / "scores.csv"), _read(folder / "repeatability_points.csv")
         if scores is not None and "split" in scores and (scores["split"] == "test").any():
             scores = scores[scores["split"] == "test"]
         return cls(scores, repeats, seed)
@@ -139,21 +176,23 @@ class _Run:
         Raises NotTestable for want of a table, variant or case, ValueError for an unknown key.
         """
         kind, _, rest = quantity.partition(":")
-        parts = rest.split(":")
-        if kind == "untestable":
-            raise NotTestable(rest)
-        if kind == "summary" and len(parts) == 2:
-            return self._mean([parts[0]], parts[1], lambda x, axis: x.mean(axis=axis)[0], unit)
-        if kind == "difference" and len(parts) == 3:
-            return self._mean(parts[:2], parts[2], lambda x, axis: np.subtract(*x.mean(axis=axis)), unit)
-        if kind == "relative" and len(parts) == 3:
-            return self._mean(parts[:2], parts[2], lambda x, axis: 100 * (np.divide(*x.mean(axis=axis)) - 1), "")
-        if kind == "improvements" and len(parts) in (2, 3):
-            return self._improvements(parts[0], parts[1], tuple(parts[2].split(",")) if len(parts) == 3 else FIVE)
-        if kind == "agreement" and len(parts) == 2:
-            return self._agreement(*parts)
-        if kind == "repeatability" and len(parts) == 2:
-            return self._repeatability(*parts)
+        match kind, *rest.split(":"):
+            case "untestable", *_:
+                raise NotTestable(rest)
+            case "summary", variant, measure:
+                return self._mean([variant], measure, _mean_of_one, unit)
+            case "difference", first, second, measure:
+                return self._mean([first, second], measure, _mean_difference, unit)
+            case "relative", first, second, measure:
+                return self._mean([first, second], measure, _relative_difference, "")
+            case "improvements", first, second:
+                return self._improvements(first, second, FIVE)
+            case "improvements", first, second, measures:
+                return self._improvements(first, second, measures.split(","))
+            case "agreement", variant, statistic:
+                return self._agreement(variant, statistic)
+            case "repeatability", variant, statistic:
+                return self._repeatability(variant, statistic)
         raise ValueError(f"quantity {quantity!r} is not known: see this module's description for the forms")
 
     def _variant(self, variant: str) -> pd.DataFrame:
@@ -162,61 +201,59 @@ class _Run:
         rows = self.scores[self.scores["variant"] == variant]
         if rows.empty:
             raise NotTestable(f"variant {variant} is not part of this run")
-        if rows.get("reference_area_mm2", pd.Series(dtype=float)).notna().any():
+        if "reference_area_mm2" in rows and rows["reference_area_mm2"].notna().any():
             raise NotTestable("the claim is about volumes; this cohort is of single images")
         return rows
 
-    def _mean(self, variants: list[str], measure: str, statistic: Callable[..., float], unit: str) -> Obtained:
-        all_frames = [self._variant(variant) for variant in variants]
-        frames = [frame[_has_head(frame)].set_index("case") for frame in all_frames]
+    def _mean(self, variants: Sequence[str], measure: str, statistic: Callable[..., float], unit: str) -> Obtained:
+        """A statistic of the measure's values, (cases, variants), over the cases where all of them are finite."""
+        all_scans = [self._variant(variant) for variant in variants]
+        frames = [scans[_has_head(scans)].set_index("case") for scans in all_scans]
         table = pd.concat([frame[measure].astype(float) for frame in frames], axis=1)
         infinite = int(np.isinf(table).any(axis=1).sum())
         table = table[np.isfinite(table).all(axis=1)]
         if table.empty:
             raise NotTestable(f"no case has {measure} in {' and '.join(variants)}")
-        values, subjects = table.to_numpy(), frames[0].get("subject", pd.Series(table.index, table.index))[table.index]
-        scale = 100 if measure in FRACTIONS and unit in ("%", "points") else 1
-        low, high = bootstrap_interval(values, statistic, subjects, RESAMPLES, self.seed)
-        missed = sum(int((frame["status"] == "missed").sum()) for frame in frames if "status" in frame)
-        headless = len(all_frames[0]) - len(frames[0])
-        notes = [f"{missed} predictions missed"] * bool(missed)
-        notes += [f"{infinite} cases with an infinite {measure} left out"] * bool(infinite)
-        notes += [f"{headless} scans without a head left out"] * bool(headless)
-        return Obtained(
-            scale * float(statistic(values, axis=0)), scale * low, scale * high, len(values), "; ".join(notes)
-        )
+        names = pd.Series(table.index, table.index)  # without subjects each case is one
+        subjects = frames[0].get("subject", names)[table.index]
+        low, high = bootstrap_interval(table.to_numpy(), statistic, subjects, RESAMPLES, self.seed)
+        value = float(statistic(table.to_numpy(), axis=0))
 
-    def _improvements(self, first: str, second: str, measures: tuple[str, ...]) -> Obtained:
-        found = [self.quantity(f"difference:{first}:{second}:{measure}", "") for measure in measures]
-        better = [(-1 if m in LOWER_IS_BETTER else 1) * f.value > 0 for m, f in zip(measures, found, strict=True)]
-        worse = ", ".join(measure for measure, good in zip(measures, better, strict=True) if not good)
-        return Obtained(float(sum(better)), n=found[0].n, reason=f"not better in {worse}" if worse else "")
+        notes = (
+            (sum(int(_is_missed(frame).sum()) for frame in frames), "predictions missed"),
+            (infinite, f"cases with an infinite {measure} left out"),
+            (len(all_scans[0]) - len(frames[0]), "scans without a head left out"),
+        )
+        reason = "; ".join(f"{count} {words}" for count, words in notes if count)
+        scale = 100 if measure in FRACTIONS and unit in ("%", "points") else 1
+        return Obtained(scale * value, scale * low, scale * high, len(table), reason)
+
+    def _improvements(self, first: str, second: str, measures: Sequence[str]) -> Obtained:
+        found = {measure: self._mean([first, second], measure, _mean_difference, "") for measure in measures}
+        worse = []
+        for measure, difference in found.items():
+            gain = -difference.value if measure in LOWER_IS_BETTER else difference.value
+            if gain <= 0:
+                worse.append(measure)
+        reason = f"not better in {', '.join(worse)}" if worse else ""
+        return Obtained(float(len(measures) - len(worse)), n=found[measures[0]].n, reason=reason)
 
     def _agreement(self, variant: str, statistic: str) -> Obtained:
         rows = self._variant(variant)
         rows = rows[_has_head(rows)]
-        lost = int((rows["status"] == "missed").sum()) if "status" in rows else 0
-        reason = f"{lost} missed heads have no volume and are left out" if lost else ""
-        if lost:
-            rows = rows[rows["status"] != "missed"]
-        pairs = rows[["volume_ml", "reference_volume_ml"]].to_numpy(float)
+        lost = _is_missed(rows)
+        pairs = rows.loc[~lost, ["volume_ml", "reference_volume_ml"]].to_numpy(float)
         pairs = pairs[np.isfinite(pairs).all(axis=1)]
         if len(pairs) < 3:
             raise NotTestable(f"{len(pairs)} cases have both volumes in mL; agreement needs at least 3")
-        found, n = bland_altman(pairs[:, 0], pairs[:, 1]), len(pairs)
-        if statistic == "bias":
-            return Obtained(found.bias, found.bias_low, found.bias_high, n, reason)
-        if statistic == "pearson":
-            return Obtained(found.pearson, found.pearson_low, found.pearson_high, n, reason)
-        if statistic == "half_width":
-            low, high = (found.sd * math.sqrt((n - 1) / stats.chi2.ppf(q, n - 1)) for q in (0.975, 0.025))
-            return Obtained(Z * found.sd, Z * low, Z * high, n, reason)
-        raise ValueError(f"agreement statistic {statistic!r}: expected bias, half_width or pearson")
+        obtained = _agreement_of(pairs, statistic)
+        if lost.any():
+            obtained = replace(obtained, reason=f"{lost.sum()} missed heads have no volume and are left out")
+        return obtained
 
     def _repeatability(self, variant: str, statistic: str) -> Obtained:
-        reducers: dict[str, Callable[..., Any]] = {"mean_sd": np.mean, "min_sd": np.min, "max_sd": np.max}
-        if statistic not in reducers:
-            raise ValueError(f"repeatability statistic {statistic!r}: expected one of {', '.join(reducers)}")
+        if statistic not in REDUCERS:
+            raise ValueError(f"repeatability statistic {statistic!r}: expected one of {', '.join(REDUCERS)}")
         if self.repeats is None:
             raise NotTestable("this run has no repeatability_points.csv: its cohort has no repeated scans")
         rows = self.repeats[self.repeats["variant"] == variant]
@@ -227,16 +264,56 @@ class _Run:
             raise NotTestable("no subject has two volumes")
         lost = int(rows["volume_ml"].isna().sum())
         reason = "SD with ddof 1" + (f"; {lost} missed scans left out" if lost else "")
+
         spread = found.per_subject["sd"].to_numpy(float)
-        if statistic != "mean_sd":
-            if found.subjects != PRINTED_GROUPS:
-                raise NotTestable(
-                    f"the extreme of {found.subjects} groups cannot be compared with that of {PRINTED_GROUPS}"
-                )
-            extreme = float(reducers[statistic](spread))
-            return Obtained(extreme, extreme, extreme, found.subjects, f"{reason}; an extreme has no interval")
-        low, high = bootstrap_interval(spread, reducers[statistic], None, RESAMPLES, self.seed)
-        return Obtained(float(reducers[statistic](spread)), low, high, found.subjects, reason)
+        value = float(REDUCERS[statistic](spread))
+        if statistic == "mean_sd":
+            low, high = bootstrap_interval(spread, REDUCERS[statistic], None, RESAMPLES, self.seed)
+            return Obtained(value, low, high, found.subjects, reason)
+        # the more groups, the further out are the smallest and the largest
+        if found.subjects != PRINTED_GROUPS:
+            raise NotTestable(
+                f"the extreme of {found.subjects} groups cannot be compared with that of {PRINTED_GROUPS}"
+            )
+        return Obtained(value, value, value, found.subjects, f"{reason}; an extreme has no interval")
+
+
+def _read(path: Path) -> pd.DataFrame | None:
+    return pd.read_csv(path, dtype={"case": str, "subject": str}) if path.exists() else None
+
+
+def _mean_of_one(values: Floats, axis: int) -> float:
+    return values.mean(axis=axis)[0]
+
+
+def _mean_difference(values: Floats, axis: int) -> float:
+    first, second = values.mean(axis=axis)
+    return first - second
+
+
+def _relative_difference(values: Floats, axis: int) -> float:
+    """In per cent of the second mean."""
+    first, second = values.mean(axis=axis)
+    return 100 * (first / second - 1)
+
+
+def _agreement_of(pairs: Floats, statistic: str) -> Obtained:
+    """A number of `bland_altman` of (measured, reference) pairs with its interval."""
+    found, n = bland_altman(pairs[:, 0], pairs[:, 1]), len(pairs)
+    if statistic == "bias":
+        return Obtained(found.bias, found.bias_low, found.bias_high, n)
+    if statistic == "pearson":
+        return Obtained(found.pearson, found.pearson_low, found.pearson_high, n)
+    if statistic == "half_width":
+        # (n - 1) s^2 / sigma^2 is chi-square
+        low, high = found.sd * np.sqrt((n - 1) / stats.chi2.ppf((0.975, 0.025), n - 1))
+        return Obtained(Z * found.sd, Z * low, Z * high, n)
+    raise ValueError(f"agreement statistic {statistic!r}: expected bias, half_width or pearson")
+
+
+def _is_missed(rows: pd.DataFrame) -> pd.Series:
+    """Cases in which no head was found; none where no status is known."""
+    return rows["status"] == "missed" if "status" in rows else pd.Series(False, rows.index)
 
 
 def _has_head(rows: pd.DataFrame) -> pd.Series:
