@@ -119,7 +119,8 @@ def costs(
     pieces = [name for name in variants if VARIANTS[name].patch or reads_slices(name, len(shape))]
     if pieces:
         raise ValueError(
-            f"{', '.join(pieces)} read a volume in pieces: one forward pass does not tell what they cost; leave them out"
+            f"{', '.join(pieces)} read a volume in pieces: "
+            "one forward pass does not tell what they cost; leave them out"
         )
     rows = []
     for variant in variants:

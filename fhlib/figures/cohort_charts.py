@@ -47,7 +47,8 @@ def growth_curve(frame: pd.DataFrame, columns: Sequence[str] | None = None, hue:
     columns = [name for name in (columns or LABELS) if name in frame.columns]
     if not columns or "ga_weeks" not in frame.columns:
         raise ValueError(
-            f"growth_curve needs ga_weeks and one of {', '.join(LABELS)}; the frame has {', '.join(map(str, frame.columns))}"
+            f"growth_curve needs ga_weeks and one of {', '.join(LABELS)}; "
+            f"the frame has {', '.join(map(str, frame.columns))}"
         )
     figure, axes = new_figure(1, len(columns), (min(10.0, 3.6 * len(columns) + 0.4), 3.4))
     for axis, name in zip(axes[0], columns, strict=True):

@@ -155,7 +155,7 @@ def planes(
 
     bar_inch = 0.2 if values is None else 0.9
     title_inch = 0.9 if title else 0.6
-    figure, axes = _plane_axes(panel, 1, (9.0, 4.2), (bar_inch, title_inch))
+    figure, axes = _plane_axes(panel, 1, (9.0, 4.2), (bar_inch, title_inch), title)
     for axis, cut in zip(axes[0], panel.cuts, strict=True):
         panel.draw(axis, cut, window, see_through=True, crosshair=crosshair is not None)
         axis.set_title(panel.place(cut), fontsize=8)
@@ -164,8 +164,6 @@ def planes(
     if values is not None:
         _colour_bar(figure, axes, HEAD_PROBABILITY, shrink=0.8)
     contour_legend(figure, list(masks))
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -321,7 +319,7 @@ def plane_grid(
     heights_mm, wide_mm = sizes_mm[:, 0], sizes_mm[:, 1].max()
     cell = min(2.4, 10.5 / len(panels))
     size = (cell * len(panels) + (0.9 if label else 0.2), heights_mm.sum() * cell / wide_mm + 0.9)
-    figure, axes = new_figure(len(heights_mm), len(panels), size, gridspec_kw={"height_ratios": heights_mm})
+    figure, axes = new_figure(len(heights_mm), len(panels), size, title, gridspec_kw={"height_ratios": heights_mm})
     for column, panel in zip(axes.T, panels, strict=True):
         for axis, cut in zip(column, panel.cuts, strict=True):
             panel.draw(axis, cut, cmap=cmap, crosshair=crosshair, linewidth=1.0)
@@ -331,8 +329,6 @@ def plane_grid(
     if label:
         _colour_bar(figure, axes, label, cmap, shrink=0.7, aspect=35)
     contour_legend(figure, names)
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -396,14 +392,14 @@ def contour_legend(figure: Figure, names: Sequence[str]) -> None:
 
 
 def _plane_axes(
-    panel: Panel, rows: int, largest: tuple[float, float], margin: tuple[float, float]
+    panel: Panel, rows: int, largest: tuple[float, float], margin: tuple[float, float], title: str | None = None
 ) -> tuple[Figure, AxesGrid]:
     """Axes for rows of a panel's planes, at one scale that keeps a row within `largest` (width, height) in inches."""
     heights_mm, widths_mm = panel.sizes_mm.T
     high_mm, wide_mm = heights_mm.max(), widths_mm.sum()
     scale = min(largest[0] / wide_mm, largest[1] / high_mm)
     size = (wide_mm * scale + margin[0], rows * high_mm * scale + margin[1])
-    return new_figure(rows, len(widths_mm), size, gridspec_kw={"width_ratios": widths_mm})
+    return new_figure(rows, len(widths_mm), size, title, gridspec_kw={"width_ratios": widths_mm})
 
 
 def _undress(axis: Axes) -> None:

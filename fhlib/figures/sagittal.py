@@ -51,7 +51,9 @@ def sagittal_comparison(
 
     high_mm, wide_mm = panels[0].size_mm(None)
     width = min(3.2, 4.4 * wide_mm / high_mm)
-    figure, axes = new_figure(1, 3, (3 * width, width * high_mm / wide_mm + 0.8))
+    found = f"sagittal planes; mirror symmetry of {next(iter(masks))}: {100 * symmetry:.0f} %"
+    size = (3 * width, width * high_mm / wide_mm + 0.8)
+    figure, axes = new_figure(1, 3, size, f"{title}: {found}" if title else found)
     window = grey_window(volume.array)
     for axis, panel, side in zip(axes[0], panels, sides, strict=True):
         panel.draw(axis, None, window)
@@ -59,8 +61,6 @@ def sagittal_comparison(
 
     scale_bar(axes[0, 0])
     contour_legend(figure, list(masks))
-    found = f"sagittal planes; mirror symmetry of {next(iter(masks))}: {100 * symmetry:.0f} %"
-    figure.suptitle(f"{title}: {found}" if title else found, fontsize=10)
     return figure
 
 

@@ -40,22 +40,16 @@ SYMBOLS = {"shrink": "P", "weigh": "W", "softmax": "A", "mul": "T"}
 ROLES = {"AttentionModule": "attention", "Upsampling": "deconvolution", "ConvNormReLU": "convolution"}
 """Of classes of modules; other modules with kernels have the role 1x1x1."""
 # Light enough for black text, each of another lightness; every box also says in words what it is.
-COLOURS = {
-    "convolution": "#9ECAE9",
-    "deconvolution": "#F7C27A",
-    "attention": "#E3A3C7",
-    "1x1x1": "#8FD3B6",
-    "function": "#EDEDED",
+LEGEND = {
+    "convolution": ("#9ECAE9", "convolution, normalisation, ReLU (C-BN-R)"),
+    "deconvolution": ("#F7C27A", "deconvolution, stride 2, normalisation, ReLU"),
+    "function": ("#EDEDED", "concatenation"),
+    "attention": ("#E3A3C7", "attention module (SAM in a skip, UAM in the up path)"),
+    "1x1x1": ("#8FD3B6", "1×1×1 convolution: head or side branch, 2 classes"),
 }
+"""Colour and words of each role."""
 ROW, HALF, SKIP = 1.75, 0.5, 0.85
 """Distance of two rows, half a block's height, and how far above its row a skip runs, in columns."""
-LEGEND = {
-    "convolution": "convolution, normalisation, ReLU (C-BN-R)",
-    "deconvolution": "deconvolution, stride 2, normalisation, ReLU",
-    "function": "concatenation",
-    "attention": "attention module (SAM in a skip, UAM in the up path)",
-    "1x1x1": "1×1×1 convolution: head or side branch, 2 classes",
-}
 
 
 @dataclass(frozen=True)
@@ -193,8 +187,8 @@ def network_schematic(net: USegNet, size: Sequence[int] = PAPER_SIZE, title: str
         part = "full size" if row == 0 else f"1/{2**row} size"
         axis.text(-0.55, ROW * row, f"{part}\n{_times(shape)}", ha="right", va="center", fontsize=8)
     used = {_role(nodes[number]) for number in places}
-    shown = [role for role in LEGEND if role in used]
-    handles = [Patch(facecolor=COLOURS[role], edgecolor="#333333", label=LEGEND[role]) for role in shown]
+    shown = [LEGEND[role] for role in LEGEND if role in used]
+    handles = [Patch(facecolor=colour, edgecolor="#333333", label=words) for colour, words in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
     columns = max(column for column, _ in places.values())
     axis.set(xlim=(-3.0, columns + 0.5), ylim=(ROW * max(shapes) + 0.55, -1.15))
@@ -230,7 +224,7 @@ def attention_schematic(net: USegNet, size: Sequence[int] = PAPER_SIZE, module: 
         role = "convolution" if node.kernels else "function"
         if symbol in ("A", "T"):
             role = "attention"
-        _box(axis, (number, 0), COLOURS[role], f"{_words(node)}\n{node.shape[0]} ch.", width=0.74, height=0.84)
+        _box(axis, (number, 0), role, f"{_words(node)}\n{node.shape[0]} ch.", width=0.74, height=0.84)
         axis.text(number, -0.5, symbol, ha="center", va="bottom", fontsize=12, fontstyle="italic")
     axis.set(xlim=(-0.5, len(nodes) - 0.5), ylim=(0.6 + 0.22 * bends, -0.85))
     axis.set_axis_off()
@@ -324,14 +318,14 @@ def _draw_block(axis: Axes, net: nn.Module, node: Node, column: float, row: int)
     if _in_skip(node):
         kernel = _times(node.kernels[-1])
         words = f"{_paper_name(net, node.name)}  {kernel}\n{channels}"
-        _box(axis, (column, ROW * row - SKIP), COLOURS[role], words, width=1.9, height=0.42)
+        _box(axis, (column, ROW * row - SKIP), role, words, width=1.9, height=0.42)
         return
     words = _words(node)
     if role == "attention":
         words = f"{_paper_name(net, node.name)}\n{_times(node.kernels[-1])}"
     elif role == "1x1x1":
         words = "main head" if node.name == "head" else "side branch"
-    _box(axis, (column, ROW * row), COLOURS[role], f"{words}\n{channels}", width=0.76, height=2 * HALF, turned=True)
+    _box(axis, (column, ROW * row), role, f"{words}\n{channels}", width=0.76, height=2 * HALF, turned=True)
 
 
 def _in_skip(node: Node) -> bool:
@@ -339,11 +333,11 @@ def _in_skip(node: Node) -> bool:
 
 
 def _box(
-    axis: Axes, at: tuple[float, float], colour: str, words: str, width: float, height: float, turned: bool = False
+    axis: Axes, at: tuple[float, float], role: str, words: str, width: float, height: float, turned: bool = False
 ) -> None:
     """A rounded box with words in it, which may run upwards."""
     corner = at[0] - width / 2, at[1] - height / 2
-    box = FancyBboxPatch(corner, width, height, "round,pad=0,rounding_size=0.06", facecolor=colour, zorder=2)
+    box = FancyBboxPatch(corner, width, height, "round,pad=0,rounding_size=0.06", facecolor=LEGEND[role][0], zorder=2)
     box.set(edgecolor="#333333", linewidth=0.7)
     axis.add_patch(box)
     centred: Look = {"ha": "center", "va": "center", "rotation": 90 if turned else 0}

@@ -35,7 +35,8 @@ DARK = ".15"
 STYLE = {
     "figure.dpi": 110, "savefig.dpi": 200, "figure.constrained_layout.use": True,
     "svg.hashsalt": "fhlib",  # the same figure gives the same file
-    "font.size": 10.56, "font.sans-serif": ["Arial", "DejaVu Sans", "Liberation Sans", "Bitstream Vera Sans", "sans-serif"],
+    "font.size": 10.56,
+    "font.sans-serif": ["Arial", "DejaVu Sans", "Liberation Sans", "Bitstream Vera Sans", "sans-serif"],
     "text.color": DARK, "axes.labelcolor": DARK, "axes.edgecolor": DARK, "xtick.color": DARK, "ytick.color": DARK,
     "axes.titlesize": 10.56, "axes.labelsize": 10.56, "xtick.labelsize": 9.68, "ytick.labelsize": 9.68,
     "axes.linewidth": 1, "axes.spines.top": False, "axes.spines.right": False, "axes.prop_cycle": cycler(color=PALETTE),
@@ -51,7 +52,7 @@ pyplot.style.use(STYLE)
 
 
 def new_figure(
-    rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 4.0), **kwargs: Any
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 4.0), title: str | None = None, **kwargs: Any
 ) -> tuple[Figure, AxesGrid]:
     """A figure and its axes as a (rows, columns) array.
 
@@ -61,10 +62,13 @@ def new_figure(
         rows: of axes.
         columns: of axes.
         size: width and height in inches.
+        title: above all axes.
         kwargs: for `pyplot.subplots`.
     """
     figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, **kwargs)
     pyplot.close(figure)
+    if title:
+        figure.suptitle(title, fontsize=10)
     return figure, axes
 
 

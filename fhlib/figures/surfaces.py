@@ -146,7 +146,7 @@ def surface_distance_map(
     limit = limit_mm or _common_limit(surfaces)
     norm, cmap = Normalize(0, limit), colormaps[DISTANCE_MAP]
     size = (2.2 * columns + 0.2, (1.95 * len(views) + 0.65) * rows + (0.3 if title else 0.0))
-    figure, axes = new_figure(rows * len(views), columns, size, subplot_kw={"projection": "3d"})
+    figure, axes = new_figure(rows * len(views), columns, size, title, subplot_kw={"projection": "3d"})
     reach = max(float(np.ptp(surface.vertices_mm, axis=0).max()) for surface in surfaces.values()) / 2
     for axis in axes.flat:
         axis.set_axis_off()
@@ -158,8 +158,6 @@ def surface_distance_map(
             _draw(axis, drawn, cmap(norm(drawn.distance_mm)), reach, view)
         panels[0].set_title(name, fontsize=8)
         _distance_bar(figure, panels[-1], surface.summary(), norm)
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 

@@ -33,7 +33,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str | None = N
     """
     everything = pd.concat(histories.values())
     panels = [name for name in PANELS if name in everything and (name == "loss" or everything[name].notna().any())]
-    figure, axes = new_figure(1, len(panels), (3.5 * len(panels), 3.2))
+    figure, axes = new_figure(1, len(panels), (3.5 * len(panels), 3.2), title)
     by_panel = dict(zip(panels, axes[0], strict=True))
     for (name, history), colour in zip(histories.items(), PALETTE * 3, strict=False):
         for panel, axis in by_panel.items():
@@ -51,8 +51,6 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str | None = N
     axes[0, 0].legend(fontsize=7)
     if "learning_rate" in by_panel:
         by_panel["learning_rate"].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 

@@ -287,8 +287,8 @@ def _flips() -> Iterator[Row]:
 def _overhead() -> Iterator[Row]:
     plain, full = forward_gflop(), forward_gflop(EVERY, EVERY)
     finding = (
-        f"{full:.0f} against {plain:.0f} GFLOP a forward pass at 80x56x88: more than 'only little computation overhead' "
-        "suggests; on the paper's GPU time grows less than operations do"
+        f"{full:.0f} against {plain:.0f} GFLOP a forward pass at 80x56x88: "
+        "more than 'only little computation overhead' suggests; on the paper's GPU time grows less than operations do"
     )
     unknown = "the paper prints times, not operations"
     yield Row("computation", "USegNet-DS-HAS over USegNet-DS", math.nan, full / plain, "times", finding, unknown)
