@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m fhlib", description="Whole fetal head segmentation in 3D ultrasound."
     )
     parser.add_argument("--version", action="version", version=f"fhlib {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command")
+    parser.set_defaults(call=lambda _: parser.print_help() or 0)
     for add_command in (_add_study, _add_train, _add_report, _add_segment, _add_export, _add_publish, _add_notebooks):
         add_command(commands)
     options = parser.parse_args(arguments)

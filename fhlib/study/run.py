@@ -128,7 +128,8 @@ def reopen_study(run: str) -> Study:
     folder = DATA / "runs"
     if not (folder / safe_name(run, "run") / "run.json").exists():
         known = sorted(path.parent.name for path in folder.glob("*/run.json"))
-        raise StudyError(f"there is no run {run!r}{suggestion(run, known)}; there are: {', '.join(known) or 'none'}")
+        others = f"there are: {', '.join(known)}" if known else "there is none yet; `python -m fhlib study` makes one"
+        raise StudyError(f"there is no run {run!r}{suggestion(run, known)}; {others}")
     return open_study(run)
 
 

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from fhlib.files import NOTEBOOKS, ROOT, write_text
 from fhlib.workflow.progress import TITLES, Narrator
 
-STALE_SECONDS = 3600
+LEFTOVER_SECONDS = 3600
 """Half-written files of a killed start are removed when they are this old; younger ones may belong to an open notebook."""
 
 
@@ -88,5 +88,5 @@ def run_study(
 
 def _remove_half_written(folder: Path) -> None:
     for path in folder.rglob(".partial-*"):
-        if time.time() - path.stat().st_mtime > STALE_SECONDS:
+        if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
             shutil.rmtree(path, ignore_errors=True)

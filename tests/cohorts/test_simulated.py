@@ -37,6 +37,7 @@ def test_plan_has_three_directions_for_reproducibility_and_no_leaks():
     assert {task.split for task in simulate.plan_cohort(SPEC, val_fraction=0)} == {"train", "test", "repro"}
 
 
+@pytest.mark.slow
 def test_cohort_resumes_and_does_not_depend_on_workers(tmp_path, monkeypatch):
     cohort = simulate.simulate_cohort(tmp_path / "a", SPEC, workers=1)
     assert len(cohort.table) == 7 and (tmp_path / "a" / "subjects.csv").exists()

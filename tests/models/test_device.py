@@ -16,6 +16,7 @@ from fhlib.models.device import Execution, choose_execution
 from fhlib.networks.build import build_network
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or torch.cuda.is_available(), reason="glibc's allocator on a CPU")
 def test_memory_of_a_freed_tensor_serves_the_next_without_new_pages():
     assert in_fresh_process(new_pages, False) > 10_000  # 80 MB in pages of 4 KB, or fewer larger ones

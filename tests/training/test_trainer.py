@@ -127,6 +127,7 @@ def test_weights_that_are_not_finite_are_never_kept(cases, tmp_path, monkeypatch
     assert not (tmp_path / "weights.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_2d_variant_learns_from_slices_and_stacks_them_at_the_original_resolution(cohort, tmp_path):
     few = prepare_cohort(cohort, cohort.table, PREPARATION, tmp_path / "few")
     training = TRAINING.model_copy(update={"steps": 60, "validate_every": 30})
