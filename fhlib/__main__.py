@@ -20,10 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"fhlib {__version__}")
     commands = parser.add_subparsers(dest="command")
-    parser.set_defaults(call=lambda _: parser.print_help() or 0)
     for add_command in (_add_study, _add_train, _add_report, _add_segment, _add_export, _add_publish, _add_notebooks):
         add_command(commands)
     options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 2
     return options.call(options)
 
 
