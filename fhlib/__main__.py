@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import sys
@@ -79,7 +80,9 @@ def _add_segment(commands: Any) -> None:
     segment.add_argument("volumes", type=Path, help="a volume, a folder of volumes, or a DICOM series folder")
     segment.add_argument("results", type=Path, help="folder for masks, pages and segment.csv")
     segment.add_argument(
-        "--weights", default="head", help="weights by name, one's own in data/weights/ or fhlib's (default head)"
+        "--weights",
+        default="head",
+        help="a folder of weights, or a name: one's own in data/weights/ or fhlib's (default head)",
     )
     segment.add_argument(
         "--skull-weights",
@@ -191,17 +194,17 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from fhlib.files import own_or_shipped, safe_name, write_csv
+    from fhlib.files import write_csv
     from fhlib.segmentation.own_volumes import segment_files, volumes_in
     from fhlib.segmentation.segmentor import load_segmentor
 
     try:
         sources = volumes_in(options.volumes)
-        segmentor = load_segmentor(own_or_shipped("weights", safe_name(options.weights, "weights")))
+        segmentor = load_segmentor(options.weights)
         beside = options.skull_weights
         if beside is None:
             beside = "skull" if options.weights == "head" else ""
-        skull = load_segmentor(own_or_shipped("weights", safe_name(beside, "weights"))) if beside else None
+        skull = load_segmentor(beside) if beside else None
         rows, _ = segment_files(segmentor, sources, options.results, skull, options.ga_weeks, keep=0)
         write_csv(rows, options.results / "segment.csv")
     except (ValueError, OSError) as error:
@@ -241,7 +244,7 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _notebooks(options: argparse.Namespace) -> int:
-    from fhlib.files import NOTEBOOKS
+    from fhlib.files import CLONE, DATA, NOTEBOOKS
 
     sources = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
     taken = [path.name for path in sources if (options.folder / path.name).exists()]
@@ -252,7 +255,8 @@ def _notebooks(options: argparse.Namespace) -> int:
     for path in sources:
         shutil.copyfile(path, options.folder / path.name)
     place = options.folder.resolve()
-    print(f"{len(sources)} notebooks are in {place}; what they write goes to data/ there, or in FHLIB_ROOT")
+    written = DATA if CLONE or os.environ.get("FHLIB_ROOT") else place / "data"
+    print(f"{len(sources)} notebooks are in {place}: open them with `jupyter lab`. What they write goes to {written}")
     return 0
 
 

@@ -60,17 +60,6 @@ class Preparation(Parameters):
     longest_voxels: int | None = Field(default=None, ge=8, le=1024)
     image_scale: float = Field(default=0.4, gt=0, le=1)
 
-    def volume_spacing_mm(self, size_mm: Sequence[float]) -> float:
-        """Spacing of the network's grid for a volume with sides of `size_mm`."""
-        return max(size_mm) / self.longest_voxels if self.longest_voxels else self.spacing_mm
-
-    def patch_voxels(self, edge: int) -> int:
-        """`edge` voxels of the paper's 0.95 mm in voxels of this grid: the nearest multiple of 8 to the same millimetres, at least 16.
-
-        The paper's 61 mm become 56 mm at 3.5 mm, and on the coarser grids of short presets more: 16 voxels of 6.2 mm are 99 mm.
-        """
-        return max(16, 8 * round(edge * PAPER_NETWORK_SPACING_MM / self.spacing_mm / 8))
-
 
 class Training(Parameters):
     """How one segmentor is trained at one context level (section 3.1).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fhlib.models.inputs import patch_voxels
 from fhlib.presets import Preparation, PresetError, load_preset, parse_preset
 
 
@@ -36,5 +37,5 @@ def test_mistyped_parameters_are_named_with_a_suggestion():
 
 def test_patches_are_the_multiple_of_8_nearest_to_the_papers_millimetres_and_at_least_16():
     # 64 voxels of 0.95 mm are 60.8 mm: 26.4 voxels of 2.3 mm, 17.4 of 3.5 mm, 9.8 of 6.2 mm
-    edges = {spacing: Preparation(spacing_mm=spacing).patch_voxels(64) for spacing in (0.95, 2.3, 3.5, 6.2)}
+    edges = {spacing: patch_voxels(Preparation(spacing_mm=spacing), 64) for spacing in (0.95, 2.3, 3.5, 6.2)}
     assert edges == {0.95: 64, 2.3: 24, 3.5: 16, 6.2: 16}

@@ -27,7 +27,7 @@ def volume_shape(scale: float) -> tuple[int, ...]:
     return tuple(round(size * scale) for size in PAPER_SHAPE)
 
 
-def network_shape(scale: float) -> tuple[int, ...]:
+def scaled_network_shape(scale: float) -> tuple[int, ...]:
     """A share of what the paper's network reads along each axis, in multiples of 8."""
     return tuple(8 * max(2, round(size * scale / 8)) for size in PAPER_NETWORK_SHAPE)
 

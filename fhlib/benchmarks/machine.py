@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from fhlib.models.device import Execution, step_seconds
+from fhlib.models.inputs import network_spacing_mm
 from fhlib.networks.build import build_network
 from fhlib.presets import Preset
 from fhlib.training.losses import composite_loss
@@ -42,7 +43,7 @@ PREDICTED_SHARE = 0.35
 
 def check_environment() -> pd.DataFrame:
     """Versions of the packages that the study needs, and the device; a missing package is named with its remedy."""
-    rows = [("python", platform.python_version(), "3.11 is tested")]
+    rows = [("python", platform.python_version(), "3.11 to 3.13 are tested")]
     for package in NEEDED:
         try:
             rows.append((package, importlib.metadata.version(package), ""))
@@ -102,7 +103,7 @@ def expected_minutes(preset: Preset, machine: pd.DataFrame) -> pd.DataFrame:
 
 def network_shape(preset: Preset) -> tuple[int, ...]:
     """Size (d, h, w) that the network reads of the paper's box in this preset, padded to multiples of 8."""
-    spacing = preset.preparation.volume_spacing_mm(PAPER_BOX_MM)
+    spacing = network_spacing_mm(preset.preparation, PAPER_BOX_MM)
     return tuple(-(-round(size / spacing) // 8) * 8 for size in PAPER_BOX_MM)
 
 

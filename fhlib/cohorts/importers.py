@@ -87,8 +87,7 @@ def _clear(destination: Path) -> None:
     """Take away what an import of other sources wrote."""
     (destination / MANIFEST).unlink(missing_ok=True)
     for name in ("images", "labels", "rows"):
-        for old in (destination / name).glob("*"):
-            old.unlink()
+        shutil.rmtree(destination / name, ignore_errors=True)
 
 
 def _write_scan(scan: SourceScan, destination: Path) -> dict[str, str]:

@@ -226,7 +226,12 @@ def _simulate(
     require_free_space(folder, len(waiting) * voxels * BYTES_A_VOXEL)
     workers = min(workers or _default_workers(voxels), max(1, len(waiting)))
     _run(partial(_work, simulate, folder, code), waiting, workers, len(tasks))
-    rows = [(stamped_row(*_stamp(folder, code, task)) or {}) | {"split": task.split} for task in tasks]
+    rows = []
+    for task in tasks:
+        row = stamped_row(*_stamp(folder, code, task))
+        if row is None:
+            raise OSError(f"what was simulated of {task.case} has gone from {folder.name}/: start again")
+        rows.append(row | {"split": task.split})
     return pd.DataFrame(rows)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cycler import cycler
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
@@ -39,7 +38,7 @@ STYLE = {
     "font.sans-serif": ["Arial", "DejaVu Sans", "Liberation Sans", "Bitstream Vera Sans", "sans-serif"],
     "text.color": DARK, "axes.labelcolor": DARK, "axes.edgecolor": DARK, "xtick.color": DARK, "ytick.color": DARK,
     "axes.titlesize": 10.56, "axes.labelsize": 10.56, "xtick.labelsize": 9.68, "ytick.labelsize": 9.68,
-    "axes.linewidth": 1, "axes.spines.top": False, "axes.spines.right": False, "axes.prop_cycle": cycler(color=PALETTE),
+    "axes.linewidth": 1, "axes.spines.top": False, "axes.spines.right": False, "axes.prop_cycle": f"cycler(color={list(PALETTE)})",
     "axes.grid": True, "axes.axisbelow": True, "grid.color": "#E3E3E3", "grid.linewidth": 0.6,
     "xtick.major.size": 4.8, "ytick.major.size": 4.8, "xtick.major.width": 1, "ytick.major.width": 1,
     "xtick.minor.size": 3.2, "ytick.minor.size": 3.2, "xtick.minor.width": 0.8, "ytick.minor.width": 0.8,

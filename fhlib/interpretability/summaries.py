@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fhlib.figures.planes import Panel, centre_of, plane_grid
-from fhlib.images.volume import Volume
+from fhlib.images.volume import Mask, Volume
 from fhlib.networks.features import Features, on_image_grid, repeats
 
 ATTENTION_MAP = "viridis"
@@ -26,7 +26,6 @@ SUMMARIES = ("maximum", "entropy", "mean")
 SLAB_VALUES = 4_000_000
 PARTS = {"P": "before: P", "A": "attention: A", "T": "after: T = P A"}
 Slab = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 Reference = Volume | NDArray[Any] | None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fhlib.files import read_json, write_json
 from fhlib.models.device import Execution
+from fhlib.models.inputs import patch_voxels
 from fhlib.presets import Preparation, Training
 from fhlib.variants import VARIANTS
 
@@ -46,7 +47,7 @@ class SegmentorParameters:
     def patch(self) -> int | None:
         """Edge of the patches that the network reads, in voxels of its grid; None for whole volumes."""
         edge = VARIANTS[self.variant].patch
-        return self.preparation.patch_voxels(edge) if edge and self.spatial_dims == 3 else edge
+        return patch_voxels(self.preparation, edge) if edge and self.spatial_dims == 3 else edge
 
     def save(self, path: Path) -> None:
         """Write as JSON."""

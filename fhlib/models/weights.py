@@ -7,11 +7,13 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import nn
 
+from fhlib.files import own_and_shipped, own_or_shipped
 from fhlib.fingerprints import digest, file_digest
 from fhlib.models.cascade import Cascade
 from fhlib.models.device import Execution
 from fhlib.models.parameters import PARAMETERS_FILE, WEIGHTS_FILE, SegmentorParameters
 from fhlib.networks.build import build_level
+from fhlib.presets import suggestion
 from fhlib.variants import VARIANTS
 
 
@@ -39,6 +41,22 @@ def load_cascade(folder: Path | str, execution: Execution | None = None, upto: i
         )
     levels = [_load_level(path, p) for path, p in zip(found, parameters, strict=True)]
     return Cascade(levels, last, execution or last.execution.here())
+
+
+def weights_folder(given: Path | str) -> Path:
+    """A variant's folder as it is given; or by a bare name, of one's own weights in `data/weights` or of those that come with fhlib.
+
+    A folder of that name in the working folder is meant only where it holds weights. Raises FileNotFoundError, with what there is.
+    """
+    folder = Path(given)
+    if folder != Path(folder.name) or weights_files(folder):
+        return folder
+    known = own_and_shipped("weights", "*/")
+    if folder.name not in known:
+        raise FileNotFoundError(
+            f"there are no weights {folder.name!r}{suggestion(folder.name, known)}; give a folder, or one of {', '.join(known)}"
+        )
+    return own_or_shipped("weights", folder.name)
 
 
 def model_digest(folder: Path, upto: int | None = None) -> str:

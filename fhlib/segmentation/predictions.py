@@ -15,6 +15,7 @@ from fhlib.fingerprints import code_digest, content_digest, digest, kept_or_made
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.volume import Volume
 from fhlib.segmentation.segmentor import Segmentor
+from fhlib.variants import VARIANTS
 
 PROBABILITY_STEPS = 255
 
@@ -34,7 +35,8 @@ def predict_cases(
         folder: for masks, probabilities and the table.
         model_digest: of the segmentor's weights.
     """
-    code = code_digest("fhlib.segmentation.predictions")
+    network = VARIANTS[segmentor.parameters.variant].modules
+    code = code_digest("fhlib.segmentation.predictions", *network)
     rows = []
     cases = list(cases)
     for case in progress(cases, "segment"):

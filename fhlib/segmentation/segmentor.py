@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fhlib.files import own_and_shipped, own_or_shipped
 from fhlib.images.grids import resample
 from fhlib.images.volume import Volume
 from fhlib.models.cascade import Cascade
 from fhlib.models.device import Execution
 from fhlib.models.inputs import flips_of
 from fhlib.models.parameters import SegmentorParameters
-from fhlib.models.weights import load_cascade
-from fhlib.presets import Prediction, suggestion
+from fhlib.models.weights import load_cascade, weights_folder
+from fhlib.presets import Prediction
 from fhlib.segmentation.quality import (
     Calibration,
     Evidence,
@@ -146,13 +145,5 @@ def load_segmentor(
     >>> load_segmentor("head").parameters.variant
     'USegNet-DS'
     """
-    folder = Path(folder)
-    if not folder.is_dir() and folder == Path(folder.name):
-        known = own_and_shipped("weights", "*/")
-        if folder.name not in known:
-            raise FileNotFoundError(
-                f"there are no weights {folder.name!r}{suggestion(folder.name, known)}: "
-                f"give a folder, or one of {', '.join(known)}"
-            )
-        folder = own_or_shipped("weights", folder.name)
+    folder = weights_folder(folder)
     return Segmentor(load_cascade(folder, execution), prediction, Calibration.load(folder))

@@ -18,7 +18,7 @@ from fhlib.models.parameters import HISTORY_FILE, PARAMETERS_FILE, SegmentorPara
 from fhlib.networks.build import build_level, parameter_count
 from fhlib.paper.tables import printed_table
 from fhlib.presets import Training
-from fhlib.study.accuracy import COMPARED, read_scores
+from fhlib.study.accuracy import COMPARED_MEASURES, read_scores
 from fhlib.study.run import Study, StudyError, open_cohort, reopen_study
 from fhlib.training.prepared import PreparedCases
 from fhlib.variants import VARIANTS
@@ -87,7 +87,7 @@ def compare_networks(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
         base = VARIANTS[name].base
         if base is not None and base in names:
             comparisons.append((scores[scores["variant"].isin([name, base])], base))
-    tables = [compare_trainings(part, measure, base) for measure in COMPARED for part, base in comparisons]
+    tables = [compare_trainings(part, measure, base) for measure in COMPARED_MEASURES for part, base in comparisons]
     compared = pd.concat(tables)
     write_csv(compared, study.tables / "ablation.csv")
     return compared
@@ -193,6 +193,8 @@ def ablation_findings(scores: pd.DataFrame, compared: pd.DataFrame, by_seed: pd.
             f"Between trainings of one network the mean DSC varies by {100 * spread:.2f} points (SD, largest), "
             f"single trainings of two networks by up to {100 * luck:.2f} points by luck."
         )
+    if not len(dsc):
+        return [f"{baseline} alone was trained: there is nothing to compare it with.", between]
     return [
         f"Of {len(dsc)} networks compared with {baseline}, {differ}.",
         f"The smallest difference that the {cases} cases can detect is {least:.2f} to {most:.2f} points.",

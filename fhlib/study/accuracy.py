@@ -19,7 +19,7 @@ from fhlib.segmentation.predictions import read_prediction
 from fhlib.study.predict import predicted_volumes
 from fhlib.study.run import Study, StudyError, open_cohort, predictions, test_cases
 
-COMPARED = ("dsc", "adb_mm", "hdb_mm")
+COMPARED_MEASURES = ("dsc", "adb_mm", "hdb_mm")
 LENGTHS = ("bpd_mm", "ofd_mm", "hc_mm")
 """Ends of the names of lengths: those to the skin begin with `skin_`."""
 RANKS = {"worst": 0.0, "1st quartile": 0.25, "middle": 0.5, "3rd quartile": 0.75, "best": 1.0}
@@ -106,8 +106,8 @@ def summarise(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_scores(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """`compare_variants` for each measure of COMPARED, one table below the other."""
-    return pd.concat([compare_variants(scores, measure, baseline) for measure in COMPARED])
+    """`compare_variants` for each measure of COMPARED_MEASURES, one table below the other."""
+    return pd.concat([compare_variants(scores, measure, baseline) for measure in COMPARED_MEASURES])
 
 
 def ranked_cases(scores: pd.DataFrame, variant: str) -> list[str]:

@@ -45,25 +45,28 @@ def tune(
         changes = {"learning_rate": rate, "warm_up": warm_up, "steps": tuning.steps, "validate_every": tuning.steps}
         candidate = replace(parameters, training=parameters.training.model_copy(update=changes))
         place = folder / f"{rate:g}-{warm_up:g}"
+        reason = _known_divergence(candidate, cases, place, previous)
         try:
-            _raise_if_known(candidate, cases, place, previous)
+            if reason:
+                raise TrainingDiverged(reason)
             dsc = fit(cases, candidate, place, previous, contexts=folder / "contexts")["val_dsc"].iloc[-1]
         except TrainingDiverged as error:
             dsc, diverged = MISSING, error
-            _remember(error, candidate, cases, place, previous)
+            if not reason:
+                _remember(error, candidate, cases, place, previous)
         rows.append({"learning_rate": rate, "warm_up": warm_up, "val_dsc": dsc})
     if diverged and all(math.isnan(row["val_dsc"]) for row in rows):
         raise diverged
     return pd.DataFrame(rows).sort_values("val_dsc", ascending=False, kind="stable", ignore_index=True)
 
 
-def _raise_if_known(candidate: SegmentorParameters, cases: PreparedCases, place: Path, previous: Path | None) -> None:
-    """Raise TrainingDiverged where this very candidate did before, whatever the number of processes then."""
-    if not (place / DIVERGED).exists():
-        return
-    known = read_json(place / DIVERGED)
-    if known["fingerprint"] == fingerprint_of(replace(candidate, processes=known["processes"]), cases, previous):
-        raise TrainingDiverged(known["reason"])
+def _known_divergence(candidate: SegmentorParameters, cases: PreparedCases, place: Path, previous: Path | None) -> str:
+    """Why this very candidate diverged before, whatever the number of processes then; empty where it did not."""
+    known = read_json(place / DIVERGED) if (place / DIVERGED).exists() else None
+    if known is None:
+        return ""
+    tried = replace(candidate, processes=known["processes"])
+    return known["reason"] if known["fingerprint"] == fingerprint_of(tried, cases, previous) else ""
 
 
 def _remember(

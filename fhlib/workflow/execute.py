@@ -18,14 +18,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
-from fhlib.files import NOTEBOOKS, ROOT, atomic_path
-from fhlib.presets import suggestion
-from fhlib.workflow.privacy import replace_texts, replacements
-
 # jsonschema, which nbformat imports, takes this where it is installed, and its grammar alone takes 2 s to compile.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+import nbformat  # noqa: E402
+
+from fhlib.files import NOTEBOOKS, ROOT, atomic_path  # noqa: E402
+from fhlib.presets import suggestion  # noqa: E402
+from fhlib.workflow.privacy import replace_texts, replacements  # noqa: E402
+
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -110,7 +111,7 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str,
     return typed
 
 
-def scrub(notebook: nbformat.NotebookNode, hidden_paths: Sequence[Path | str] = ()) -> nbformat.NotebookNode:
+def scrub_notebook(notebook: nbformat.NotebookNode, hidden_paths: Sequence[Path | str] = ()) -> nbformat.NotebookNode:
     """Take paths of this machine and progress bars out of an executed notebook, in place; returns it.
 
     Text anywhere in it (sources, outputs, metadata; not pictures) gets `.` for the clone, `~` for the home folder and a
@@ -134,7 +135,7 @@ def _read(notebook: Path) -> nbformat.NotebookNode:
 
 
 def _save(running: Path, output: Path, hidden_paths: Sequence[Path | str]) -> None:
-    executed = scrub(nbformat.read(running, as_version=4), hidden_paths)
+    executed = scrub_notebook(nbformat.read(running, as_version=4), hidden_paths)
     with atomic_path(output) as temporary:
         nbformat.write(executed, temporary)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -17,13 +18,20 @@ CELL_FILE = re.compile(r"/(?:[\w.-]+/)*ipykernel_\d+/\d+\.py")
 def replacements(hidden_paths: Sequence[Path | str]) -> list[tuple[re.Pattern[str], str]]:
     shown = {Path(path): Path(path).name for path in hidden_paths}
     shown |= {ROOT: ".", PACKAGE.parent: ".", Path(sys.prefix): ".venv", Path(sys.base_prefix): "python"}
-    shown |= {Path.home(): "~", Path(tempfile.gettempdir()): "tmp"}
+    shown |= {home: "~" for home in _homes()}
+    shown[Path(tempfile.gettempdir())] = "tmp"
     shown |= {path.resolve(): name for path, name in shown.items()}
     absolute = [path for path in shown if path.is_absolute() and len(path.parts) > 1]
     longest_first = sorted(absolute, key=lambda path: len(str(path)), reverse=True)
     return [(CELL_FILE, "cell")] + [
         (re.compile(re.escape(str(path)) + r"(?![\w.-])"), shown[path]) for path in longest_first
     ]
+
+
+def _homes() -> list[Path]:
+    """The home folder, and the user's own where a run had to be given another (`fhlib.workflow.run`)."""
+    own = os.environ.get("FHLIB_HOME")
+    return [Path.home(), *([Path(own)] if own else [])]
 
 
 def replace_texts(content: Any, replacements: list[tuple[re.Pattern[str], str]]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from fhlib.files import ROOT
+from fhlib.files import CLONE
 from fhlib.fingerprints import file_digest
 from fhlib.presets import load_preset, preset_path
 from fhlib.workflow.privacy import REMOVED, scrub
@@ -95,8 +95,10 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
+    if CLONE is None:
+        return "installed from a wheel"
     try:
-        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+        command = ["git", "-C", str(CLONE), "describe", "--always", "--dirty", "--abbrev=12"]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "not a git clone"

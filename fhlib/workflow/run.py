@@ -70,8 +70,7 @@ def run_study(
     if until:
         arguments += ["--until", next(rule for rule, title in TITLES.items() if title == until)]
     os.environ["FHLIB_ROOT"] = str(ROOT)  # the steps work in the run's folder
-    if not (Path.home().is_dir() and os.access(Path.home(), os.W_OK)):
-        os.environ["HOME"] = str(folder / ".home")  # Snakemake, Jupyter and Matplotlib keep caches there
+    _give_a_home(folder)
     narrator = Narrator(folder / "timings.json", dry_run)
     log = logging.getLogger("snakemake.logging")
     with only_start_of(folder):
@@ -84,6 +83,17 @@ def run_study(
         finally:
             log.removeFilter(narrator)
     return 0
+
+
+def _give_a_home(folder: Path) -> None:
+    """Where the user has no home folder that can be written: Snakemake, Jupyter and Matplotlib keep caches in it."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without an entry in the system's list
+        home = None
+    if home is None or not os.access(home, os.W_OK):
+        os.environ["FHLIB_HOME"] = str(home or "")  # what executed notebooks must not show all the same
+        os.environ["HOME"] = str(folder / ".home")
 
 
 def _remove_half_written(folder: Path) -> None:

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from fhlib.workflow.execute import NotebookError, check_parameters, execute_notebook, main, scrub
+from fhlib.workflow.execute import NotebookError, check_parameters, execute_notebook, main, scrub_notebook
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_scrub_hides_named_folders_in_any_text_but_leaves_pictures():
     cell.outputs.append(
         nbformat.v4.new_output("display_data", data={"application/json": {"path": ["/clinic/Jane_Doe/scans"]}})
     )
-    scrubbed = scrub(new_notebook(cells=[cell]), ["/clinic/Jane_Doe/scans"]).cells[0]
+    scrubbed = scrub_notebook(new_notebook(cells=[cell]), ["/clinic/Jane_Doe/scans"]).cells[0]
     assert scrubbed.source == "folder = 'scans'"
     assert scrubbed.outputs[0].data == {"text/html": "<p>scans/1.nrrd</p>", "image/png": "/clinic/Jane_Doe"}
     assert json.dumps(scrubbed.outputs[1].data) == '{"application/json": {"path": ["scans"]}}'
@@ -94,9 +94,9 @@ def test_scrub_is_quick_on_the_megabytes_that_widgets_carry():
     cell = new_code_cell("", outputs=[nbformat.v4.new_output("stream", name="stderr", text="x" * 3_000_000)])
     notebook = new_notebook(cells=[cell], metadata={"widgets": {"state": "QUJD/ab+" * 500_000}})
     start = time.monotonic()
-    scrub(notebook)
+    scrub_notebook(notebook)
     assert time.monotonic() - start < 3
     warned = new_code_cell(
         "", outputs=[nbformat.v4.new_output("stream", name="stderr", text="/var/t/ipykernel_7/123.py:2: Warning\n")]
     )
-    assert scrub(new_notebook(cells=[warned])).cells[0].outputs[0].text == "cell:2: Warning\n"
+    assert scrub_notebook(new_notebook(cells=[warned])).cells[0].outputs[0].text == "cell:2: Warning\n"
