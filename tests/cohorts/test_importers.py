@@ -38,11 +38,13 @@ def test_an_interrupted_import_continues(tmp_path, monkeypatch):
         np.testing.assert_array_equal(again.read_label(case).array, whole.read_label(case).array)
     filled[:] = [1, 1]  # a third call would be an interruption
     assert_frame_equal(import_cohort(source, out).table, whole.table)
-    # another pixel size: everything is imported again
+    # another pixel size: everything is imported again, what a killed writer left behind or not
     monkeypatch.undo()
+    (out / "images" / ".partial-killed").mkdir()
     table = (source / CSV).read_text(encoding="utf-8").replace("000_HC.png,0.1,", "000_HC.png,0.2,")
     (source / CSV).write_text(table)
     assert import_cohort(source, out).read_image("000_HC").spacing_mm == pytest.approx((0.2, 0.2))
+    assert not (out / "images" / ".partial-killed").exists()
 
 
 def test_a_folder_with_a_manifest_is_used_in_place(tmp_path):

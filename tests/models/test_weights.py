@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fhlib.models.weights import load_cascade, model_digest
+from fhlib.files import SHIPPED
+from fhlib.models.weights import load_cascade, model_digest, weights_folder
 from fhlib.training.contexts import copy_levels
 
 
@@ -23,3 +24,16 @@ def test_the_first_levels_alone_are_a_cascade_too(cascade_folder):
     assert (whole.parameters.variant, first.parameters.variant) == ("USegNet-DS-HAS-Ctx", "USegNet-DS-HAS")
     alone = model_digest(cascade_folder.parent / "USegNet-DS-HAS")
     assert model_digest(cascade_folder, upto=1) == alone != model_digest(cascade_folder)
+
+
+def test_a_bare_name_means_weights_and_a_folder_only_where_it_holds_some(cascade_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "head").mkdir()
+    assert weights_folder("head") == SHIPPED / "weights" / "head"
+    copy_levels(cascade_folder, tmp_path / "head")
+    assert weights_folder("head").resolve() == tmp_path / "head"
+    assert weights_folder(cascade_folder) == cascade_folder
+    with pytest.raises(
+        FileNotFoundError, match=r"no weights 'heda'; did you mean 'head'\?; give a folder, or one of head, skull"
+    ):
+        weights_folder("heda")

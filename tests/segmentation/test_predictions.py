@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
+import pytest
 
 from fhlib.models.weights import model_digest
 from fhlib.presets import Prediction
+from fhlib.segmentation import predictions
 from fhlib.segmentation.predictions import predict_cases, read_prediction
 from fhlib.segmentation.segmentor import load_segmentor
 
@@ -27,3 +31,12 @@ def test_interrupted_prediction_continues_to_the_same_table(cohort, cascade_fold
     again = predict_cases(segmentor, tests, cohort.folder, tmp_path / "parts", "another model")
     pd.testing.assert_frame_equal(whole, again)
     assert (tmp_path / "parts" / "c4_mask.nrrd").stat().st_mtime_ns != kept
+
+
+@pytest.mark.parametrize(("variant", "further"), [("USegNet", []), ("Swin-UNETR", ["fhlib.networks.competitors"])])
+def test_the_code_of_a_competitor_counts_for_its_predictions(variant, further, tmp_path, monkeypatch):
+    counted = []
+    monkeypatch.setattr(predictions, "code_digest", lambda *modules: counted.extend(modules))
+    segmentor = SimpleNamespace(parameters=SimpleNamespace(variant=variant), prediction=Prediction())
+    predict_cases(segmentor, [], tmp_path, tmp_path / "out", "digest")
+    assert counted == ["fhlib.segmentation.predictions", *further]

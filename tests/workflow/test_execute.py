@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -100,3 +102,9 @@ def test_scrub_is_quick_on_the_megabytes_that_widgets_carry():
         "", outputs=[nbformat.v4.new_output("stream", name="stderr", text="/var/t/ipykernel_7/123.py:2: Warning\n")]
     )
     assert scrub_notebook(new_notebook(cells=[warned])).cells[0].outputs[0].text == "cell:2: Warning\n"
+
+
+def test_a_grammar_that_takes_seconds_to_compile_is_not_loaded():
+    asked = "import sys, fhlib.workflow.execute; print(sys.modules['rfc3987_syntax'])"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.strip() == "None"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fhlib.workflow.privacy import REMOVED, scrub
+from fhlib.workflow.privacy import REMOVED, replace_texts, replacements, scrub
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,10 @@ from fhlib.workflow.privacy import REMOVED, scrub
 )
 def test_scrub_removes_paths_and_nothing_else(text: str, expected: str) -> None:
     assert scrub(text, "/study/clone") == expected
+
+
+def test_a_users_own_home_stays_hidden_where_a_run_was_given_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/study/run/.home")
+    monkeypatch.setenv("FHLIB_HOME", "/clinic/alice")
+    hidden = replacements([])
+    assert replace_texts("/clinic/alice/scans/x.nii /study/run/.home/y", hidden) == "~/scans/x.nii ~/y"
