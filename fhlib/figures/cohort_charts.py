@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,7 @@ ANY_WEEKS = (20, 32)
 """The chart's part that is shown where no age is known."""
 
 
-def growth_curve(frame: pd.DataFrame, columns: Sequence[str] | None = None, hue: str | None = None) -> Figure:
+def growth_curve(frame: pd.DataFrame, columns: Sequence[str] | None = None) -> Figure:
     """Measures against gestational age, one panel each, over the INTERGROWTH-21st chart of the skull.
 
     The chart shows the mean, and a band from the 3rd to the 97th centile. Rows without gestational age or measure are
@@ -39,7 +38,6 @@ def growth_curve(frame: pd.DataFrame, columns: Sequence[str] | None = None, hue:
         frame: ga_weeks and any of hc_mm, bpd_mm, ofd_mm (of the outer skull) and volume_ml (whole head: no chart
             exists), a row a scan.
         columns: what is shown; by default all that the frame has.
-        hue: a column that gives the points their colours.
 
     Raises:
         ValueError: the frame has no ages, or none of the measures.
@@ -55,13 +53,11 @@ def growth_curve(frame: pd.DataFrame, columns: Sequence[str] | None = None, hue:
         known = frame.dropna(subset=["ga_weeks", name])
         if name in CHARTS:
             _chart_band(axis, CHARTS[name], known["ga_weeks"])
-        groups = known.groupby(hue) if hue else [("measured", known)]
-        for (group, rows), colour in zip(groups, cycle(PALETTE), strict=False):
-            dots = {"s": 16, "alpha": 0.8, "linewidths": 0, "label": str(group)}
-            axis.scatter(rows["ga_weeks"], rows[name], color=colour, **dots)
+        dots = {"s": 16, "alpha": 0.8, "linewidths": 0, "label": "measured"}
+        axis.scatter(known["ga_weeks"], known[name], color=PALETTE[0], **dots)
         axis.set(xlabel="gestational age [weeks]", ylabel=LABELS[name], title=f"n = {len(known)} of {len(frame)}")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if name in CHARTS or hue:
+        if name in CHARTS:
             axis.legend(fontsize=7, loc="upper left")
     return figure
 

@@ -132,7 +132,6 @@ def planes(
     probability: Volume | Array | None = None,
     crosshair: Sequence[int] | None = None,
     title: str | None = None,
-    window: tuple[float, float] | None = None,
 ) -> Figure:
     """Three orthogonal planes of a volume (an image: one panel), with contours of masks and a probability map.
 
@@ -143,7 +142,6 @@ def planes(
         crosshair: voxel index at which the planes are taken, drawn as thin lines. By default they go through the first
             mask's centre of mass, else the volume's centre, and no lines are drawn.
         title: above the figure.
-        window: grey levels of black and white.
 
     Raises:
         ValueError: a contour has another shape than the volume.
@@ -157,7 +155,7 @@ def planes(
     title_inch = 0.9 if title else 0.6
     figure, axes = _plane_axes(panel, 1, (9.0, 4.2), (bar_inch, title_inch), title)
     for axis, cut in zip(axes[0], panel.cuts, strict=True):
-        panel.draw(axis, cut, window, see_through=True, crosshair=crosshair is not None)
+        panel.draw(axis, cut, see_through=True, crosshair=crosshair is not None)
         axis.set_title(panel.place(cut), fontsize=8)
 
     scale_bar(axes[0, 0])
@@ -277,7 +275,6 @@ def probability_comparison(
     volume: Volume,
     reference: Volume | Array,
     probabilities: Mapping[str, Volume | Array],
-    crosshair: Sequence[int] | None = None,
     title: str | None = None,
 ) -> Figure:
     """Fig. 7: the image and each model's probability map in columns, planes in rows, linked by crosshairs.
@@ -286,11 +283,10 @@ def probability_comparison(
         volume: the image.
         reference: the true mask, whose contour is drawn everywhere.
         probabilities: model -> map of the volume's shape, 0 to 1.
-        crosshair: voxel index at which the planes are taken; by default the reference's centre of mass.
         title: above the figure.
     """
     masks = [_mask(reference)]
-    point = crosshair if crosshair is not None else centre_of(masks[0])
+    point = centre_of(masks[0])
     panels = [Panel(volume, point, masks, title="image")]
     for name, probability in probabilities.items():
         panels.append(Panel(volume, point, masks, _array(probability), name))

@@ -165,7 +165,6 @@ def timing_bars(
     frame: pd.DataFrame,
     label: str = "name",
     value: str = "seconds",
-    error: str | None = None,
     axis_label: str = "time [s]",
 ) -> Figure:
     """Horizontal bars of a time (or memory), each with its number, the fastest first.
@@ -174,19 +173,16 @@ def timing_bars(
         frame: a row a bar; those without a value are left out.
         label: column of the names.
         value: column of the numbers.
-        error: column of their spreads.
         axis_label: what the numbers are.
     """
     rows = frame[frame[value].notna()].sort_values(value).reset_index(drop=True)
-    spread = rows[error] if error else None
-    ends = rows[value] if spread is None else rows[value] + spread.fillna(0)
     figure, axes = new_figure(1, 1, (7.0, 0.34 * len(rows) + 0.9))
     axis = axes[0, 0]
-    axis.barh(rows.index, rows[value], xerr=spread, color=PALETTE[0], height=0.65, error_kw={"linewidth": 1})
-    for place, (number, end) in enumerate(zip(rows[value], ends, strict=True)):
-        axis.text(end + 0.01 * ends.max(), place, f"{number:.3g}", va="center", fontsize=8)
+    axis.barh(rows.index, rows[value], color=PALETTE[0], height=0.65)
+    for place, number in enumerate(rows[value]):
+        axis.text(number + 0.01 * rows[value].max(), place, f"{number:.3g}", va="center", fontsize=8)
     axis.set(yticks=rows.index, yticklabels=rows[label], ylim=(len(rows) - 0.4, -0.6))
-    axis.set(xlabel=axis_label, xlim=(0, 1.12 * ends.max()))
+    axis.set(xlabel=axis_label, xlim=(0, 1.12 * rows[value].max()))
     axis.grid(axis="y", visible=False)
     return figure
 

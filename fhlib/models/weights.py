@@ -54,7 +54,8 @@ def weights_folder(given: Path | str) -> Path:
     known = own_and_shipped("weights", "*/")
     if folder.name not in known:
         raise FileNotFoundError(
-            f"there are no weights {folder.name!r}{suggestion(folder.name, known)}; give a folder, or one of {', '.join(known)}"
+            f"there are no weights {folder.name!r}{suggestion(folder.name, known)}; "
+            f"give a folder, or one of {', '.join(known)}"
         )
     return own_or_shipped("weights", folder.name)
 
