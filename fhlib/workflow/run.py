@@ -91,7 +91,7 @@ def _give_a_home(folder: Path) -> None:
         home = Path.home()
     except RuntimeError:  # a user without an entry in the system's list
         home = None
-    if home is None or not os.access(home, os.W_OK):
+    if home is None or not (home.is_dir() and os.access(home, os.W_OK)):
         os.environ["FHLIB_HOME"] = str(home or "")  # what executed notebooks must not show all the same
         os.environ["HOME"] = str(folder / ".home")
 

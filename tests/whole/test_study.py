@@ -89,9 +89,9 @@ def test_the_whole_study_runs_to_its_report_through_a_kill(studies):
     run = clone / "data" / "runs" / "smoke"
     before, after = listed(killed), listed(resumed)
     assert set(before) | set(after) <= set(STEPS)
-    # which of the independent trainings comes first is Snakemake's choice
-    assert before[-1].startswith("03_train") and after[0].startswith("04_predict")
-    assert after[-1] == "report" and not {"01_cohort", "02_prepare", before[-1]} & set(after)
+    # which of the independent trainings and predictions comes first is Snakemake's choice
+    assert before[-1].startswith("03_train") and any(step.startswith("04_predict") for step in after)
+    assert after[-1] == "report" and not {"01_cohort", "02_prepare"} & set(after)
     assert (run / "report" / "index.html").stat().st_size > 10_000
     assert "report: data/runs/smoke/report/index.html" in resumed
     executed = {path.stem for path in (run / "notebooks").glob("*.ipynb")}
