@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -155,7 +156,10 @@ def test_dicom_seg_refers_to_its_series_slice_by_slice(tmp_path):
         position = image.TransformIndexToPhysicalPoint((0, 0, k))
         near = [frame for place, frame in frames.items() if np.allclose(place, position, atol=1e-3)]
         assert np.array_equal(near[0] if near else np.zeros_like(found[k]), found[k])
-    assert "DOE" not in (tmp_path / "out" / "series.html").read_text(encoding="utf-8") + rows.to_csv()
+    page = re.sub(
+        r"base64,[^\"]+", "", (tmp_path / "out" / "series.html").read_text(encoding="utf-8")
+    )  # but the picture
+    assert "DOE" not in page + rows.to_csv()
     with pytest.raises(ValueError, match=r"24 slices with positions and the mask 23"):
         write_dicom_seg(
             Volume(found[:23], truth.spacing_mm),
