@@ -80,12 +80,13 @@ MEANING = {
 DEFAULT_MOST_VOXELS = 60_000_000
 MOST_VOXELS = 500_000_000
 BLOCK_VOXELS = 2_000_000
-LONGEST_STEP_MM = 10.0
-METRES_BELOW = 0.01
+# no voxel or step of ultrasound is outside this, whatever the unit meant
+SHORTEST_STEP_MM, LONGEST_STEP_MM = 0.01, 10.0
+FARTHEST_MM = 1000.0
 
 
 def read_kretz(
-    source: Path | str | bytes, spacing_mm: float | Sequence[float] | None = None, frame: int | None = None
+    path: Path | str | bytes, spacing_mm: float | Sequence[float] | None = None, frame: int | None = None
 ) -> Volume:
     """Read a Kretz file into a volume of equal voxels, (z, y, x) in the probe's coordinates.
 
@@ -99,7 +100,7 @@ def read_kretz(
     reader has confirmed where its spacing stands: a warning says which was taken.
 
     Args:
-        source: the file, or its bytes.
+        path: the file, or its bytes.
         spacing_mm: edge of the voxels. Of a Cartesian file it replaces what stands there.
         frame: which volume of a 4D file, from 0. None takes the first, with a warning if there are more.
 
@@ -114,8 +115,8 @@ def read_kretz(
     ...     read_kretz(f"{folder}/a.vol", spacing_mm=2.0).shape
     (31, 45, 45)
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    name = "the Kretz data" if isinstance(source, bytes) else Path(source).name
+    data = path if isinstance(path, bytes) else Path(path).read_bytes()
+    name = "the Kretz data" if isinstance(path, bytes) else Path(path).name
     items = _Items(name, _kept_items(data, name))
 
     voxels = _frame(items, _shape(items), frame)
@@ -127,10 +128,15 @@ def read_kretz(
 def kretz_in(path: Path) -> Path | bytes | None:
     """What `read_kretz` takes of a file: the path, the bytes inside a DICOM file, or None if it is neither.
 
+    A folder that holds one file counts as that file: scanners export so.
+
     Raises ImportError for such a DICOM file where pydicom is missing.
     """
     if path.is_dir():
-        return None
+        files = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        if len(files) != 1 or not files[0].is_file():
+            return None
+        path = files[0]
     with path.open("rb") as stream:
         start = stream.read(132)
         if start.startswith(MAGIC[:9]) or path.suffix.lower() in SUFFIXES:
@@ -323,11 +329,11 @@ def _cartesian_spacing_mm(items: _Items, spacing_mm: float | Sequence[float] | N
     tag = CARTESIAN_SPACING if items.has(CARTESIAN_SPACING) else STEP_M
     value = items.number(tag)
     # Of 0010,0022 readers say millimetres or metres. No voxel of ultrasound is larger than 10 mm or smaller than 0.01.
-    metres = tag == STEP_M or value < METRES_BELOW
+    metres = tag == STEP_M or value < SHORTEST_STEP_MM
     spacing = value * 1000 if metres else value
-    if not METRES_BELOW <= spacing <= LONGEST_STEP_MM:
+    if not SHORTEST_STEP_MM <= spacing <= LONGEST_STEP_MM:
         raise ValueError(
-            f"{items.name} has {value:g} in {_named(tag)}, expected a voxel of {METRES_BELOW} to {LONGEST_STEP_MM:g} mm: "
+            f"{items.name} has {value:g} in {_named(tag)}, expected a voxel of {SHORTEST_STEP_MM} to {LONGEST_STEP_MM:g} mm: "
             "pass spacing_mm"
         )
     warnings.warn(
@@ -376,9 +382,10 @@ def _ends(angles: Floats) -> tuple[float, float, float]:
 
 def _sector(items: _Items, shape: tuple[int, ...]) -> _Sector:
     step_mm = items.number(STEP_M) * 1000
-    if not 0 < step_mm <= LONGEST_STEP_MM:
+    if not SHORTEST_STEP_MM <= step_mm <= LONGEST_STEP_MM:
         raise ValueError(
-            f"{items.name} has a step of {step_mm:g} mm along a beam, expected 0 to {LONGEST_STEP_MM:g}: copy it again"
+            f"{items.name} has a step of {step_mm:g} mm along a beam, expected {SHORTEST_STEP_MM} to {LONGEST_STEP_MM:g}: "
+            "copy it again"
         )
     phi_rad, theta_rad = _angles(items, PHI, shape[0]), _angles(items, THETA, shape[1])
     near_mm = items.number(OFFSET1) * step_mm
@@ -386,10 +393,11 @@ def _sector(items: _Items, shape: tuple[int, ...]) -> _Sector:
 
     # beyond this the planes cross each other before the first sample
     reach_mm = near_mm * math.cos(float(np.abs(theta_rad).max()))
-    if near_mm < 0 or reach_mm <= centre_distance_mm:
+    if not 0 <= near_mm <= FARTHEST_MM or not -FARTHEST_MM <= centre_distance_mm < reach_mm:
         raise ValueError(
             f"{items.name} begins {near_mm:.4g} mm from the centre of curvature, with the sweep's axis at "
-            f"{centre_distance_mm:.4g} mm: expected the axis behind the first sample of every beam; copy it again"
+            f"{centre_distance_mm:.4g} mm: expected 0 to {FARTHEST_MM:g} mm, and the axis behind the first sample of "
+            "every beam: copy it again"
         )
     return _Sector(phi_rad, theta_rad, near_mm, step_mm, shape[2], centre_distance_mm)
 
