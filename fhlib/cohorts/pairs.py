@@ -54,7 +54,7 @@ def _images_and_labels(source: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     """Images and labels by their common name in lower case; both empty if there is no label."""
     readable = {}
     for path in sorted(source.glob("[!.]*")):
-        if path.is_dir() or suffix_of(path) in (*READABLE, ".vol"):
+        if path.is_dir() or suffix_of(path) in READABLE:
             readable[path] = _stem(path).lower()
     labels = {name.removesuffix("_label"): path for path, name in readable.items() if name.endswith("_label")}
     images: dict[str, Path] = {}

@@ -1,4 +1,4 @@
-"""Read and write volumes: NRRD, MHA, NIfTI, PNG and DICOM series."""
+"""Read and write volumes: NRRD, MHA, NIfTI, PNG and DICOM series; read GE Kretz (`kretz.py`)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from fhlib.files import atomic_path
+from fhlib.images.kretz import SUFFIXES as KRETZ
+from fhlib.images.kretz import kretz_in, read_kretz
 from fhlib.images.volume import Volume, from_sitk, to_sitk
 
 WRITABLE = (".nrrd", ".mha", ".nii.gz", ".nii", ".png")
-READABLE = (*WRITABLE, ".nhdr", ".mhd", ".dcm", ".hdr", ".tif", ".tiff")
+READABLE = (*WRITABLE, ".nhdr", ".mhd", ".dcm", ".hdr", ".tif", ".tiff", *KRETZ)
 WITHOUT_SPACING = (".png", ".tif", ".tiff")
 
 
@@ -29,9 +31,9 @@ def suffix_of(path: Path | str) -> str:
 def read_volume(path: Path | str, spacing_mm: Sequence[float] | None = None) -> Volume:
     """Read NRRD, MetaImage, NIfTI, a DICOM file or series folder, PNG, or another image that SimpleITK reads.
 
-    `spacing_mm` (array order) replaces the file's. PNG and TIFF have no spacing that can be trusted:
-    without the argument it is 1 mm and a warning says so. Of a DICOM series only voxels and geometry are
-    kept, never a tag.
+    `spacing_mm` (array order) replaces the file's. Of a GE Kretz file, which stores beams, it is the one
+    wanted (`fhlib.images.kretz`). PNG and TIFF have no spacing that can be trusted: without the argument it is
+    1 mm and a warning says so. Of a DICOM series only voxels and geometry are kept, never a tag.
 
     Raises FileNotFoundError; ValueError where the file or folder is not one image of 2 or 3 dimensions.
 
@@ -47,7 +49,8 @@ def read_volume(path: Path | str, spacing_mm: Sequence[float] | None = None) -> 
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no {path.name} in {path.parent.name or '.'}/")
-    _refuse_kretz(path)
+    if (kretz := kretz_in(path)) is not None:
+        return read_kretz(kretz, spacing_mm)
 
     try:
         volume = from_sitk(_read_series(path) if path.is_dir() else _read_file(path))
@@ -64,17 +67,6 @@ def read_volume(path: Path | str, spacing_mm: Sequence[float] | None = None) -> 
         )
         spacing_mm = (1.0,) * volume.ndim
     return volume if spacing_mm is None else replace(volume, spacing_mm=tuple(spacing_mm))
-
-
-def _refuse_kretz(path: Path) -> None:
-    if path.is_dir():
-        return
-    with path.open("rb") as stream:
-        if suffix_of(path) == ".vol" or stream.read(9) == b"KRETZFILE":
-            raise ValueError(
-                f"{path.name} is a GE Kretz volume, which stores beams, not voxels: export it as DICOM or NRRD on "
-                "the scanner's workstation, or load it in 3D Slicer (SlicerHeart extension) and save it as .nrrd"
-            )
 
 
 def _read_file(path: Path) -> sitk.Image:

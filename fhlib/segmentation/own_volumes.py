@@ -147,7 +147,7 @@ def volumes_in(path: str | Path) -> list[Path]:
         )
     if path.is_file():
         return [path]
-    files = sorted(file for file in path.iterdir() if suffix_of(file) in (*READABLE, ".vol") and file.is_file())
+    files = sorted(file for file in path.iterdir() if suffix_of(file) in READABLE and file.is_file())
     if is_series(path):
         return [path, *(file for file in files if suffix_of(file) != ".dcm")]
     folders = (folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))

@@ -91,7 +91,9 @@ def test_what_cannot_be_read_has_a_row_and_stops_nothing(scan, tmp_path):
     (folder / "b.nrrd").write_bytes(b"NRRD000")
     rows, results = segment_files(Fixed(50, "skin"), volumes_in(folder), tmp_path / "out")
     assert rows["status"].tolist() == ["failed", "failed", "found"] and list(results) == ["scan one"]
-    assert "SlicerHeart" in rows["note"].iloc[0] and "cannot read b.nrrd" in rows["note"].iloc[1]
+    assert (
+        "does not begin with 'KRETZFILE 1.0'" in rows["note"].iloc[0] and "cannot read b.nrrd" in rows["note"].iloc[1]
+    )
     empty, _ = segment_files(Fixed(250, "skin", ("no head",)), [scan], tmp_path / "empty", Fixed(250, "skull"), 26.0)
     assert (
         empty["status"].tolist() == ["nothing found"]
