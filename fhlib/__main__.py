@@ -76,6 +76,8 @@ def _add_segment(commands: Any) -> None:
     segment = commands.add_parser(
         "segment",
         help="segment a volume, or a folder of them, with shipped weights; for research only, not a medical device",
+        description="Segment a volume, or a folder of them; for research only, not a medical device. A second start continues where "
+        "the first stopped. Exit code 0: all is written; 1: a volume failed, or its skull or page; 2: the request cannot be met.",
     )
     segment.add_argument("volumes", type=Path, help="a volume, a folder of volumes, or a DICOM series folder")
     segment.add_argument("results", type=Path, help="folder for masks, pages and segment.csv")
@@ -91,6 +93,7 @@ def _add_segment(commands: Any) -> None:
     segment.add_argument(
         "--ga-weeks", type=float, help="gestational age of these scans, to compare sizes with the charts"
     )
+    segment.add_argument("--json", action="store_true", help="print the rows of segment.csv as JSON")
     segment.set_defaults(call=_segment)
 
 
@@ -194,24 +197,29 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from fhlib.files import write_csv
-    from fhlib.segmentation.own_volumes import segment_files, volumes_in
+    from fhlib.segmentation.outputs import require_usable, unfinished
+    from fhlib.segmentation.own_volumes import segment_files, volumes_in, weights_digest
     from fhlib.segmentation.segmentor import load_segmentor
 
+    beside = options.skull_weights
+    if beside is None:
+        beside = "skull" if options.weights == "head" else ""
+    names = [options.weights, *([beside] if beside else [])]
     try:
         sources = volumes_in(options.volumes)
-        segmentor = load_segmentor(options.weights)
-        beside = options.skull_weights
-        if beside is None:
-            beside = "skull" if options.weights == "head" else ""
-        skull = load_segmentor(beside) if beside else None
-        rows, _ = segment_files(segmentor, sources, options.results, skull, options.ga_weeks, keep=0)
-        write_csv(rows, options.results / "segment.csv")
+        require_usable(options.results)  # a folder that cannot be written to is told before weights are loaded
+        head, *skull = [load_segmentor(name) for name in names]
+        rows, _ = segment_files(
+            head, sources, options.results, skull[0] if skull else None, options.ga_weeks, 0, weights_digest(*names)
+        )
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(rows.dropna(axis=1, how="all").to_string(index=False))
-    return 0
+    if options.json:
+        print(rows.to_json(orient="records", indent=2))
+    else:
+        print(rows.dropna(axis=1, how="all").to_string(index=False))
+    return 1 if unfinished(options.results, rows["volume"]) else 0
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from fhlib import __version__
 from fhlib.figures.planes import planes
-from fhlib.files import progress
-from fhlib.images.exchange import write_dicom_seg, write_segmentation
-from fhlib.images.formats import READABLE, is_series, read_volume, series_ids, suffix_of, write_volume
+from fhlib.files import progress, write_csv
+from fhlib.fingerprints import digest, file_digest
+from fhlib.images.formats import read_volume
 from fhlib.images.volume import Volume
 from fhlib.measures.biometry import biometry
 from fhlib.measures.growth import valid_weeks
+from fhlib.models.weights import weights_folder
+from fhlib.segmentation.outputs import (
+    STRUCTURES,
+    Record,
+    reason_of,
+    require_space,
+    require_usable,
+    write_mask,
+    write_probability,
+)
 from fhlib.segmentation.page import case_page
 from fhlib.segmentation.quality import MEANINGS
 from fhlib.segmentation.segmentor import Segmentation, Segmentor
+from fhlib.segmentation.sources import TABLE, named, require_utf8, source_digest, volumes_in, without_results
+
+__all__ = ["COLUMNS", "Found", "measures", "picture", "segment_files", "volumes_in", "weights_digest"]
 
 COLUMNS = (
     "volume",
@@ -35,11 +50,8 @@ COLUMNS = (
     "note",
 )
 
-FAULTS = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, OSError)
-"""Of one volume, that shall not stop the others."""
-
-STRUCTURES = {"skin": "head", "skull": "skull"}
-"""What a mask is called, by what it outlines."""
+NO_HEAD = "no head"
+"""The flag of a mask that may be none."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +70,17 @@ def segment_files(
     skull: Segmentor | None = None,
     ga_weeks: float | None = None,
     keep: int = 6,
+    weights: str = "",
 ) -> tuple[pd.DataFrame, dict[str, Found]]:
     """Segment volumes that the study has not seen; returns a row a volume (COLUMNS) and the first results by name.
 
-    Writes for each volume `<name>_mask.nii.gz` and `<name>_mask.seg.nrrd` (2D: `.nrrd`), `<name>_probability.nrrd`, `<name>.html` and, for
-    a DICOM series, `<name>_mask.dcm`; with `skull` also `<name>_skull...`. BPD, OFD and HC are of the skull where there is one, else named
-    `skin_bpd_mm` .... What cannot be read, segmented, written or drawn is told in the row's note and stops nothing.
+    Writes for each volume `<name>_mask.nii.gz` and `<name>_mask.seg.nrrd` (2D: `.nrrd`), `<name>_probability.nrrd` (0-255), `<name>.html`
+    and, for a DICOM series, `<name>_mask.dcm`; with `skull` also `<name>_skull...`. `<name>.fhlib.json` records them, and `segment.csv`
+    grows by a row a volume. A mask that was changed by hand is kept, and the new one goes to `<name>~new_mask...`.
+
+    The status is `found`, `nothing found`, `uncertain` (a mask, with the flag `no head`: no sizes are given) or `failed`. BPD, OFD and HC
+    are of the skull where there is one, else named `skin_bpd_mm` .... What cannot be read, segmented, written or drawn is told in the
+    row's note and stops nothing.
 
     Args:
         segmentor: outlines the whole head. One that outlines the skull is taken at its word: its files and its page speak of the skull.
@@ -72,53 +89,146 @@ def segment_files(
         skull: a second one that outlines the skull.
         ga_weeks: gestational age of all of them; the skull's HC then has a centile.
         keep: how many results are returned (some 300 MB each at the paper's size).
+        weights: `weights_digest` of both segmentors. With it, a volume that is complete for the same bytes, weights and age is not
+            computed again, and is not among the results.
+
+    Raises ValueError for an age that is no positive number, OSError where the folder cannot be written to or its disk is full.
     """
+    _require_age(ga_weeks)
+    require_usable(folder)
+    pairs = named(sources)
+    require_space(folder, pairs)
+    task = _Task(segmentor, skull, folder, ga_weeks, weights)
     rows: list[dict[str, Any]] = []
     results: dict[str, Found] = {}
-    for source in progress(sources, "segment", total=len(sources)):
-        stem = source.name.removesuffix(suffix_of(source)) if source.is_file() else source.name
-        taken = sum(row["volume"] == stem or row["volume"].startswith(f"{stem}~") for row in rows)
-        name = f"{stem}~{taken + 1}" if taken else stem
-        row: dict[str, Any] = {"volume": name, "status": "failed", "note": ""}
+    write_csv(_table(rows), folder / TABLE)
+    for name, source in progress(pairs, "segment", total=len(pairs)):
+        row, found = task.row_of(name, source)
         rows.append(row)
+        if found is not None and len(results) < keep:
+            results[name] = found
+        write_csv(_table(rows), folder / TABLE)
+    return _table(rows), results
+
+
+def weights_digest(*folders: Path | str) -> str:
+    """Short hash of the weights, parameters and calibration of segmentors, by folder or name."""
+    parts = []
+    for folder in folders:
+        files = sorted(path for path in weights_folder(folder).rglob("*") if path.suffix in (".safetensors", ".json"))
+        parts.append([file_digest(path) for path in files])
+    return digest(parts)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is done with each volume (see `segment_files`)."""
+
+    segmentor: Segmentor
+    skull: Segmentor | None
+    folder: Path
+    ga_weeks: float | None
+    weights: str
+
+    def row_of(self, name: str, source: Path) -> tuple[dict[str, Any], Found | None]:
+        """The row of one volume, and its result where it was computed.
+
+        Whatever goes wrong is of this volume only: it is foreign data, read by five libraries.
+        """
         try:
-            volume = read_volume(source)
-            found = Found(volume, segmentor.segment(volume, ga_weeks=ga_weeks), None)
-            if skull:
-                try:
-                    found = replace(found, skull=skull.segment(volume))
-                except FAULTS as error:
-                    row["note"] = f"no skull: {_reason(error)}"
-            row |= measures(found, ga_weeks)
-            row["note"] = "; ".join(filter(None, (row["note"], _write(found, source, folder, name))))
-            words, meanings = _in_words(row, found, ga_weeks), _meanings(found)
-            case_page(name, words, meanings, picture(found, name), folder / f"{name}.html")
-        except FAULTS as error:
-            row["note"] = "; ".join(filter(None, (row["note"], _reason(error))))
-        else:
-            if len(results) < keep:
-                results[name] = found
-    extra = dict.fromkeys(key for row in rows for key in row if key not in COLUMNS)
-    return pd.DataFrame(rows, columns=[*COLUMNS, *extra]), results
+            require_utf8(source)
+            record = Record.open(self.folder, name)
+            fingerprint = self._fingerprint(source)
+            kept = record.kept_row(fingerprint) if self.weights else None
+            if kept is not None:
+                return kept | {"volume": name}, None
+            record.begin()
+            with without_results(source) as readable:
+                return self._make(record, readable, fingerprint)
+        except Exception as error:
+            return {"volume": name, "status": "failed", "note": reason_of(error)}, None
+
+    def _fingerprint(self, source: Path) -> str:
+        dicom = bool(list(distributions(name="highdicom")))  # once it is installed, a series lacks its DICOM SEG
+        return digest(__version__, self.weights, bool(self.skull), self.ga_weeks, dicom, source_digest(source))
+
+    def _make(self, record: Record, source: Path, fingerprint: str) -> tuple[dict[str, Any], Found | None]:
+        """Segment and write one volume; the result is returned where it could be drawn.
+
+        A skull or a page that fails leaves the head, and the record without a row.
+        """
+        found, faults = self._segmented(read_volume(source))
+        row: dict[str, Any] = {"volume": record.name, **measures(found, self.ga_weeks), "note": ""}
+        files, notes = [write_probability(found.head, record)], [*faults, *_about_age(self.ga_weeks)]
+        given = {"mask": found.head} | ({"skull": found.skull} if found.skull else {})
+        for label, result in given.items():
+            written, said = write_mask(result, label, source, record)
+            files += written
+            notes += said
+        try:
+            files.append(self._draw(found, row | {"note": "; ".join(notes)}, record))
+        except Exception as error:
+            faults.append(f"no page: {reason_of(error)}")
+            notes.append(faults[-1])
+        row["note"] = "; ".join(notes)
+        if not faults:
+            record.complete(fingerprint, self.weights, row, files)
+        drawn = f"{record.name}.html" in files
+        return row, found if drawn else None
+
+    def _segmented(self, volume: Volume) -> tuple[Found, list[str]]:
+        """Head and skull; a skull that fails in words."""
+        head = self.segmentor.segment(volume, ga_weeks=self.ga_weeks)
+        if self.skull is None:
+            return Found(volume, head, None), []
+        try:
+            return Found(volume, head, self.skull.segment(volume)), []
+        except Exception as error:
+            return Found(volume, head, None), [f"no skull: {reason_of(error)}"]
+
+    def _draw(self, found: Found, row: dict[str, Any], record: Record) -> str:
+        path = self.folder / f"{record.name}.html"
+        words = _in_words(row, found, self.ga_weeks)
+        case_page(record.name, words, _meanings(found), picture(found, record.name), path)
+        record.add({path.name: file_digest(path)})
+        return path.name
 
 
-def _reason(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+def _table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    extra: dict[str, None] = {}
+    for row in rows:
+        extra |= dict.fromkeys(key for key in row if key not in COLUMNS)
+    return pd.DataFrame(rows, columns=[*COLUMNS, *extra])
+
+
+def _require_age(ga_weeks: float | None) -> None:
+    if ga_weeks is not None and not (math.isfinite(ga_weeks) and ga_weeks > 0):
+        raise ValueError(f"gestational age {ga_weeks:g} weeks is none: give a positive number of weeks, such as 26.5")
+
+
+def _about_age(ga_weeks: float | None) -> list[str]:
+    """Why an age gives no centile."""
+    first, last = valid_weeks("hc")
+    if ga_weeks is None or first <= ga_weeks <= last:
+        return []
+    days = f" ({ga_weeks:g} days are {ga_weeks / 7:.3g} weeks)" if first <= ga_weeks / 7 <= last else ""
+    return [f"no centile: {ga_weeks:g} weeks is outside the chart's {first:g} to {last:g} weeks{days}"]
 
 
 def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
     """Status, volume with its interval, biometry and flags of one result (see `segment_files`)."""
     low, high = found.head.interval_ml
-    flags = [*found.head.flags, *(f"skull: {flag}" for flag in (found.skull.flags if found.skull else ()))]
+    skull_flags = found.skull.flags if found.skull else ()
+    flags = [*found.head.flags, *(f"skull: {flag}" for flag in skull_flags)]
     row: dict[str, Any] = {
-        "status": "found" if found.head.mask.array.any() else "nothing found",
+        "status": _status(found),
         "volume_ml": found.head.volume_ml,
         "volume_low_ml": low,
         "volume_high_ml": high,
         "flags": "; ".join(flags),
     }
     outlined = found.skull or found.head
-    if not outlined.mask.array.any():
+    if row["status"] != "found" or not outlined.mask.array.any():
         return row
     sizes = biometry(outlined.mask, "skull" if outlined.outline == "skull" else "skin")
     row |= {name: value for name, value in sizes.asdict().items() if name.endswith(("bpd_mm", "ofd_mm", "hc_mm"))}
@@ -128,49 +238,20 @@ def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
     return row
 
 
+def _status(found: Found) -> str:
+    if not found.head.mask.array.any():
+        return "nothing found"
+    if NO_HEAD in found.head.flags or (found.skull and NO_HEAD in found.skull.flags):
+        return "uncertain"
+    return "found"
+
+
 def picture(found: Found, name: str) -> Any:
     """Three planes with the outlines that were found."""
     given = {STRUCTURES[result.outline]: result for result in (found.head, found.skull) if result}
     outlines = {label: result.mask for label, result in given.items() if result.mask.array.any()}
     title = f"{name}: {'; '.join(found.head.flags) or 'no flag'}"
     return planes(found.volume, outlines, probability=found.head.probability, title=title)
-
-
-def volumes_in(path: str | Path) -> list[Path]:
-    """The file or DICOM series folder named, or what a folder holds: files that may be volumes and folders with a DICOM series; raises
-    FileNotFoundError if it is missing.
-    """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(
-            f"there is no {path.name!r}: give a volume, a folder of volumes or a DICOM series folder"
-        )
-    if path.is_file():
-        return [path]
-    files = sorted(file for file in path.iterdir() if suffix_of(file) in READABLE and file.is_file())
-    if is_series(path):
-        return [path, *(file for file in files if suffix_of(file) != ".dcm")]
-    folders = (folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    return [*files, *sorted(folder for folder in folders if series_ids(folder))] or [path]
-
-
-def _write(found: Found, source: Path, folder: Path, name: str) -> str:
-    """Write the files of one result; what could not be written, in words."""
-    write_volume(found.head.probability, folder / f"{name}_probability.nrrd")
-    given = {"mask": found.head} | ({"skull": found.skull} if found.skull else {})
-    for label, result in given.items():
-        structure = STRUCTURES[result.outline]
-        if result.mask.ndim == 2:
-            write_volume(result.mask, folder / f"{name}_{label}.nrrd")
-            continue
-        write_volume(result.mask, folder / f"{name}_{label}.nii.gz")
-        write_segmentation(result.mask, folder / f"{name}_{label}.seg.nrrd", structure)
-        if source.is_dir() and result.mask.array.any():
-            try:
-                write_dicom_seg(result.mask, source, folder / f"{name}_{label}.dcm", structure)
-            except (ImportError, ValueError, AttributeError, TypeError) as error:
-                return f"no DICOM SEG: {error}"
-    return ""
 
 
 def _meanings(found: Found) -> dict[str, str]:
@@ -185,8 +266,11 @@ def _in_words(row: dict[str, Any], found: Found, ga_weeks: float | None) -> dict
 
     volume, low, high = (number(name, "", 0) for name in ("volume_ml", "volume_low_ml", "volume_high_ml"))
     words = {"Result": str(row["status"])}
-    if volume and row["status"] == "found":
+    if row["status"] == "uncertain":
+        words["Result"] = "uncertain: something is outlined, and it may be no head; no sizes are given"
+    if volume and row["status"] in ("found", "uncertain"):
         whole = "the skull" if found.head.outline == "skull" else "the whole head, to the skin"
+        whole = whole if row["status"] == "found" else "what is outlined"
         words[f"Volume of {whole}"] = f"{volume} mL" + (f" (95 % interval {low} to {high} mL)" if low else "")
     for label, name in (("BPD", "bpd_mm"), ("OFD", "ofd_mm"), ("HC", "hc_mm")):
         skull, skin = number(name, "mm"), number(f"skin_{name}", "mm")
@@ -194,4 +278,6 @@ def _in_words(row: dict[str, Any], found: Found, ga_weeks: float | None) -> dict
             words[f"{label}, {'outer skull' if skull else 'to the skin: not for growth charts'}"] = skull or skin
     if centile := number("hc_centile", "", 0):
         words[f"HC centile at {ga_weeks:g} weeks (INTERGROWTH-21st)"] = centile
+    if row["note"]:
+        words["Note"] = str(row["note"])
     return words

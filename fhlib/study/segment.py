@@ -79,6 +79,8 @@ def segmentation_findings(rows: pd.DataFrame) -> list[str]:
         f"{len(rows)} volume(s): a head in {count.get('found', 0)}, {flagged} flagged, "
         f"{count.get('failed', 0)} that could not be read."
     ]
+    if uncertain := count.get("uncertain", 0):
+        said.append(f"In {uncertain} what is outlined may be no head: no sizes are given there.")
     volumes = rows["volume_ml"].dropna()
     if len(volumes):
         said.append("Volumes " + ", ".join(f"{volume:.0f} mL" for volume in volumes) + ".")

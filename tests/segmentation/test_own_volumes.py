@@ -17,32 +17,9 @@ from fhlib.images.volume import Volume, to_sitk
 from fhlib.measures.growth import centile
 from fhlib.segmentation import own_volumes as segment
 from fhlib.segmentation.own_volumes import segment_files, volumes_in
-from fhlib.segmentation.quality import MEANINGS, Evidence
-from fhlib.segmentation.segmentor import Segmentation
+from fhlib.segmentation.quality import MEANINGS
 from tests.images.made import dicom_series, ellipsoid
-
-
-class Fixed:
-    """A segmentor that finds the voxels above a level, with an interval and flags of its own."""
-
-    def __init__(self, level, outline, flags=()):
-        self.level, self.outline, self.flags = level, outline, flags
-
-    def segment(self, volume, flips=None, ga_weeks=None):
-        mask = volume.array >= self.level
-        volume_ml = int(mask.sum()) * volume.voxel_volume_ml
-        probability = volume.with_array(mask.astype(np.float32))
-        evidence = Evidence(0.9, 0.9, (volume_ml,), (0.0,) * 5)
-        interval = (0.9 * volume_ml, 1.1 * volume_ml) if mask.any() else (math.nan, math.nan)
-        return Segmentation(
-            volume.with_array(mask.astype(np.uint8)),
-            probability,
-            volume_ml,
-            self.flags,
-            interval,
-            evidence,
-            self.outline,
-        )
+from tests.segmentation.fixed import Fixed
 
 
 @pytest.fixture
@@ -72,7 +49,7 @@ def test_measures_of_head_and_skull(scan, tmp_path):
     assert row["flags"] == "skull: low confidence" and "skin_hc_mm" not in rows
     files = {path.name.removeprefix("scan one") for path in (tmp_path / "out").iterdir()}
     masks = {f"_{kind}.{suffix}" for kind in ("mask", "skull") for suffix in ("nii.gz", "seg.nrrd")}
-    assert files == masks | {"_probability.nrrd", ".html"}
+    assert files == masks | {"_probability.nrrd", ".html", ".fhlib.json", "segment.csv"}
     assert read_volume(tmp_path / "out" / "scan one_mask.nii.gz").same_geometry(results["scan one"].volume)
     page = (tmp_path / "out" / "scan one.html").read_text(encoding="utf-8")
     assert "Not a medical device" in page and "HC centile at 26 weeks" in page and MEANINGS["low confidence"] in page
@@ -126,7 +103,7 @@ def test_what_cannot_be_drawn_or_has_no_skull_is_told_and_stops_nothing(scan, tm
     assert rows["volume"].tolist() == ["a", "scan one", "z"] and (rows["status"] == "found").all()
     assert rows["volume_ml"].notna().all() and list(results) == ["scan one"]
     assert (
-        rows["note"].iloc[0].endswith("; nothing to draw")
+        rows["note"].iloc[0].endswith("; no page: nothing to draw")
         and rows["note"].str.startswith("no skull: this one is for images").all()
     )
     assert (tmp_path / "out" / "a_mask.nii.gz").exists() and (tmp_path / "out" / "z.html").exists()

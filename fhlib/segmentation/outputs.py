@@ -1,0 +1,193 @@
+"""Files of one segmented volume: written whole, recorded, and never over a mask that a person has corrected."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fhlib.files import require_free_space, write_json
+from fhlib.fingerprints import file_digest, stamped_row
+from fhlib.images.exchange import write_dicom_seg, write_segmentation
+from fhlib.images.formats import write_volume
+from fhlib.segmentation.predictions import PROBABILITY_STEPS
+from fhlib.segmentation.segmentor import Segmentation
+from fhlib.segmentation.sources import RECORD_SUFFIX, printable, read_record
+
+STRUCTURES = {"skin": "head", "skull": "skull"}
+"""What a mask is called, by what it outlines."""
+
+PAGE_BYTES = 3e6
+"""A page with its picture, masks and record, at most."""
+
+
+@dataclass
+class Record:
+    """`<name>.fhlib.json`: the digests of a volume's files as they were written, and its row once all of them are there.
+
+    Every digest that was ever written under a name is kept until the volume is complete, so that a killed start takes no file of its own
+    for a person's.
+    """
+
+    folder: Path
+    name: str
+    written: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: Path, name: str) -> Record:
+        """That of an earlier start, or an empty one."""
+        known = read_record(folder / f"{name}{RECORD_SUFFIX}")
+        return cls(folder, name, known.get("written", {}))
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.folder / f"{self.name}{RECORD_SUFFIX}"
+
+    def kept_row(self, fingerprint: str) -> dict[str, Any] | None:
+        """The row of a volume that is complete for this fingerprint, or None."""
+        if not self.written:
+            return None
+        row = stamped_row(self.path, fingerprint, [self.folder / file for file in self.written])
+        masks = [file for file in sorted(self.written) if "_mask." in file or "_skull." in file]
+        changed = [file for file in masks if self.is_changed(file)]
+        if row is None or not changed:
+            return row
+        said = f"{', '.join(changed)} was changed since and is kept: the numbers are of the mask as it was computed"
+        return row | {"note": "; ".join(filter(None, (row["note"], said)))}
+
+    def begin(self) -> None:
+        """From here on the volume is not complete."""
+        self._save({})
+
+    def add(self, files: Mapping[str, str]) -> None:
+        """Note digests of files, by name, before they are put in place."""
+        for file, content in files.items():
+            self.written[file] = [*self.written.get(file, []), content]
+        self._save({})
+
+    def complete(self, fingerprint: str, weights: str, row: Mapping[str, Any], files: Iterable[str]) -> None:
+        """All is written: keep the row, and the last digest of each of these files."""
+        self.written = {file: self.written[file][-1:] for file in files}
+        self._save({"fingerprint": fingerprint, "weights": weights, "row": row})
+
+    def is_changed(self, file: str, fresh: str = "") -> bool:
+        """Whether a file is there that neither an earlier start wrote nor this one would write."""
+        path = self.folder / file
+        return path.exists() and file_digest(path) not in (fresh, *self.written.get(file, []))
+
+    def _save(self, more: Mapping[str, Any]) -> None:
+        write_json({**more, "written": self.written}, self.path)
+
+
+def require_usable(folder: Path) -> None:
+    """Make the folder for the results; raises OSError where nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as place:
+            (Path(place) / "probe").write_bytes(b"1")
+    except OSError as error:
+        raise OSError(
+            f"cannot write results to {folder.name!r} ({reason_of(error)}): name a folder that can be written to"
+        ) from error
+
+
+def require_space(folder: Path, named: Iterable[tuple[str, Path]]) -> None:
+    """Raise OSError where results of these volumes would not fit on the disk; what is complete is there already.
+
+    A compressed probability is no larger than its scan.
+    """
+    needed = 0.0
+    for name, source in named:
+        if unfinished(folder, [name]):
+            files = source.iterdir() if source.is_dir() else [source]
+            needed += PAGE_BYTES + sum(file.stat().st_size for file in files if file.is_file())
+    try:
+        require_free_space(folder, needed)
+    except OSError as error:
+        raise OSError(f"{error}, or name a folder for the results on one") from error
+
+
+def unfinished(folder: Path, names: Iterable[str]) -> list[str]:
+    """Those of the volumes of which not all is written."""
+    return [name for name in names if "fingerprint" not in read_record(folder / f"{name}{RECORD_SUFFIX}")]
+
+
+def write_probability(found: Segmentation, record: Record) -> str:
+    """Write the probability in steps of 1/255, as predictions are; returns the file's name."""
+    steps = np.rint(found.probability.array * PROBABILITY_STEPS).astype(np.uint8)
+    path = record.folder / f"{record.name}_probability.nrrd"
+    write_volume(found.probability.with_array(steps), path)
+    record.add({path.name: file_digest(path)})
+    return path.name
+
+
+def write_mask(result: Segmentation, label: str, source: Path, record: Record) -> tuple[list[str], list[str]]:
+    """Write the files of one mask; returns their names, and what there is to say.
+
+    Where a person has changed one of them, all of the new ones go to `<name>~new_...` beside.
+
+    Args:
+        result: with the mask.
+        label: mask or skull.
+        source: what was read. A DICOM series gets a DICOM SEG, too, where one can be made.
+        record: of the volume.
+    """
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=record.folder) as place:
+        notes = _stage(result, label, source, Path(place))
+        staged = {path: file_digest(path) for path in sorted(Path(place).iterdir())}
+        stem, changed = _free_stem(staged, record)
+        if changed:
+            notes.append(f"{', '.join(changed)} was changed by hand and is kept: the new files are {stem}_{label}...")
+        named = {path: f"{stem}{path.name}" for path in staged}
+        record.add({file: staged[path] for path, file in named.items()})
+        for path, file in named.items():
+            path.replace(record.folder / file)
+    return list(named.values()), notes
+
+
+def _stage(result: Segmentation, label: str, source: Path, place: Path) -> list[str]:
+    """Write a mask in all its formats, with names that lack the volume's; what could not be made, in words."""
+    structure = STRUCTURES[result.outline]
+    if result.mask.ndim == 2:
+        write_volume(result.mask, place / f"_{label}.nrrd")
+        return []
+    write_volume(result.mask, place / f"_{label}.nii.gz")
+    write_segmentation(result.mask, place / f"_{label}.seg.nrrd", structure)
+    if not (source.is_dir() and result.mask.array.any()):
+        return []
+    path = place / f"_{label}.dcm"
+    try:
+        write_dicom_seg(result.mask, source, path, structure)
+    except Exception as error:  # highdicom reads tags that a foreign file may lack or hold in any form
+        path.unlink(missing_ok=True)
+        return [f"no DICOM SEG of the {structure}: {reason_of(error)}"]
+    return []
+
+
+def _free_stem(staged: Mapping[Path, str], record: Record) -> tuple[str, list[str]]:
+    """The first of `<name>`, `<name>~new`, `<name>~new2` ... under which no file was changed; the changed ones of the first."""
+    first: list[str] = []
+    stem, number = record.name, 1
+    while changed := [file for path, fresh in staged.items() if record.is_changed(file := f"{stem}{path.name}", fresh)]:
+        first = first or changed
+        stem = f"{record.name}~new{number if number > 1 else ''}"
+        number += 1
+    return stem, first
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in words."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory: free some, or resample the volume ({error or 'none was left'})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = printable(str(error))
+    if isinstance(error, AttributeError) and (lacking := re.search(r"no attribute '(\w+)'", text)):
+        return f"the series lacks the attribute {lacking[1]}"
+    return text or type(error).__name__
