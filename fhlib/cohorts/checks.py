@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Generator, Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fhlib.cohorts.manifest import Cohort, CohortError, Finding, as_findings, check_manifest, leaves_folder, load_cohort
+from fhlib.cohorts.manifest import (
+    Cohort,
+    CohortError,
+    Finding,
+    as_findings,
+    check_manifest,
+    leaves_folder,
+    load_cohort,
+    structure_of,
+)
+from fhlib.cohorts.segments import read_label
 from fhlib.files import progress
 from fhlib.images.formats import read_volume
 from fhlib.images.volume import Volume
@@ -56,7 +66,7 @@ def _check_files(
     cohort: Cohort, row: dict[Hashable, str], seen: dict[str, str], dimensions: dict[int, str]
 ) -> Problems:
     """Findings of one case; `seen` (voxels) and `dimensions` name the first case that had the same."""
-    image = yield from _read(cohort, row["image"], "image")
+    image = yield from _read(cohort, row, "image")
     if image is not None:
         yield from _check_image(image)
         dimensions.setdefault(image.ndim, row["case"])
@@ -71,17 +81,29 @@ def _check_files(
     # where both columns name one file, it is checked once
     columns = ["label"] if row["label_skull"] == row["label"] else ["label", "label_skull"]
     for column in columns:
-        label = yield from _read(cohort, row[column], column)
+        label = yield from _read(cohort, row, column, image)
         if label is not None:
             yield from _check_label(label, image, column, row["has_head"] == "true")
 
 
-def _read(cohort: Cohort, relative: str, column: str) -> Generator[Problem, None, Volume | None]:
-    """Yield why a file cannot be read, or return its volume."""
+def _read(
+    cohort: Cohort, row: Mapping[Hashable, str], column: str, image: Volume | None = None
+) -> Generator[Problem, None, Volume | None]:
+    """Yield why a file cannot be read, or return its volume.
+
+    Args:
+        cohort: with the folder.
+        row: of the manifest.
+        column: that names the file.
+        image: the scan, in whose grid a label of 3D Slicer is brought.
+    """
+    relative = row[column]
     if not relative or leaves_folder(cohort.folder, relative):
         return None  # the manifest's check has said so
     try:
-        return read_volume(cohort.folder / relative)
+        if column == "image":
+            return read_volume(cohort.folder / relative)
+        return read_label(cohort.folder / relative, image, structure_of(row, column))
     except FileNotFoundError:
         yield "missing file", "error", f"{column}: there is no {relative}"
     except (ValueError, TypeError, OSError, RuntimeError) as error:

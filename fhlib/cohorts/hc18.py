@@ -87,7 +87,7 @@ def _read(image: Path, annotation: Path, pixel_mm: float) -> Content:
     if not closed:
         warnings.warn(f"{annotation.name}: the outline is open; the ellipse fitted to it was filled", stacklevel=2)
     note = {"x_outline": "closed" if closed else "open, ellipse fitted"}
-    return scan, scan.with_array(mask.astype(np.uint8)), note
+    return Content(scan, scan.with_array(mask.astype(np.uint8)), note)
 
 
 def fill_outline(outline: Mask) -> tuple[Mask, bool]:

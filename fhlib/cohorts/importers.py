@@ -21,7 +21,8 @@ from fhlib.images.formats import write_volume
 
 LAYOUTS = """\
   1. a folder with cohort.csv (columns case, subject, image, label, ...; see data/README.md), used where it lies
-  2. pairs X.nii.gz and X_Label.nii.gz (any format SimpleITK reads, X may be a folder with a DICOM series)
+  2. pairs X.nii.gz and X_Label.nii.gz (any format SimpleITK reads, X may be a folder with a DICOM series); the label
+     may also be X_Label.seg.nrrd, X_mask.seg.nrrd or X_mask.nii.gz
   3. HC18: training_set_pixel_size_and_HC.csv with NNN_HC.png and NNN_HC_Annotation.png, in one folder or in
      image/ and annotation/"""
 
@@ -31,8 +32,10 @@ def import_cohort(source: Path | str, destination: Path | str) -> Cohort:
 
     1. With a cohort.csv it is used in place: nothing is copied, `destination` stays untouched.
     2. Pairs `X.nii.gz` / `X_Label.nii.gz` (upper or lower case; any readable format; X and X_Label may be folders with
-       a DICOM series). Each X becomes a case and a subject of its own. Where a woman was scanned more than once, write
-       a cohort.csv that says so. An image without a label is kept for prediction only.
+       a DICOM series). `X_mask` is a label too, as `segment` writes it, and both may be `.seg.nrrd`, as 3D Slicer saves
+       them: of several segments those named head and skull are taken. Each X becomes a case and a subject of its own.
+       Where a woman was scanned more than once, write a cohort.csv that says so. An image without a label is kept for
+       prediction only.
     3. HC18 (van den Heuvel et al. 2018), images and annotations side by side or in `image/` and `annotation/`. The case
        is the file's stem, the subject its examination number: `010_HC` and `010_2HC` are one. A woman may recur under
        another number, which the data do not tell. Pixel size and `reference_hc_mm` come from the CSV. `label_skull` is
@@ -93,12 +96,15 @@ def _clear(destination: Path) -> None:
 def _write_scan(scan: SourceScan, destination: Path) -> dict[str, str]:
     """Write one scan; returns its row of the manifest."""
     case = scan.row["case"]
-    image, label, extra = scan.read()
+    content = scan.read()
     row = {**scan.row, "image": f"images/{case}.nrrd", "label": ""}
-    write_volume(image, destination / row["image"])
-    if label is not None:
+    write_volume(content.image, destination / row["image"])
+    if content.label is not None:
         row["label"] = f"labels/{case}.nrrd"
-        write_volume(label, destination / row["label"])
-        if scan.label_is_skull:
+        write_volume(content.label, destination / row["label"])
+        if scan.label_is_skull or content.label_is_skull:
             row["label_skull"] = row["label"]
-    return row | extra
+    if content.skull is not None:
+        row["label_skull"] = f"labels/{case}_skull.nrrd"
+        write_volume(content.skull, destination / row["label_skull"])
+    return row | content.columns

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from fhlib.cohorts.segments import is_segmentation, read_label
 from fhlib.files import write_csv
 from fhlib.images.formats import read_volume
 from fhlib.images.volume import Volume
@@ -88,7 +90,9 @@ class Cohort:
         if not row[column] and row["has_head"] == "false":
             image = self.read_image(case)
             return image.with_array(np.zeros(image.shape, bool))
-        label = read_volume(self.path(case, column))
+        path = self.path(case, column)
+        scan = self.read_image(case) if is_segmentation(path) else None
+        label = read_label(path, scan, structure_of(row, column))
         mask = label.array != 0
         inside = label.array[mask]
         if inside.size and inside.min() != inside.max():
@@ -112,6 +116,11 @@ class Cohort:
         """Whether `label` itself is the outer skull in every labelled case (as in HC18), and not the whole head."""
         labelled = self.table[self.table["label"] != ""]
         return len(labelled) > 0 and bool((labelled["label"] == labelled["label_skull"]).all())
+
+
+def structure_of(row: Mapping[Any, str] | pd.Series, column: str) -> str:
+    """What a row's column outlines: where both columns name one file, it is the skull."""
+    return "skull" if column == "label_skull" or row["label"] == row["label_skull"] else "head"
 
 
 def load_cohort(folder: Path | str, strict: bool = True) -> Cohort:

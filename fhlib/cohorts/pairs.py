@@ -1,4 +1,4 @@
-"""Scans brought as pairs of files: `X.nii.gz` beside `X_Label.nii.gz`."""
+"""Scans brought as pairs of files: `X.nii.gz` beside `X_Label.nii.gz`, or beside `X_mask.seg.nrrd` as `segment` writes it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+
+from fhlib.cohorts.segments import SEGMENTATION, has_head_and_skull, is_segmentation, outlines_skull_only, read_label
+from fhlib.files import read_json
+from fhlib.fingerprints import file_digest
 from fhlib.images.formats import READABLE, read_volume, suffix_of
 from fhlib.images.volume import Volume
 
-Content = tuple[Volume, Volume | None, dict[str, str]]
-"""Image, label where there is one, and more columns of the manifest."""
+RECORD_SUFFIX = ".fhlib.json"
+"""Of the file in which `segment` tells what it wrote for a scan."""
+
+LABEL = re.compile(r"(?P<of>.+)_(?P<kind>label|mask)")
+NO_SCAN = re.compile(r"(?P<of>.+?)(~new\d*_mask|(~new\d*)?_(skull|probability))")
+"""What `segment` writes beside a scan and is neither a scan nor its label; in lower case."""
+
+
+class Content(NamedTuple):
+    """What a scan is read to: image, label where there is one, more columns of the manifest, and a skull's label."""
+
+    image: Volume
+    label: Volume | None
+    columns: dict[str, str]
+    skull: Volume | None = None
+    label_is_skull: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,9 +54,9 @@ def contents_of(folder: Path) -> str:
 
 
 def pair_scans(source: Path) -> list[SourceScan]:
-    """Scans of a folder of X / X_Label pairs; none if no file's name ends in _Label.
+    """Scans of a folder of images with labels beside them (X_Label or X_mask); none if there is no label.
 
-    Raises ValueError for two images of one name, a label without its image, and names that become one case.
+    Raises ValueError for two images of one name, a label without its image, two labels of one scan, and names that become one case.
     """
     images, labels = _images_and_labels(source)
     scans: dict[str, SourceScan] = {}
@@ -44,30 +64,74 @@ def pair_scans(source: Path) -> list[SourceScan]:
         case = re.sub(r"[^A-Za-z0-9._-]+", "-", _stem(image)).strip("-._") or "scan"
         if case.lower() in scans:
             raise ValueError(f"{image.name} and another file both become case {case!r}: rename one of them")
-        label = labels.get(key)
+        label = _one_label(labels[key], source) if key in labels else None
         files = _files(image) if label is None else (*_files(image), *_files(label))
         scans[case.lower()] = SourceScan({"case": case, "subject": case}, files, partial(_read_pair, image, label))
     return list(scans.values())
 
 
-def _images_and_labels(source: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Images and labels by their common name in lower case; both empty if there is no label."""
+def _images_and_labels(source: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
+    """Images and their labels by their common name in lower case; both empty if there is no label."""
     readable = {}
     for path in sorted(source.glob("[!.]*")):
         if path.is_dir() or suffix_of(path) in READABLE:
             readable[path] = _stem(path).lower()
-    labels = {name.removesuffix("_label"): path for path, name in readable.items() if name.endswith("_label")}
+    names = set(readable.values())
+    labels: dict[str, list[Path]] = {}
     images: dict[str, Path] = {}
+    others: list[Path] = []
     for path, name in readable.items():
+        label, beside = LABEL.fullmatch(name), NO_SCAN.fullmatch(name)
+        # a DICOM SEG refers to its series and is no image that can be read as one
+        if (beside and beside["of"] in names) or (name.endswith("_mask") and suffix_of(path) == ".dcm"):
+            continue
+        if label and (label["kind"] == "label" or label["of"] in names or is_segmentation(path)):
+            labels.setdefault(label["of"], []).append(path)
+        else:
+            others.append(path)
+
+    for path in others:
+        name = readable[path]
         # without any label this is another layout; a folder without a label may be anything
-        if not labels or name.endswith("_label") or (path.is_dir() and name not in labels):
+        if not labels or (path.is_dir() and name not in labels):
             continue
         if name in images:
             raise ValueError(f"{images[name].name} and {path.name} are two images of one name: keep one of them")
         images[name] = path
-    if orphans := sorted(labels[name].name for name in set(labels) - set(images)):
-        raise ValueError(f"there is no image for {', '.join(orphans[:5])}: X_Label needs an X beside it")
+    if orphans := sorted(labels[name][0].name for name in set(labels) - set(images)):
+        raise ValueError(f"there is no image for {', '.join(orphans[:5])}: X_Label and X_mask need an X beside them")
     return images, labels
+
+
+def _one_label(paths: list[Path], source: Path) -> Path:
+    """The label of a scan: one named _Label, else the mask that a person has changed since `segment` wrote it.
+
+    Of masks as `segment` wrote them any is as good, since they hold the same voxels.
+    """
+    given = [path for path in paths if _stem(path).lower().endswith("_label")]
+    masks = given or paths
+    if len(masks) == 1:
+        return masks[0]
+    as_written = [path for path in masks if not given and file_digest(path) in _written(path, source)]
+    changed = [path for path in masks if path not in as_written]
+    if len(changed) > 1 and not _agree(changed):
+        names = " and ".join(path.name for path in changed)
+        raise ValueError(f"{names} are labels of one scan: keep the one that is right")
+    return changed[0] if changed else as_written[0]
+
+
+def _agree(masks: list[Path]) -> bool:
+    """Whether masks hold the same voxels."""
+    first, *others = (read_label(path, None).array > 0 for path in masks)
+    return all(np.array_equal(first, other) for other in others)
+
+
+def _written(mask: Path, source: Path) -> list[str]:
+    """Digests that the record of `segment` has for a mask; none where there is no record."""
+    record = source / f"{_stem(mask)[: -len('_mask')]}{RECORD_SUFFIX}"
+    if mask.is_dir() or not record.is_file():
+        return []
+    return list(read_json(record).get("written", {}).get(mask.name, []))
 
 
 def _files(path: Path) -> tuple[Path, ...]:
@@ -77,9 +141,17 @@ def _files(path: Path) -> tuple[Path, ...]:
 
 
 def _stem(path: Path) -> str:
-    """The name without the format's suffix, which may be two (`.nii.gz`)."""
+    """The name without the format's suffix, which may be two (`.nii.gz`, `.seg.nrrd`)."""
+    if is_segmentation(path):
+        return path.name[: -len(SEGMENTATION)]
     return path.name if path.is_dir() else path.name[: len(path.name) - len(suffix_of(path))]
 
 
 def _read_pair(image: Path, label: Path | None) -> Content:
-    return read_volume(image), None if label is None else read_volume(label), {}
+    scan = read_volume(image)
+    if label is None:
+        return Content(scan, None, {})
+    if outlines_skull_only(label):
+        return Content(scan, read_label(label, scan, "skull"), {}, label_is_skull=True)
+    skull = read_label(label, scan, "skull") if has_head_and_skull(label) else None
+    return Content(scan, read_label(label, scan), {}, skull)

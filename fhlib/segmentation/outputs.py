@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from fhlib.cohorts.pairs import RECORD_SUFFIX
 from fhlib.files import require_free_space, write_json
 from fhlib.fingerprints import file_digest, stamped_row
 from fhlib.images.exchange import write_dicom_seg, write_segmentation
 from fhlib.images.formats import write_volume
 from fhlib.segmentation.predictions import PROBABILITY_STEPS
 from fhlib.segmentation.segmentor import Segmentation
-from fhlib.segmentation.sources import RECORD_SUFFIX, printable, read_record
+from fhlib.segmentation.sources import printable, read_record
 
 STRUCTURES = {"skin": "head", "skull": "skull"}
 """What a mask is called, by what it outlines."""

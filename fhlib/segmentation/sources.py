@@ -11,12 +11,10 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from fhlib.cohorts.pairs import RECORD_SUFFIX
 from fhlib.files import read_json
 from fhlib.fingerprints import digest, file_digest
 from fhlib.images.formats import READABLE, is_series, series_ids, suffix_of
-
-RECORD_SUFFIX = ".fhlib.json"
-"""Of the file that tells what was written for a volume. A plain `.json` is often a scanner's, beside its scan."""
 
 TABLE = "segment.csv"
 
