@@ -200,6 +200,7 @@ def _segment(options: argparse.Namespace) -> int:
     from fhlib.segmentation.outputs import require_usable, unfinished
     from fhlib.segmentation.own_volumes import segment_files, volumes_in, weights_digest
     from fhlib.segmentation.segmentor import load_segmentor
+    from fhlib.segmentation.sources import passed_over
 
     beside = options.skull_weights
     if beside is None:
@@ -207,6 +208,9 @@ def _segment(options: argparse.Namespace) -> int:
     names = [options.weights, *([beside] if beside else [])]
     try:
         sources = volumes_in(options.volumes)
+        if others := passed_over(options.volumes):
+            more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+            print(f"no scans but results or labels: {', '.join(others[:5])}{more}", file=sys.stderr)
         require_usable(options.results)  # a folder that cannot be written to is told before weights are loaded
         head, *skull = [load_segmentor(name) for name in names]
         rows, _ = segment_files(

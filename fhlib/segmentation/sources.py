@@ -75,6 +75,14 @@ def results_in(folder: Path) -> set[str]:
     return found
 
 
+def passed_over(path: str | Path) -> list[str]:
+    """Names of images in a folder that `volumes_in` takes for results or labels."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return []
+    return sorted(name for name in results_in(folder) if suffix_of(name) in READABLE and (folder / name).is_file())
+
+
 def read_record(path: Path) -> dict:
     """What a record says; nothing where there is none, or where it cannot be read."""
     try:

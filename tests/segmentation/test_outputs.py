@@ -13,6 +13,7 @@ import pydicom
 import pytest
 
 from fhlib.__main__ import main
+from fhlib.cohorts.importers import import_cohort
 from fhlib.images.exchange import write_segmentation
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.segmentation import outputs, own_volumes, segmentor
@@ -64,6 +65,26 @@ def test_exit_codes_tell_whether_all_is_written(scans, tmp_path, shipped, capsys
     for age in ("-3", "nan", "0"):
         assert main(["segment", str(scans), str(out), "--ga-weeks", age]) == 2
     assert len(shipped["head"].seen) == 2
+
+
+def test_what_is_passed_over_is_said(scans, tmp_path, shipped, capsys):
+    assert main(["segment", str(scans), str(scans)]) == 0
+    assert "no scans but results or labels" not in capsys.readouterr().err
+    assert main(["segment", str(scans), str(scans)]) == 0
+    assert (
+        "no scans but results or labels: a_mask.nii.gz, a_mask.seg.nrrd, a_probability.nrrd" in capsys.readouterr().err
+    )
+
+
+def test_a_corrected_mask_beside_its_scan_becomes_a_label(scans, tmp_path):
+    segment_files(Fixed(50, "skin"), volumes_in(scans), scans)
+    mask = read_volume(scans / "b_mask.nii.gz")
+    better = mask.with_array(np.roll(mask.array, 1, axis=0))
+    write_segmentation(better, scans / "b_mask.seg.nrrd")
+    cohort = import_cohort(scans, tmp_path / "cohort")
+    assert cohort.table["case"].tolist() == ["a", "b"]
+    np.testing.assert_array_equal(cohort.read_label("a").array, mask.array > 0)
+    np.testing.assert_array_equal(cohort.read_label("b").array, better.array > 0)
 
 
 def test_rows_are_printed_as_json(scans, tmp_path, shipped, capsys):
