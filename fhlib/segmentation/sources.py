@@ -122,7 +122,10 @@ def without_results(source: Path) -> Iterator[Path]:
 def source_digest(source: Path) -> str:
     """Short hash of the bytes that a volume is read from."""
     if source.is_dir():
-        return digest([file_digest(file) for file in slices_of(source)])
+        results = results_in(source)
+        # a folder may hold a volume that is no series of slices, such as a Kretz file in DICOM
+        files = slices_of(source) or [file for file in sorted(source.iterdir()) if file.name not in results]
+        return digest([file_digest(file) for file in files if file.is_file()])
     files = [source]
     if suffix_of(source) in HEADERS:
         results = results_in(source.parent)
