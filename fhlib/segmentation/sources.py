@@ -104,17 +104,17 @@ def slices_of(folder: Path) -> list[Path]:
 
 @contextmanager
 def without_results(source: Path) -> Iterator[Path]:
-    """The source; where DICOM SEG files of `segment` lie among its slices, a copy without them that is removed in the end."""
-    dicom_results = []
-    if source.is_dir():
-        dicom_results = [name for name in results_in(source) if suffix_of(name) == ".dcm" and (source / name).exists()]
-    if not dicom_results:
+    """The source; for a folder among whose files results lie, a copy without them, which is removed in the end.
+
+    A DICOM SEG beside the slices is a second series to every reader, and a folder counts as the one file that it holds.
+    """
+    if not (source.is_dir() and any((source / name).exists() for name in results_in(source))):
         yield source
         return
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / source.resolve().name
         copy.mkdir()
-        for file in slices_of(source):
+        for file in _files_of(source):
             shutil.copy(file, copy)
         yield copy
 
@@ -122,10 +122,7 @@ def without_results(source: Path) -> Iterator[Path]:
 def source_digest(source: Path) -> str:
     """Short hash of the bytes that a volume is read from."""
     if source.is_dir():
-        results = results_in(source)
-        # a folder may hold a volume that is no series of slices, such as a Kretz file in DICOM
-        files = slices_of(source) or [file for file in sorted(source.iterdir()) if file.name not in results]
-        return digest([file_digest(file) for file in files if file.is_file()])
+        return digest([file_digest(file) for file in _files_of(source)])
     files = [source]
     if suffix_of(source) in HEADERS:
         results = results_in(source.parent)
@@ -166,6 +163,13 @@ def require_utf8(path: Path) -> None:
         raise ValueError(
             f"the name {path.name!a} is not UTF-8, which readers of images expect: rename the file or its folder"
         ) from error
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """What the volume of a folder is read from; it may be no series of slices, such as a Kretz file in DICOM."""
+    results = results_in(folder)
+    files = (file for file in sorted(folder.iterdir()) if file.name not in results)
+    return slices_of(folder) or [file for file in files if file.is_file() and not file.name.startswith(".")]
 
 
 def _may_be_series(folder: Path) -> bool:

@@ -194,6 +194,19 @@ def test_results_are_never_inputs(scans, tmp_path):
     assert "a.nrrd" not in results_in(scans)
 
 
+def test_results_may_lie_in_the_folder_of_a_single_slice_file(tmp_path):
+    head = ellipsoid((16, 24, 20), shape=(24, 40, 36))
+    folder = tmp_path / "one"
+    folder.mkdir()
+    dicom_series(head.with_array(head.array * 200), tmp_path / "many")
+    shutil.copyfile(sorted((tmp_path / "many").iterdir())[12], folder / "IM0001")
+    assert volumes_in(folder) == [folder]
+    for _ in range(2):
+        rows, _ = segment_files(Fixed(50, "skin"), volumes_in(folder), folder)
+        assert rows["status"].tolist() == ["found"] and (folder / "one_mask.dcm").exists()
+        assert volumes_in(folder) == [folder]
+
+
 def test_probability_is_stored_in_255_steps(scans, tmp_path):
     segment_files(Fixed(50, "skin"), [scans / "a.nrrd"], tmp_path / "out")
     stored = read_volume(tmp_path / "out" / "a_probability.nrrd").array
