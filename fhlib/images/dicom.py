@@ -70,6 +70,10 @@ class DicomSeries:
     files: tuple[Path, ...]
 
 
+class DamagedError(ValueError):
+    """A DICOM header that cannot be read."""
+
+
 Source = Path | DicomSeries
 """What becomes one volume: a file, a folder with one series, or one series of several."""
 
@@ -152,7 +156,10 @@ def _image_header(path: Path) -> Dataset | None:
     """The header of a DICOM image; None for what is foreign, hidden or of another kind."""
     if path.name.startswith(".") or not is_dicom(path):
         return None
-    header = _header(path)
+    try:
+        header = _header(path)
+    except DamagedError:
+        return None
     # reports, a DICOMDIR and the like have no pixels; a segmentation is no scan
     return header if "Rows" in header and header.get("Modality") != "SEG" else None
 
@@ -205,6 +212,15 @@ def _described(source: Source, folder: Path) -> str:
     return f"{len(files)} files from {files[0].relative_to(folder).as_posix()}"
 
 
+def is_damaged(path: Path) -> bool:
+    """Whether a file that bears a DICOM name or mark holds no DICOM that can be read."""
+    try:
+        header = _header(path)
+    except DamagedError:
+        return True
+    return "SOPClassUID" not in header and "Rows" not in header
+
+
 def _header(path: Path) -> Dataset:
     """The tags that say where pixels lie; none of the patient is read."""
     try:
@@ -218,7 +234,7 @@ def _header(path: Path) -> Dataset:
         with warnings.catch_warnings(action="ignore"):
             return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS), force=True)
     except Exception as error:  # a broken file may stop pydicom anywhere, and its message may hold a value
-        raise ValueError(
+        raise DamagedError(
             f"cannot read {path.name} as an image: its DICOM header is damaged: export it again"
         ) from error
 
@@ -232,7 +248,7 @@ def _read_file(path: Path, spacing_mm: Sequence[float] | None) -> Volume:
         grid = _grid_of_frames(header, path.name, frames, spacing_mm)
         array = _pixels(path)[list(grid.order)]
         return Volume(array, grid.spacing_mm, grid.origin, grid.direction)
-    pixel = _unless_given(spacing_mm, partial(_required_pixel, header, path.name), (1.0, 1.0))
+    pixel = _unless_given(spacing_mm, partial(_pixel_of_image, header, path.name), (1.0, 1.0))
     return Volume(_pixels(path)[0], pixel)
 
 
@@ -248,14 +264,20 @@ def _unless_given(spacing_mm: Sequence[float] | None, find: Callable[[], Any], o
 
 def _pixels(path: Path) -> Array:
     """Grey values (d, h, w) as SimpleITK decodes them; ValueError for colours."""
-    image = sitk.ReadImage(str(path))
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].replace(str(path), path.name)
+        raise ValueError(
+            f"cannot read {path.name} as an image: SimpleITK does not decode its pixels; export it uncompressed ({reason})"
+        ) from error
     if image.GetNumberOfComponentsPerPixel() in (3, 4):
         _refuse_colour(sitk.GetArrayViewFromImage(image)[..., :3], path.name)
     return from_sitk(image).array
 
 
 def _refuse_colour(channels: Array, name: str) -> None:
-    spread = channels.max(axis=-1).astype(float) - channels.min(axis=-1)
+    spread = channels.max(axis=-1) - channels.min(axis=-1)
     scale = 255 if channels.dtype == np.uint8 else max(float(channels.max()), 1.0)
     coloured = np.mean(spread > GREY_LEVELS / 255 * scale)
     if coloured > 0:
@@ -308,8 +330,13 @@ def _required_pixel(header: Dataset, name: str) -> tuple[float, float]:
     return size
 
 
+def _pixel_of_image(header: Dataset, name: str) -> tuple[float, float]:
+    """Pixel size of a file of one frame, from its functional groups or its own tags."""
+    return _planes_of_frames(header, name, 1)[0].pixel_mm or _required_pixel(header, name)
+
+
 def _is_screenshot(header: Dataset) -> bool:
-    return str(header.get("SOPClassUID", "")).startswith(SCREENSHOT)
+    return f"{header.get('SOPClassUID', '')}.".startswith(f"{SCREENSHOT}.")
 
 
 def _positive(values: Any, count: int) -> tuple[float, ...] | None:
@@ -332,7 +359,8 @@ def _grid_of_frames(header: Dataset, name: str, frames: int, spacing_mm: Sequenc
     """Geometry of a file of several frames: from functional groups, else from tags for all of them."""
     unknown = Grid(range(frames), (1.0, 1.0, 1.0))
     planes = _planes_of_frames(header, name, frames)
-    if planes and all(plane.position is not None and plane.orientation is not None for plane in planes):
+    placed = sum(plane.position is not None and plane.orientation is not None for plane in planes)
+    if placed == frames:
         return _stack(planes, f"the frames of {name}", spacing_mm)
 
     if _frames_are_times(header):
@@ -357,9 +385,18 @@ def _frames_are_times(header: Dataset) -> bool:
 def _evenly_stacked(header: Dataset, name: str, frames: int) -> Grid:
     """Frames one SpacingBetweenSlices apart, in the order of the file."""
     planes = _planes_of_frames(header, name, frames)
-    pixel = planes[0].pixel_mm if planes and planes[0].pixel_mm else _required_pixel(header, name)
-    gaps = _functional(header, "PixelMeasuresSequence", "SpacingBetweenSlices", frames)
-    gap = _positive(gaps[0] if gaps and gaps[0] else header.get("SpacingBetweenSlices"), 1)
+    placed = sum(plane.position is not None for plane in planes)
+    if placed:
+        raise ValueError(
+            f"of the {frames} frames of {name} {placed} state a position, and not all a position and an orientation, "
+            f"expected all or none: export it again, or {REMEDY}"
+        )
+    sizes = {plane.pixel_mm for plane in planes}
+    pixel = _required_pixel(header, name) if sizes == {None} else _common_pixel(planes, f"the frames of {name}", None)
+    gaps = set(_functional(header, "PixelMeasuresSequence", "SpacingBetweenSlices", frames))
+    gap = _positive(header.get("SpacingBetweenSlices") if gaps == {None} else gaps.pop(), 1)
+    if gaps - {None}:
+        raise ValueError(f"the frames of {name} state several distances between them: export it on a regular grid")
     if gap is None:
         raise ValueError(
             f"{name} has {frames} frames and states no distance between them (neither positions nor "
@@ -373,14 +410,14 @@ def _evenly_stacked(header: Dataset, name: str, frames: int) -> Grid:
 
 
 def _planes_of_frames(header: Dataset, name: str, frames: int) -> list[Plane]:
-    """Planes by the functional groups, of a volume's own frame of reference or the patient's; empty without groups."""
+    """Planes by the functional groups, of a volume's own frame of reference or the patient's."""
     pixels = _functional(header, "PixelMeasuresSequence", "PixelSpacing", frames)
     positions = _functional(header, "PlanePositionVolumeSequence", "ImagePositionVolume", frames)
     orientations = _functional(header, "PlaneOrientationVolumeSequence", "ImageOrientationVolume", frames)
     if not any(value is not None for value in positions):
         positions = _functional(header, "PlanePositionSequence", "ImagePositionPatient", frames)
         orientations = _functional(header, "PlaneOrientationSequence", "ImageOrientationPatient", frames)
-    common = _pixel_size(header, name) if pixels and pixels[0] is None else None
+    common = _pixel_size(header, name) if None in pixels else None
     planes = []
     for pixel, position, orientation in zip(pixels, positions, orientations, strict=True):
         size = _positive(pixel, 2) or common
@@ -414,9 +451,13 @@ def _read_slices(series: DicomSeries, spacing_mm: Sequence[float] | None) -> Vol
 def _grid_of_slices(headers: Sequence[Dataset], series: DicomSeries, spacing_mm: Sequence[float] | None) -> Grid:
     planes = []
     for header, path in zip(headers, series.files, strict=True):
-        pixel = _unless_given(spacing_mm, partial(_required_pixel, header, path.name), (1.0, 1.0))
-        position = _numbers(header.get("ImagePositionPatient"), 3)
-        planes.append(Plane(position, _numbers(header.get("ImageOrientationPatient"), 6), pixel))
+        pixel = _unless_given(spacing_mm, partial(_pixel_of_image, header, path.name), (1.0, 1.0))
+        grouped = _planes_of_frames(header, path.name, 1)[0]
+        position, orientation = grouped.position, grouped.orientation
+        if position is None or orientation is None:
+            position = _numbers(header.get("ImagePositionPatient"), 3)
+            orientation = _numbers(header.get("ImageOrientationPatient"), 6)
+        planes.append(Plane(position, orientation, pixel))
 
     placed = sum(plane.position is not None and plane.orientation is not None for plane in planes)
     if placed == len(planes):

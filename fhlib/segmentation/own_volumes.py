@@ -12,7 +12,7 @@ import pandas as pd
 
 from fhlib.figures.planes import planes
 from fhlib.files import progress
-from fhlib.images.dicom import DicomSeries, Source, dicom_sources, is_dicom, read_dicom
+from fhlib.images.dicom import DicomSeries, Source, dicom_sources, is_damaged, is_dicom, read_dicom
 from fhlib.images.exchange import write_dicom_seg, write_segmentation
 from fhlib.images.formats import READABLE, read_volume, suffix_of, write_volume
 from fhlib.images.volume import Volume
@@ -164,12 +164,14 @@ def volumes_in(path: str | Path) -> list[Source]:
         )
     if path.name.upper() == "DICOMDIR":
         path = path.resolve().parent
+    if path.name in ("", ".."):
+        path = path.resolve()  # results are named for it
     if path.is_file():
         return [path]
     files = {file for file in path.iterdir() if suffix_of(file) in (*READABLE, ".vol") and file.is_file()}
     dicom = dicom_sources(path)
     # what is DICOM stands in the second list, or is no image
-    single = {file for file in files if not is_dicom(file)}
+    single = {file for file in files if not is_dicom(file) or is_damaged(file)}
     single |= {source for source in dicom if isinstance(source, Path) and source.parent == path and source.is_file()}
     rest = [source for source in dicom if source not in single]
     return [*sorted(single), *rest] or [path]

@@ -109,6 +109,35 @@ def test_functional_groups_without_positions_but_with_a_distance(tmp_path):
     refused(save(ds, tmp_path / "b.dcm"), r"b.dcm has 4 frames and states no distance between them")
 
 
+def test_frames_that_are_only_partly_placed_are_refused(tmp_path):
+    ds = made.grouped(small())
+    ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = 1.3
+    del ds.PerFrameFunctionalGroupsSequence[2].PlanePositionVolumeSequence
+    path = save(ds, tmp_path / "a.dcm")
+    refused(path, "of the 6 frames of a.dcm 5 state a position.*expected all or none")
+    assert read_volume(path, spacing_mm=(1, 2, 3)).spacing_mm == (1, 2, 3)
+    ds = made.grouped(small())
+    del ds.SharedFunctionalGroupsSequence[0].PlaneOrientationVolumeSequence
+    refused(save(ds, tmp_path / "b.dcm"), "of the 6 frames of b.dcm 6 state a position")
+    ds = made.grouped(small())
+    del ds.PerFrameFunctionalGroupsSequence[5]
+    refused(save(ds, tmp_path / "c.dcm"), "6 frames and 5 functional groups")
+
+
+def test_enhanced_files_of_one_frame_are_slices(tmp_path):
+    volume = small()
+    whole = made.grouped(volume)
+    for index, frame in enumerate(whole.PerFrameFunctionalGroupsSequence):
+        ds = dataset(made.ENHANCED_US, volume.array[[index]], SeriesInstanceUID=whole.SeriesInstanceUID)
+        ds.SharedFunctionalGroupsSequence = whole.SharedFunctionalGroupsSequence
+        ds.PerFrameFunctionalGroupsSequence = pydicom.Sequence([frame])
+        path = save(ds, tmp_path / f"{index * 5 % 6}.dcm")
+    back = read_volume(tmp_path)
+    np.testing.assert_array_equal(back.array, volume.array)
+    assert back.same_geometry(volume, 1e-4)
+    assert read_volume(path).spacing_mm == pytest.approx((0.8, 0.7))
+
+
 def test_a_single_image_is_2d_with_the_size_of_its_tissue_region(tmp_path):
     trace = region(0.1, 0.2, RegionSpatialFormat=3, PhysicalUnitsXDirection=4)[0]
     upward = region(-0.31, 0.27)[0]
@@ -283,6 +312,18 @@ def test_colour_that_is_grey_becomes_grey_and_colour_is_refused(tmp_path):
     ds = dataset(made.US, luminance, PhotometricInterpretation="YBR_FULL", **stated)
     refused(save(ds, tmp_path / "f"), "f has colours")
     refused(save(dataset(made.US, picture), tmp_path / "g"), "g is an image that states no pixel size")
+
+
+def test_a_palette_of_greys_is_grey(tmp_path):
+    ds = dataset(made.US, GREY, PixelSpacing=[0.5, 0.4], PhotometricInterpretation="PALETTE COLOR")
+    table = (np.arange(256, dtype="<u2") * 257).tobytes()
+    for name in ("Red", "Green", "Blue"):
+        setattr(ds, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        setattr(ds, f"{name}PaletteColorLookupTableData", table)
+    values = read_volume(save(ds, tmp_path / "a")).array.astype(float)
+    np.testing.assert_allclose(values / values.max(), GREY / GREY.max(), atol=0.01)
+    ds.BluePaletteColorLookupTableData = table[::-1]
+    refused(save(ds, tmp_path / "b"), "b has colours")
 
 
 # --- folders as hospitals export them --------------------------------------------------------------------------------------

@@ -197,9 +197,11 @@ def test_what_states_no_size_fails_alone_and_takes_one_from_the_caller(tmp_path)
     made_dicom.save(made_dicom.dataset(made_dicom.US_FRAMES, scan.array), tmp_path / "in" / "IM1")
     write_volume(scan, tmp_path / "in" / "a.nrrd")
     (tmp_path / "in" / "photo.jpg").write_bytes(b"no volume")
+    (tmp_path / "in" / "broken.dcm").write_bytes(b"nonsense" * 40)
     rows, _ = segment_files(Fixed(50, "skin"), volumes_in(tmp_path / "in"), tmp_path / "out")
-    assert rows["volume"].tolist() == ["IM1", "a"] and rows["status"].tolist() == ["failed", "found"]
-    assert "--spacing-mm 0.5" in rows["note"].iloc[0]
+    assert rows["volume"].tolist() == ["IM1", "a", "broken"]
+    assert rows["status"].tolist() == ["failed", "found", "failed"]
+    assert "--spacing-mm 0.5" in rows["note"].iloc[0] and "cannot read broken.dcm" in rows["note"].iloc[2]
     rows, _ = segment_files(Fixed(50, "skin"), [tmp_path / "in" / "IM1"], tmp_path / "out", spacing_mm=(1.3, 0.8, 0.7))
     assert rows["volume_ml"].iloc[0] == pytest.approx(made_dicom.VOLUME_ML, rel=0.005)
 
