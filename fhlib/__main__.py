@@ -95,7 +95,8 @@ def _add_segment(commands: Any) -> None:
     segment.add_argument(
         "--spacing-mm",
         type=spacing,
-        help="size of a voxel in mm where the files do not state it: 0.5, or one number an axis (d,h,w): 0.5,0.5,0.7",
+        help="size of a voxel in mm, for files that do not state it: 0.5, or one number an axis (d,h,w) as 0.5,0.5,0.7; "
+        "it replaces what files state",
     )
     segment.set_defaults(call=_segment)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fhlib.figures.planes import planes
@@ -74,7 +76,7 @@ def segment_files(
         skull: a second one that outlines the skull.
         ga_weeks: gestational age of all of them; the skull's HC then has a centile.
         keep: how many results are returned (some 300 MB each at the paper's size).
-        spacing_mm: of all of them, where their files do not state it (see `read_volume`).
+        spacing_mm: of all of them, in place of what their files state; where one states another, its note says so.
     """
     rows: list[dict[str, Any]] = []
     results: dict[str, Found] = {}
@@ -86,12 +88,13 @@ def segment_files(
         rows.append(row)
         try:
             volume = _read(source, spacing_mm)
+            row["note"] = _replaced(source, volume) if spacing_mm else ""
             found = Found(volume, segmentor.segment(volume, ga_weeks=ga_weeks), None)
             if skull:
                 try:
                     found = replace(found, skull=skull.segment(volume))
                 except FAULTS as error:
-                    row["note"] = f"no skull: {_reason(error)}"
+                    row["note"] = "; ".join(filter(None, (row["note"], f"no skull: {_reason(error)}")))
             row |= measures(found, ga_weeks)
             row["note"] = "; ".join(filter(None, (row["note"], _write(found, source, folder, name))))
             words, meanings = _in_words(row, found, ga_weeks), _meanings(found)
@@ -113,6 +116,19 @@ def _stem(source: Source) -> str:
 
 def _read(source: Source, spacing_mm: Sequence[float] | None) -> Volume:
     return read_volume(source, spacing_mm) if isinstance(source, Path) else read_dicom(source, spacing_mm)
+
+
+def _replaced(source: Source, volume: Volume) -> str:
+    """What a file states of its spacing where the caller gave another; nothing where it states none."""
+    try:
+        with warnings.catch_warnings(action="error"):
+            stated = _read(source, None).spacing_mm
+    except (*FAULTS, UserWarning):
+        return ""
+    if np.allclose(stated, volume.spacing_mm, rtol=1e-3):
+        return ""
+    shown = [" x ".join(f"{step:.4g}" for step in spacing) for spacing in (volume.spacing_mm, stated)]
+    return f"spacing {shown[0]} mm as given, in place of the file's {shown[1]} mm"
 
 
 def _reason(error: Exception) -> str:

@@ -114,5 +114,5 @@ def slices(volume, folder, suffix=".dcm", step=None, **tags):
         values |= {"ImageOrientationPatient": [*matrix[:, 0], *matrix[:, 1]], "InstanceNumber": index + 1}
         values |= {"SeriesInstanceUID": series, "FrameOfReferenceUID": frame, "StudyInstanceUID": study, **tags}
         kept = {name: value for name, value in values.items() if value is not None}
-        save(dataset(US, picture, **kept), folder / f"IM{index * 5 % count:03d}{suffix}")
+        save(dataset(US, picture, **kept), folder / f"IM{index * 7919 % count:03d}{suffix}")
     return folder

@@ -206,6 +206,19 @@ def test_what_states_no_size_fails_alone_and_takes_one_from_the_caller(tmp_path)
     assert rows["volume_ml"].iloc[0] == pytest.approx(made_dicom.VOLUME_ML, rel=0.005)
 
 
+def test_a_spacing_that_replaces_a_files_own_is_told(scan, tmp_path):
+    # the file states 2.0 x 1.5 x 1.8 mm
+    options = {"skull": Fixed(140, "skull")}
+    rows, _ = segment_files(Fixed(50, "skin"), [scan], tmp_path / "out", **options, spacing_mm=(1.0,))
+    assert rows["note"].tolist() == ["spacing 1 x 1 x 1 mm as given, in place of the file's 2 x 1.5 x 1.8 mm"]
+    rows, _ = segment_files(Fixed(50, "skin"), [scan], tmp_path / "out", **options, spacing_mm=(2.0, 1.5, 1.8))
+    assert rows["note"].tolist() == [""]
+    disc = Volume((read_volume(scan).array[25]).astype(np.uint8), (1.5, 1.8))
+    write_volume(disc, tmp_path / "a.png")
+    rows, _ = segment_files(Fixed(50, "skin"), [tmp_path / "a.png"], tmp_path / "out", spacing_mm=(1.5, 1.8))
+    assert rows["note"].tolist() == [""]
+
+
 def test_single_images_go_through_too(tmp_path):
     disc = Volume((ellipsoid((20, 30, 25)).array[25] * 200).astype(np.uint8), (1.5, 1.8))
     write_volume(disc, tmp_path / "image.nrrd")
