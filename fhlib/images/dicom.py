@@ -142,13 +142,15 @@ def dicom_sources(folder: Path) -> list[Source]:
         header = None if hidden else _image_header(path)
         if header is None:
             continue
-        alone = int(header.get("NumberOfFrames") or 1) > 1
+        alone = _frame_count(header) > 1
         series = str(path) if alone else str(header.get("SeriesInstanceUID", path))
         folders.setdefault(path.parent, {}).setdefault(series, []).append(path)
 
     sources: list[Source] = []
     for place, groups in folders.items():
-        sources += _sources_of(place, list(groups.values()))
+        # a folder with more below cannot stand for its own slices alone
+        leaf = not any(place in other.parents for other in folders)
+        sources += _sources_of(place, list(groups.values()), leaf)
     return sources
 
 
@@ -164,9 +166,16 @@ def _image_header(path: Path) -> Dataset | None:
     return header if "Rows" in header and header.get("Modality") != "SEG" else None
 
 
-def _sources_of(folder: Path, groups: Sequence[list[Path]]) -> list[Source]:
+def _sources_of(folder: Path, groups: Sequence[list[Path]], leaf: bool) -> list[Source]:
+    """The sources among the files of one folder.
+
+    Args:
+        folder: where they lie.
+        groups: the files of each series.
+        leaf: whether no folder below holds DICOM.
+    """
     if len(groups) == 1 and len(groups[0]) > 1:
-        return [folder]
+        return [folder] if leaf else [DicomSeries(folder.name, tuple(groups[0]))]
     sources: list[Source] = []
     for files in groups:
         # the UID may identify a patient; a file's name was the user's choice
@@ -232,22 +241,32 @@ def _header(path: Path) -> Dataset:
     try:
         # its warnings may hold a value, too
         with warnings.catch_warnings(action="ignore"):
-            return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS), force=True)
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS), force=True)
+            for tag in TAGS:
+                header.get(tag)  # values are decoded when they are asked for
+            _frame_count(header)
+            return header
     except Exception as error:  # a broken file may stop pydicom anywhere, and its message may hold a value
         raise DamagedError(
             f"cannot read {path.name} as an image: its DICOM header is damaged: export it again"
         ) from error
 
 
+def _frame_count(header: Dataset) -> int:
+    return int(header.get("NumberOfFrames") or 1)
+
+
 def _read_file(path: Path, spacing_mm: Sequence[float] | None) -> Volume:
     header = _header(path)
     if "Rows" not in header:
         raise ValueError(f"cannot read {path.name} as an image: it is no DICOM file, or one without pixels")
-    frames = int(header.get("NumberOfFrames") or 1)
+    frames = _frame_count(header)
     if frames > 1:
         grid = _grid_of_frames(header, path.name, frames, spacing_mm)
-        array = _pixels(path)[list(grid.order)]
-        return Volume(array, grid.spacing_mm, grid.origin, grid.direction)
+        array = _pixels(path)
+        if len(array) != frames:
+            raise ValueError(f"{path.name} states {frames} frames and holds {len(array)}: export it again")
+        return Volume(array[list(grid.order)], grid.spacing_mm, grid.origin, grid.direction)
     pixel = _unless_given(spacing_mm, partial(_pixel_of_image, header, path.name), (1.0, 1.0))
     return Volume(_pixels(path)[0], pixel)
 

@@ -369,6 +369,27 @@ def test_several_series_are_listed_and_told_apart(tmp_path):
     assert len(series_files(folder / "deep")) == 1
 
 
+def test_a_series_beside_a_folder_with_another(tmp_path):
+    first, second = small(), small(4)
+    made.slices(first, tmp_path / "scan")
+    made.slices(second, tmp_path / "scan" / "again")
+    refused(tmp_path / "scan", r"holds 2 DICOM series \(6 files from IM000.dcm; 4 files from again/IM000.dcm\)")
+    sources = dicom_sources(tmp_path / "scan")
+    assert [source.name for source in sources] == ["scan", "again"]
+    for source, expected in zip(sources, (first, second), strict=True):
+        np.testing.assert_array_equal(read_dicom(source).array, expected.array)
+
+
+def test_a_damaged_header_is_told_without_its_value(tmp_path):
+    ds = dataset(made.US_FRAMES, FRAMES, PixelSpacing=[0.5, 0.4], SpacingBetweenSlices=1.0)
+    whole = save(ds, tmp_path / "a.dcm").read_bytes()
+    stated = b"IS\x02\x004 "
+    assert whole.count(stated) == 1  # NumberOfFrames
+    (tmp_path / "a.dcm").write_bytes(whole.replace(stated, b"IS\x02\x00QZ"))
+    refused(tmp_path / "a.dcm", r"cannot read a.dcm as an image: its DICOM header is damaged: export it again$")
+    assert dicom_sources(tmp_path) == []
+
+
 def test_files_without_preamble_or_suffix(tmp_path):
     ds = dataset(made.US, GREY, PixelSpacing=[0.5, 0.4])
     whole = save(ds, tmp_path / "1.2.840.5").read_bytes()
