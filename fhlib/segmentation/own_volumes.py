@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fhlib.figures.planes import planes
 from fhlib.files import progress
+from fhlib.images.dicom import DicomSeries, Source, dicom_sources, is_damaged, is_dicom, read_dicom
 from fhlib.images.exchange import write_dicom_seg, write_segmentation
-from fhlib.images.formats import READABLE, is_series, read_volume, series_ids, suffix_of, write_volume
+from fhlib.images.formats import READABLE, read_volume, suffix_of, write_volume
 from fhlib.images.volume import Volume
 from fhlib.measures.biometry import biometry
 from fhlib.measures.growth import valid_weeks
@@ -53,11 +56,12 @@ class Found:
 
 def segment_files(
     segmentor: Segmentor,
-    sources: Sequence[Path],
+    sources: Sequence[Source],
     folder: Path,
     skull: Segmentor | None = None,
     ga_weeks: float | None = None,
     keep: int = 6,
+    spacing_mm: Sequence[float] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Found]]:
     """Segment volumes that the study has not seen; returns a row a volume (COLUMNS) and the first results by name.
 
@@ -67,28 +71,30 @@ def segment_files(
 
     Args:
         segmentor: outlines the whole head. One that outlines the skull is taken at its word: its files and its page speak of the skull.
-        sources: files, or folders with a DICOM series.
+        sources: files, folders with a DICOM series, or series (see `volumes_in`).
         folder: for the results.
         skull: a second one that outlines the skull.
         ga_weeks: gestational age of all of them; the skull's HC then has a centile.
         keep: how many results are returned (some 300 MB each at the paper's size).
+        spacing_mm: of all of them, in place of what their files state; where one states another, its note says so.
     """
     rows: list[dict[str, Any]] = []
     results: dict[str, Found] = {}
     for source in progress(sources, "segment", total=len(sources)):
-        stem = source.name.removesuffix(suffix_of(source)) if source.is_file() else source.name
+        stem = _stem(source)
         taken = sum(row["volume"] == stem or row["volume"].startswith(f"{stem}~") for row in rows)
         name = f"{stem}~{taken + 1}" if taken else stem
         row: dict[str, Any] = {"volume": name, "status": "failed", "note": ""}
         rows.append(row)
         try:
-            volume = read_volume(source)
+            volume = _read(source, spacing_mm)
+            row["note"] = _replaced(source, volume) if spacing_mm else ""
             found = Found(volume, segmentor.segment(volume, ga_weeks=ga_weeks), None)
             if skull:
                 try:
                     found = replace(found, skull=skull.segment(volume))
                 except FAULTS as error:
-                    row["note"] = f"no skull: {_reason(error)}"
+                    row["note"] = "; ".join(filter(None, (row["note"], f"no skull: {_reason(error)}")))
             row |= measures(found, ga_weeks)
             row["note"] = "; ".join(filter(None, (row["note"], _write(found, source, folder, name))))
             words, meanings = _in_words(row, found, ga_weeks), _meanings(found)
@@ -100,6 +106,29 @@ def segment_files(
                 results[name] = found
     extra = dict.fromkeys(key for row in rows for key in row if key not in COLUMNS)
     return pd.DataFrame(rows, columns=[*COLUMNS, *extra]), results
+
+
+def _stem(source: Source) -> str:
+    # the names of DICOM files are often numbers with dots, of which none is a suffix
+    known = isinstance(source, Path) and source.is_file() and suffix_of(source) in (*READABLE, ".vol")
+    return source.name.removesuffix(suffix_of(source.name)) if known else source.name
+
+
+def _read(source: Source, spacing_mm: Sequence[float] | None) -> Volume:
+    return read_volume(source, spacing_mm) if isinstance(source, Path) else read_dicom(source, spacing_mm)
+
+
+def _replaced(source: Source, volume: Volume) -> str:
+    """What a file states of its spacing where the caller gave another; nothing where it states none."""
+    try:
+        with warnings.catch_warnings(action="error"):
+            stated = _read(source, None).spacing_mm
+    except (*FAULTS, UserWarning):
+        return ""
+    if np.allclose(stated, volume.spacing_mm, rtol=1e-3):
+        return ""
+    shown = [" x ".join(f"{step:.4g}" for step in spacing) for spacing in (volume.spacing_mm, stated)]
+    return f"spacing {shown[0]} mm as given, in place of the file's {shown[1]} mm"
 
 
 def _reason(error: Exception) -> str:
@@ -136,25 +165,35 @@ def picture(found: Found, name: str) -> Any:
     return planes(found.volume, outlines, probability=found.head.probability, title=title)
 
 
-def volumes_in(path: str | Path) -> list[Path]:
-    """The file or DICOM series folder named, or what a folder holds: files that may be volumes and folders with a DICOM series; raises
-    FileNotFoundError if it is missing.
+def volumes_in(path: str | Path) -> list[Source]:
+    """The file named, or what a folder holds: files that may be volumes, and the DICOM in it and in the folders below it.
+
+    Each DICOM series is a volume of its own, and so is each DICOM file of several frames. A folder that holds one
+    series and nothing else of DICOM stands for it. A DICOMDIR stands for its folder.
+
+    Raises FileNotFoundError if it is missing.
     """
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(
             f"there is no {path.name!r}: give a volume, a folder of volumes or a DICOM series folder"
         )
+    if path.name.upper() == "DICOMDIR":
+        path = path.resolve().parent
+    if path.name in ("", ".."):
+        path = path.resolve()  # results are named for it
     if path.is_file():
         return [path]
-    files = sorted(file for file in path.iterdir() if suffix_of(file) in READABLE and file.is_file())
-    if is_series(path):
-        return [path, *(file for file in files if suffix_of(file) != ".dcm")]
-    folders = (folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    return [*files, *sorted(folder for folder in folders if series_ids(folder))] or [path]
+    files = {file for file in path.iterdir() if suffix_of(file) in READABLE and file.is_file()}
+    dicom = dicom_sources(path)
+    # what is DICOM stands in the second list, or is no image
+    single = {file for file in files if not is_dicom(file) or is_damaged(file)}
+    single |= {source for source in dicom if isinstance(source, Path) and source.parent == path and source.is_file()}
+    rest = [source for source in dicom if source not in single]
+    return [*sorted(single), *rest] or [path]
 
 
-def _write(found: Found, source: Path, folder: Path, name: str) -> str:
+def _write(found: Found, source: Source, folder: Path, name: str) -> str:
     """Write the files of one result; what could not be written, in words."""
     write_volume(found.head.probability, folder / f"{name}_probability.nrrd")
     given = {"mask": found.head} | ({"skull": found.skull} if found.skull else {})
@@ -165,9 +204,10 @@ def _write(found: Found, source: Path, folder: Path, name: str) -> str:
             continue
         write_volume(result.mask, folder / f"{name}_{label}.nii.gz")
         write_segmentation(result.mask, folder / f"{name}_{label}.seg.nrrd", structure)
-        if source.is_dir() and result.mask.array.any():
+        if (isinstance(source, DicomSeries) or source.is_dir()) and result.mask.array.any():
+            slices = source.files if isinstance(source, DicomSeries) else source
             try:
-                write_dicom_seg(result.mask, source, folder / f"{name}_{label}.dcm", structure)
+                write_dicom_seg(result.mask, slices, folder / f"{name}_{label}.dcm", structure)
             except (ImportError, ValueError, AttributeError, TypeError) as error:
                 return f"no DICOM SEG: {error}"
     return ""
