@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shutil
@@ -79,7 +80,7 @@ def _add_segment(commands: Any) -> None:
         description="Segment a volume, or a folder of them; for research only, not a medical device. A second start continues where "
         "the first stopped. Exit code 0: all is written; 1: a volume failed, or its skull or page; 2: the request cannot be met.",
     )
-    segment.add_argument("volumes", type=Path, help="a volume, a folder of volumes, or a DICOM series folder")
+    segment.add_argument("volumes", type=Path, help="a volume, a folder of volumes, or a DICOM export")
     segment.add_argument("results", type=Path, help="folder for masks, pages and segment.csv")
     segment.add_argument(
         "--weights",
@@ -94,6 +95,12 @@ def _add_segment(commands: Any) -> None:
         "--ga-weeks", type=float, help="gestational age of these scans, to compare sizes with the charts"
     )
     segment.add_argument("--json", action="store_true", help="print the rows of segment.csv as JSON")
+    segment.add_argument(
+        "--spacing-mm",
+        type=spacing,
+        help="size of a voxel in mm, for files that do not state it: 0.5, or one number an axis (d,h,w) as 0.5,0.5,0.7; "
+        "it replaces what files state",
+    )
     segment.set_defaults(call=_segment)
 
 
@@ -171,6 +178,19 @@ def run_name(preset: str, cohort: Path | None, changes: Mapping[str, Any] | None
     return re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words)).strip("-._")
 
 
+def spacing(text: str) -> tuple[float, ...]:
+    """What --spacing-mm says: one number, or two or three with commas; argparse tells the user what is wrong."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 2, 3) or not all(math.isfinite(number) and number > 0 for number in numbers):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no spacing: give mm as 0.5, or one number above 0 an axis as 0.5,0.5,0.7 (d,h,w)"
+        )
+    return numbers
+
+
 def _train(options: argparse.Namespace) -> int:
     from fhlib.presets import suggestion
     from fhlib.study.run import open_study
@@ -214,7 +234,14 @@ def _segment(options: argparse.Namespace) -> int:
         require_usable(options.results)  # a folder that cannot be written to is told before weights are loaded
         head, *skull = [load_segmentor(name) for name in names]
         rows, _ = segment_files(
-            head, sources, options.results, skull[0] if skull else None, options.ga_weeks, 0, weights_digest(*names)
+            head,
+            sources,
+            options.results,
+            skull[0] if skull else None,
+            options.ga_weeks,
+            keep=0,
+            weights=weights_digest(*names),
+            spacing_mm=options.spacing_mm,
         )
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

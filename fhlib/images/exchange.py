@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from fhlib.files import atomic_path
+from fhlib.images.dicom import series_files
 from fhlib.images.volume import Volume, to_sitk
 
 if TYPE_CHECKING:
@@ -60,14 +62,16 @@ def write_segmentation(mask: Volume, path: Path | str, structure: str = "head") 
         sitk.WriteImage(image, str(temporary), useCompression=True)
 
 
-def write_dicom_seg(mask: Volume, source: Path | str, path: Path | str, structure: str = "head") -> None:
+def write_dicom_seg(
+    mask: Volume, source: Path | str | Sequence[Path], path: Path | str, structure: str = "head"
+) -> None:
     """Write a mask as DICOM SEG that refers to the series it was made from (highdicom; the extra `dicom`).
 
     The file carries the patient of its source, as DICOM wants it: keep it where that series is kept.
 
     Args:
         mask: in the geometry of the series; what is above 0 is inside.
-        source: the folder of the series that `read_volume` read.
+        source: the folder of the series that `read_volume` read, or its files.
         path: the file to write.
         structure: head or skull.
 
@@ -77,7 +81,7 @@ def write_dicom_seg(mask: Volume, source: Path | str, path: Path | str, structur
     import highdicom
 
     content = highdicom.seg.Segmentation(
-        source_images=_source_slices(mask, Path(source)),
+        source_images=_source_slices(mask, source),
         pixel_array=(mask.array > 0).astype(np.uint8),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_described(structure)],
@@ -96,17 +100,22 @@ def write_dicom_seg(mask: Volume, source: Path | str, path: Path | str, structur
         content.save_as(str(temporary))
 
 
-def _source_slices(mask: Volume, folder: Path) -> list[FileDataset]:
+def _source_slices(mask: Volume, source: Path | str | Sequence[Path]) -> list[FileDataset]:
+    """The slices that the mask belongs to, in its order."""
     import pydicom
 
-    images = [pydicom.dcmread(name) for name in sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))]
+    files = series_files(Path(source)) if isinstance(source, Path | str) else source
+    images = [pydicom.dcmread(name) for name in files]
     if len(images) != mask.shape[0] or any("ImagePositionPatient" not in image for image in images):
         raise ValueError(
-            f"{folder.name}/ has {len(images)} slices with positions and the mask {mask.shape[0]}: "
+            f"{files[0].parent.name}/ has {len(images)} slices with positions and the mask {mask.shape[0]}: "
             "DICOM SEG refers to slices, so give a series with one file a slice"
         )
+    normal = np.array(mask.direction).reshape(3, 3)[:, 2]
+    images.sort(key=lambda image: float(np.dot(normal, np.array(image.ImagePositionPatient, dtype=float))))
     for image in images:  # ultrasound often has its pixel size elsewhere; the mask has what `read_volume` found
         image.PixelSpacing = [float(step) for step in mask.spacing_mm[1:]]
+        image.SliceThickness = image.get("SliceThickness") or mask.spacing_mm[0]
     return images
 
 

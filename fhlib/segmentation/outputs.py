@@ -14,6 +14,7 @@ import numpy as np
 from fhlib.cohorts.pairs import RECORD_SUFFIX
 from fhlib.files import require_free_space, write_json
 from fhlib.fingerprints import file_digest, stamped_row
+from fhlib.images.dicom import Source
 from fhlib.images.exchange import write_dicom_seg, write_segmentation
 from fhlib.images.formats import write_volume
 from fhlib.segmentation.predictions import PROBABILITY_STEPS
@@ -98,7 +99,7 @@ def require_usable(folder: Path) -> None:
         ) from error
 
 
-def require_space(folder: Path, named: Iterable[tuple[str, Path]]) -> None:
+def require_space(folder: Path, named: Iterable[tuple[str, Source]]) -> None:
     """Raise OSError where results of these volumes would not fit on the disk; what is complete is there already.
 
     A compressed probability is no larger than its scan.
@@ -106,7 +107,9 @@ def require_space(folder: Path, named: Iterable[tuple[str, Path]]) -> None:
     needed = 0.0
     for name, source in named:
         if unfinished(folder, [name]):
-            files = source.iterdir() if source.is_dir() else [source]
+            files: Iterable[Path] = [source] if isinstance(source, Path) else source.files
+            if isinstance(source, Path) and source.is_dir():
+                files = source.iterdir()
             needed += PAGE_BYTES + sum(file.stat().st_size for file in files if file.is_file())
     try:
         require_free_space(folder, needed)
@@ -128,7 +131,7 @@ def write_probability(found: Segmentation, record: Record) -> str:
     return path.name
 
 
-def write_mask(result: Segmentation, label: str, source: Path, record: Record) -> tuple[list[str], list[str]]:
+def write_mask(result: Segmentation, label: str, source: Source, record: Record) -> tuple[list[str], list[str]]:
     """Write the files of one mask; returns their names, and what there is to say.
 
     Where a person has changed one of them, all of the new ones go to `<name>~new_...` beside.
@@ -152,7 +155,7 @@ def write_mask(result: Segmentation, label: str, source: Path, record: Record) -
     return list(named.values()), notes
 
 
-def _stage(result: Segmentation, label: str, source: Path, place: Path) -> list[str]:
+def _stage(result: Segmentation, label: str, source: Source, place: Path) -> list[str]:
     """Write a mask in all its formats, with names that lack the volume's; what could not be made, in words."""
     structure = STRUCTURES[result.outline]
     if result.mask.ndim == 2:
@@ -160,11 +163,12 @@ def _stage(result: Segmentation, label: str, source: Path, place: Path) -> list[
         return []
     write_volume(result.mask, place / f"_{label}.nii.gz")
     write_segmentation(result.mask, place / f"_{label}.seg.nrrd", structure)
-    if not (source.is_dir() and result.mask.array.any()):
+    slices = source if isinstance(source, Path) else source.files
+    if not ((isinstance(slices, tuple) or slices.is_dir()) and result.mask.array.any()):
         return []
     path = place / f"_{label}.dcm"
     try:
-        write_dicom_seg(result.mask, source, path, structure)
+        write_dicom_seg(result.mask, slices, path, structure)
     except Exception as error:  # highdicom reads tags that a foreign file may lack or hold in any form
         path.unlink(missing_ok=True)
         return [f"no DICOM SEG of the {structure}: {reason_of(error)}"]

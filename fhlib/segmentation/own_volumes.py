@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fhlib import __version__
 from fhlib.figures.planes import planes
 from fhlib.files import progress, write_csv
 from fhlib.fingerprints import digest, file_digest
+from fhlib.images.dicom import Source, read_dicom
 from fhlib.images.formats import read_volume
 from fhlib.images.volume import Volume
 from fhlib.measures.biometry import biometry
@@ -32,7 +35,7 @@ from fhlib.segmentation.outputs import (
 from fhlib.segmentation.page import case_page
 from fhlib.segmentation.quality import MEANINGS
 from fhlib.segmentation.segmentor import Segmentation, Segmentor
-from fhlib.segmentation.sources import TABLE, named, require_utf8, source_digest, volumes_in, without_results
+from fhlib.segmentation.sources import TABLE, named, require_utf8, source_digest, volumes_in
 
 __all__ = ["COLUMNS", "Found", "measures", "picture", "segment_files", "volumes_in", "weights_digest"]
 
@@ -65,12 +68,13 @@ class Found:
 
 def segment_files(
     segmentor: Segmentor,
-    sources: Sequence[Path],
+    sources: Sequence[Source],
     folder: Path,
     skull: Segmentor | None = None,
     ga_weeks: float | None = None,
     keep: int = 6,
     weights: str = "",
+    spacing_mm: Sequence[float] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Found]]:
     """Segment volumes that the study has not seen; returns a row a volume (COLUMNS) and the first results by name.
 
@@ -84,13 +88,14 @@ def segment_files(
 
     Args:
         segmentor: outlines the whole head. One that outlines the skull is taken at its word: its files and its page speak of the skull.
-        sources: files, or folders with a DICOM series.
+        sources: files, folders with a DICOM series, or series (see `volumes_in`).
         folder: for the results.
         skull: a second one that outlines the skull.
         ga_weeks: gestational age of all of them; the skull's HC then has a centile.
         keep: how many results are returned (some 300 MB each at the paper's size).
         weights: `weights_digest` of both segmentors. With it, a volume that is complete for the same bytes, weights and age is not
             computed again, and is not among the results.
+        spacing_mm: of all of them, in place of what their files state; where one states another, its note says so.
 
     Raises ValueError for an age that is no positive number, OSError where the folder cannot be written to or its disk is full.
     """
@@ -98,7 +103,7 @@ def segment_files(
     require_usable(folder)
     pairs = named(sources)
     require_space(folder, pairs)
-    task = _Task(segmentor, skull, folder, ga_weeks, weights)
+    task = _Task(segmentor, skull, folder, ga_weeks, weights, spacing_mm)
     rows: list[dict[str, Any]] = []
     results: dict[str, Found] = {}
     write_csv(_table(rows), folder / TABLE)
@@ -129,37 +134,41 @@ class _Task:
     folder: Path
     ga_weeks: float | None
     weights: str
+    spacing_mm: Sequence[float] | None
 
-    def row_of(self, name: str, source: Path) -> tuple[dict[str, Any], Found | None]:
+    def row_of(self, name: str, source: Source) -> tuple[dict[str, Any], Found | None]:
         """The row of one volume, and its result where it was computed.
 
         Whatever goes wrong is of this volume only: it is foreign data, read by five libraries.
         """
         try:
-            require_utf8(source)
+            require_utf8(source if isinstance(source, Path) else source.files[0])
             record = Record.open(self.folder, name)
             fingerprint = self._fingerprint(source)
             kept = record.kept_row(fingerprint) if self.weights else None
             if kept is not None:
                 return kept | {"volume": name}, None
             record.begin()
-            with without_results(source) as readable:
-                return self._make(record, readable, fingerprint)
+            return self._make(record, source, fingerprint)
         except Exception as error:
             return {"volume": name, "status": "failed", "note": reason_of(error)}, None
 
-    def _fingerprint(self, source: Path) -> str:
+    def _fingerprint(self, source: Source) -> str:
         dicom = bool(list(distributions(name="highdicom")))  # once it is installed, a series lacks its DICOM SEG
-        return digest(__version__, self.weights, bool(self.skull), self.ga_weeks, dicom, source_digest(source))
+        options = (self.weights, bool(self.skull), self.ga_weeks, self.spacing_mm, dicom)
+        return digest(__version__, *options, source_digest(source))
 
-    def _make(self, record: Record, source: Path, fingerprint: str) -> tuple[dict[str, Any], Found | None]:
+    def _make(self, record: Record, source: Source, fingerprint: str) -> tuple[dict[str, Any], Found | None]:
         """Segment and write one volume; the result is returned where it could be drawn.
 
         A skull or a page that fails leaves the head, and the record without a row.
         """
-        found, faults = self._segmented(read_volume(source))
+        found, faults = self._segmented(_read(source, self.spacing_mm))
         row: dict[str, Any] = {"volume": record.name, **measures(found, self.ga_weeks), "note": ""}
-        files, notes = [write_probability(found.head, record)], [*faults, *_about_age(self.ga_weeks)]
+        files, notes = (
+            [write_probability(found.head, record)],
+            [*self._about_spacing(source, found.volume), *faults, *_about_age(self.ga_weeks)],
+        )
         given = {"mask": found.head} | ({"skull": found.skull} if found.skull else {})
         for label, result in given.items():
             written, said = write_mask(result, label, source, record)
@@ -186,12 +195,30 @@ class _Task:
         except Exception as error:
             return Found(volume, head, None), [f"no skull: {reason_of(error)}"]
 
+    def _about_spacing(self, source: Source, volume: Volume) -> list[str]:
+        """What a file states of its spacing where the caller gave another; nothing where it states none."""
+        if not self.spacing_mm:
+            return []
+        try:
+            with warnings.catch_warnings(action="error"):
+                stated = _read(source, None).spacing_mm
+        except Exception:  # it cannot be read without one, or a warning says that there is none
+            return []
+        if np.allclose(stated, volume.spacing_mm, rtol=1e-3):
+            return []
+        shown = [" x ".join(f"{step:.4g}" for step in spacing) for spacing in (volume.spacing_mm, stated)]
+        return [f"spacing {shown[0]} mm as given, in place of the file's {shown[1]} mm"]
+
     def _draw(self, found: Found, row: dict[str, Any], record: Record) -> str:
         path = self.folder / f"{record.name}.html"
         words = _in_words(row, found, self.ga_weeks)
         case_page(record.name, words, _meanings(found), picture(found, record.name), path)
         record.add({path.name: file_digest(path)})
         return path.name
+
+
+def _read(source: Source, spacing_mm: Sequence[float] | None) -> Volume:
+    return read_volume(source, spacing_mm) if isinstance(source, Path) else read_dicom(source, spacing_mm)
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

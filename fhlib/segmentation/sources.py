@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-
-import SimpleITK as sitk
 
 from fhlib.cohorts.pairs import RECORD_SUFFIX
 from fhlib.files import read_json
 from fhlib.fingerprints import digest, file_digest
-from fhlib.images.formats import READABLE, is_series, series_ids, suffix_of
+from fhlib.images.dicom import Source, dicom_sources, is_damaged, is_dicom
+from fhlib.images.formats import READABLE, suffix_of
 
 TABLE = "segment.csv"
 
@@ -24,10 +20,12 @@ HEADERS = (".mhd", ".nhdr", ".hdr")
 _RESULT = re.compile(r"(?P<of>.+?)(~new\d*)?_(mask|skull|probability|label)", re.IGNORECASE)
 
 
-def volumes_in(path: str | Path) -> list[Path]:
-    """The file or DICOM series folder named, or what a folder holds: files that may be volumes and folders with a DICOM series.
+def volumes_in(path: str | Path) -> list[Source]:
+    """The file named, or what a folder holds: files that may be volumes, and the DICOM in it and in the folders below it.
 
-    Hidden files are passed over (macOS leaves `._a.nrrd` beside `a.nrrd`), and so are results and labels, see `results_in`.
+    Each DICOM series is a volume of its own, and so is each DICOM file of several frames. A folder that holds one
+    series and nothing else of DICOM stands for it. A DICOMDIR stands for its folder. Hidden files are passed over
+    (macOS leaves `._a.nrrd` beside `a.nrrd`), and so are results and labels, see `results_in`.
 
     Raises FileNotFoundError if it is missing or holds no volume, ValueError for a name that is not UTF-8.
     """
@@ -37,18 +35,21 @@ def volumes_in(path: str | Path) -> list[Path]:
         raise FileNotFoundError(
             f"there is no {path.name!r}: give a volume, a folder of volumes or a DICOM series folder"
         )
+    if path.name.upper() == "DICOMDIR":
+        path = path.resolve().parent
+    if path.name in ("", ".."):
+        path = path.resolve()  # results are named for it
     if path.is_file():
         return [path]
 
     passed_over = results_in(path)
-    entries = [entry for entry in sorted(path.iterdir()) if entry.name not in passed_over]
-    shown = [entry for entry in entries if not entry.name.startswith(".")]
-    files = [entry for entry in shown if suffix_of(entry) in READABLE and entry.is_file()]
-    if is_series(path):
-        return [path, *(file for file in files if suffix_of(file) != ".dcm")]
-    found = [*files, *(entry for entry in shown if entry.is_dir() and _may_be_series(entry))]
-    if not found and slices_of(path):
-        return [path]
+    shown = [entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.name not in passed_over]
+    files = {entry for entry in shown if suffix_of(entry) in READABLE and entry.is_file()}
+    dicom = [source for source in dicom_sources(path) if source.name not in passed_over]
+    # what is DICOM stands in the second list, or is no image
+    single = {file for file in files if not is_dicom(file) or is_damaged(file)}
+    single |= {source for source in dicom if isinstance(source, Path) and source.parent == path and source.is_file()}
+    found = [*sorted(single), *(source for source in dicom if source not in single)]
     if not found:
         raise FileNotFoundError(
             f"there is no volume in {path.name!r}: expected NRRD, MHA, NIfTI or DICOM files, or folders with a DICOM "
@@ -92,37 +93,14 @@ def read_record(path: Path) -> dict:
     return content if isinstance(content, dict) else {}
 
 
-def slices_of(folder: Path) -> list[Path]:
-    """DICOM files of a folder, in the order of its series, without results of `segment`."""
-    results = results_in(folder)
-    files: list[Path] = []
-    for series in series_ids(folder):
-        names = (Path(name) for name in sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series))
-        files += [file for file in names if file.name not in results]
-    return files
-
-
-@contextmanager
-def without_results(source: Path) -> Iterator[Path]:
-    """The source; for a folder among whose files results lie, a copy without them, which is removed in the end.
-
-    A DICOM SEG beside the slices is a second series to every reader, and a folder counts as the one file that it holds.
-    """
-    if not (source.is_dir() and any((source / name).exists() for name in results_in(source))):
-        yield source
-        return
-    with tempfile.TemporaryDirectory() as place:
-        copy = Path(place) / source.resolve().name
-        copy.mkdir()
-        for file in _files_of(source):
-            shutil.copy(file, copy)
-        yield copy
-
-
-def source_digest(source: Path) -> str:
+def source_digest(source: Source) -> str:
     """Short hash of the bytes that a volume is read from."""
+    if not isinstance(source, Path):
+        return digest([file_digest(file) for file in source.files])
     if source.is_dir():
-        return digest([file_digest(file) for file in _files_of(source)])
+        results = results_in(source)
+        files = [file for file in sorted(source.iterdir()) if file.name not in results and is_dicom(file)]
+        return digest([file_digest(file) for file in files])
     files = [source]
     if suffix_of(source) in HEADERS:
         results = results_in(source.parent)
@@ -131,7 +109,7 @@ def source_digest(source: Path) -> str:
     return digest([file_digest(file) for file in files])
 
 
-def named(sources: Sequence[Path]) -> list[tuple[str, Path]]:
+def named(sources: Sequence[Source]) -> list[tuple[str, Source]]:
     """Each source with the name of its results: that of the file, with `~2` and so on where it is taken.
 
     Capital letters do not tell names apart, since some disks do not. What is not UTF-8 becomes `_`.
@@ -139,8 +117,7 @@ def named(sources: Sequence[Path]) -> list[tuple[str, Path]]:
     taken: set[str] = set()
     pairs = []
     for source in sources:
-        whole = source if source.name not in ("", "..") else source.resolve()
-        stem = printable(_stem(whole))
+        stem = printable(_stem(source) if isinstance(source, Path) else source.name)
         name, count = stem, 1
         while name.lower() in taken:
             count += 1
@@ -165,21 +142,6 @@ def require_utf8(path: Path) -> None:
         ) from error
 
 
-def _files_of(folder: Path) -> list[Path]:
-    """What the volume of a folder is read from; it may be no series of slices, such as a Kretz file in DICOM."""
-    results = results_in(folder)
-    files = (file for file in sorted(folder.iterdir()) if file.name not in results)
-    return slices_of(folder) or [file for file in files if file.is_file() and not file.name.startswith(".")]
-
-
-def _may_be_series(folder: Path) -> bool:
-    try:
-        require_utf8(folder)
-    except ValueError:
-        return True  # nobody can look into it, so it gets a row that says why
-    return bool(slices_of(folder))
-
-
 def _is_volume_or_page(entry: Path) -> bool:
     known = (*READABLE, ".html")
     return entry.is_dir() or suffix_of(entry) in known or entry.name.endswith(RECORD_SUFFIX)
@@ -192,4 +154,6 @@ def _stem(path: Path) -> str:
     for suffix in (".seg.nrrd", RECORD_SUFFIX):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
-    return path.name[: len(path.name) - len(suffix_of(path))]
+    # the names of DICOM files are often numbers with dots, of which none is a suffix
+    known = suffix_of(path) in (*READABLE, ".html")
+    return path.name[: len(path.name) - len(suffix_of(path))] if known else path.name

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fhlib.images.dicom import Source
 from fhlib.images.formats import write_volume
 from fhlib.phantom.scan import simulate_scan
 from fhlib.segmentation.own_volumes import Found, picture, volumes_in
@@ -36,7 +37,7 @@ def shipped_segmentor(weights: str) -> Segmentor | None:
     return load_segmentor(weights) if weights else None
 
 
-def sources_of(study: Study, volumes: Path | str) -> list[Path]:
+def sources_of(study: Study, volumes: Path | str) -> Sequence[Source]:
     """The volumes in a file or folder; where none is given a scan outside the study."""
     return volumes_in(volumes) if volumes else unseen_example(study)
 

@@ -88,8 +88,13 @@ def dicom_series(volume, folder):
         }  # fmt: skip
         for tag, value in tags.items():
             slice_.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{k:03d}.dcm"))
+        path = folder / f"{k:03d}.dcm"
+        writer.SetFileName(str(path))
         writer.Execute(slice_)
+        # SimpleITK writes no pixel size into an ultrasound image
+        written = pydicom.dcmread(path)
+        written.PixelSpacing = [float(step) for step in volume.spacing_mm[1:]]
+        written.save_as(path)
 
 
 def right_handed(dtype=np.int16):

@@ -18,6 +18,7 @@ from fhlib.measures.growth import centile
 from fhlib.segmentation import own_volumes as segment
 from fhlib.segmentation.own_volumes import segment_files, volumes_in
 from fhlib.segmentation.quality import MEANINGS
+from tests.images import made_dicom
 from tests.images.made import dicom_series, ellipsoid
 from tests.segmentation.fixed import Fixed
 
@@ -157,6 +158,48 @@ def test_files_of_several_frames_are_volumes_by_themselves(tmp_path):
         writer.Execute(image)
     assert volumes_in(tmp_path) == [tmp_path / "a.dcm", tmp_path / "b.dcm"]
     assert len(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(tmp_path))) == 1
+
+
+def test_each_series_of_an_export_has_a_row_and_its_own_dicom_seg(tmp_path):
+    scan = made_dicom.oblique_ellipsoid()
+    shared = tmp_path / "PAT1" / "STU1"
+    made_dicom.slices(scan, shared, suffix=".a")
+    made_dicom.slices(scan, shared, suffix=".b")
+    made_dicom.save(made_dicom.grouped(scan), tmp_path / "PAT2" / "1.2.840.113")
+    rows, _ = segment_files(Fixed(50, "skin"), volumes_in(tmp_path), tmp_path / "out")
+    assert rows["volume"].tolist() == ["STU1-IM000", "STU1-IM000~2", "1.2.840.113"]
+    assert rows["volume_ml"].to_numpy() == pytest.approx(made_dicom.VOLUME_ML, rel=0.005)
+    assert rows["note"].tolist() == ["", "", ""] and "PLANTED" not in rows.to_csv()
+    seg = pydicom.dcmread(tmp_path / "out" / "STU1-IM000~2_mask.dcm")
+    source = pydicom.dcmread(shared / "IM000.b")
+    assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
+
+
+def test_what_states_no_size_fails_alone_and_takes_one_from_the_caller(tmp_path):
+    scan = made_dicom.oblique_ellipsoid()
+    made_dicom.save(made_dicom.dataset(made_dicom.US_FRAMES, scan.array), tmp_path / "in" / "IM1")
+    write_volume(scan, tmp_path / "in" / "a.nrrd")
+    (tmp_path / "in" / "photo.jpg").write_bytes(b"no volume")
+    (tmp_path / "in" / "broken.dcm").write_bytes(b"nonsense" * 40)
+    rows, _ = segment_files(Fixed(50, "skin"), volumes_in(tmp_path / "in"), tmp_path / "out")
+    assert rows["volume"].tolist() == ["IM1", "a", "broken"]
+    assert rows["status"].tolist() == ["failed", "found", "failed"]
+    assert "--spacing-mm 0.5" in rows["note"].iloc[0] and "cannot read broken.dcm" in rows["note"].iloc[2]
+    rows, _ = segment_files(Fixed(50, "skin"), [tmp_path / "in" / "IM1"], tmp_path / "out", spacing_mm=(1.3, 0.8, 0.7))
+    assert rows["volume_ml"].iloc[0] == pytest.approx(made_dicom.VOLUME_ML, rel=0.005)
+
+
+def test_a_spacing_that_replaces_a_files_own_is_told(scan, tmp_path):
+    # the file states 2.0 x 1.5 x 1.8 mm
+    options = {"skull": Fixed(140, "skull")}
+    rows, _ = segment_files(Fixed(50, "skin"), [scan], tmp_path / "out", **options, spacing_mm=(1.0,))
+    assert rows["note"].tolist() == ["spacing 1 x 1 x 1 mm as given, in place of the file's 2 x 1.5 x 1.8 mm"]
+    rows, _ = segment_files(Fixed(50, "skin"), [scan], tmp_path / "out", **options, spacing_mm=(2.0, 1.5, 1.8))
+    assert rows["note"].tolist() == [""]
+    disc = Volume((read_volume(scan).array[25]).astype(np.uint8), (1.5, 1.8))
+    write_volume(disc, tmp_path / "a.png")
+    rows, _ = segment_files(Fixed(50, "skin"), [tmp_path / "a.png"], tmp_path / "out", spacing_mm=(1.5, 1.8))
+    assert rows["note"].tolist() == [""]
 
 
 def test_single_images_go_through_too(tmp_path):
