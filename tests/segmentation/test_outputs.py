@@ -119,6 +119,9 @@ def test_a_second_start_computes_only_what_is_new(scans, tmp_path):
     assert len(head.seen) == 8
     segment_files(head, volumes_in(scans), out, skull, 27.0)
     assert len(head.seen) == 10  # without the weights' digest nothing is known of what lies there
+    for calls in (12, 12):
+        segment_files(head, volumes_in(scans), out, skull, 27.0, weights="others", spacing_mm=(1.0,))
+        assert len(head.seen) == calls
 
 
 def test_the_table_grows_with_each_volume(scans, tmp_path, monkeypatch):
