@@ -76,7 +76,10 @@ def outlines_skull_only(path: Path) -> bool:
 def has_head_and_skull(path: Path) -> bool:
     """Whether a segmentation holds both."""
     found = segments_of(_read(path)) if is_segmentation(path) else []
-    return all(any(segment.is_named(structure) for segment in found) for structure in STRUCTURES)
+    for structure in STRUCTURES:
+        if not any(segment.is_named(structure) for segment in found):
+            return False
+    return True
 
 
 def _read(path: Path) -> sitk.Image:

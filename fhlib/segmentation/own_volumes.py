@@ -206,8 +206,7 @@ class _Task:
             return []
         if np.allclose(stated, volume.spacing_mm, rtol=1e-3):
             return []
-        shown = [" x ".join(f"{step:.4g}" for step in spacing) for spacing in (volume.spacing_mm, stated)]
-        return [f"spacing {shown[0]} mm as given, in place of the file's {shown[1]} mm"]
+        return [f"spacing {_in_mm(volume.spacing_mm)} as given, in place of the file's {_in_mm(stated)}"]
 
     def _draw(self, found: Found, row: dict[str, Any], record: Record) -> str:
         path = self.folder / f"{record.name}.html"
@@ -215,6 +214,10 @@ class _Task:
         case_page(record.name, words, _meanings(found), picture(found, record.name), path)
         record.add({path.name: file_digest(path)})
         return path.name
+
+
+def _in_mm(spacing_mm: Sequence[float]) -> str:
+    return " x ".join(f"{step:.4g}" for step in spacing_mm) + " mm"
 
 
 def _read(source: Source, spacing_mm: Sequence[float] | None) -> Volume:
