@@ -76,10 +76,8 @@ def outlines_skull_only(path: Path) -> bool:
 def has_head_and_skull(path: Path) -> bool:
     """Whether a segmentation holds both."""
     found = segments_of(_read(path)) if is_segmentation(path) else []
-    for structure in STRUCTURES:
-        if not any(segment.is_named(structure) for segment in found):
-            return False
-    return True
+    structures = {structure for segment in found for structure in STRUCTURES if segment.is_named(structure)}
+    return structures == set(STRUCTURES)
 
 
 def _read(path: Path) -> sitk.Image:
