@@ -179,6 +179,7 @@ def test_a_mask_without_a_record_is_kept_unless_it_is_the_same(scans, tmp_path):
     assert (out / "a~new_mask.nii.gz").exists()
 
 
+@pytest.mark.slow
 def test_results_are_never_inputs(scans, tmp_path):
     series = ellipsoid((16, 24, 20), shape=(24, 40, 36))
     dicom_series(series.with_array(series.array * 200), scans / "series")
