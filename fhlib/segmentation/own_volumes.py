@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -21,11 +21,13 @@ from fhlib.images.dicom import Source, read_dicom
 from fhlib.images.formats import read_volume
 from fhlib.images.volume import Volume
 from fhlib.measures.biometry import biometry
-from fhlib.measures.growth import valid_weeks
-from fhlib.models.weights import weights_folder
+from fhlib.measures.growth import centile, valid_weeks
+from fhlib.models.parameters import PARAMETERS_FILE
+from fhlib.models.weights import weights_files, weights_folder
 from fhlib.segmentation.outputs import (
     STRUCTURES,
     Record,
+    earlier_rows,
     reason_of,
     require_space,
     require_usable,
@@ -33,9 +35,18 @@ from fhlib.segmentation.outputs import (
     write_probability,
 )
 from fhlib.segmentation.page import case_page
-from fhlib.segmentation.quality import MEANINGS
+from fhlib.segmentation.quality import CALIBRATION, MEANINGS
 from fhlib.segmentation.segmentor import Segmentation, Segmentor
-from fhlib.segmentation.sources import TABLE, named, require_utf8, source_digest, volumes_in
+from fhlib.segmentation.sources import (
+    TABLE,
+    named,
+    place_of,
+    plain_name,
+    printable,
+    require_utf8,
+    source_digest,
+    volumes_in,
+)
 
 __all__ = ["COLUMNS", "Found", "measures", "picture", "segment_files", "volumes_in", "weights_digest"]
 
@@ -55,6 +66,12 @@ COLUMNS = (
 
 NO_HEAD = "no head"
 """The flag of a mask that may be none."""
+
+THINNEST = 3
+"""Voxels that a mask must span along each axis to have sizes."""
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What spreadsheets take for the begin of a formula."""
 
 
 @dataclass(frozen=True)
@@ -100,28 +117,32 @@ def segment_files(
     Raises ValueError for an age that is no positive number, OSError where the folder cannot be written to or its disk is full.
     """
     _require_age(ga_weeks)
+    if skull is not None and skull.outline != "skull":
+        raise ValueError(f"the second weights outline the {skull.outline}: give some that outline the skull, or none")
     require_usable(folder)
-    pairs = named(sources)
+    pairs = named(sources, folder)
     require_space(folder, pairs)
     task = _Task(segmentor, skull, folder, ga_weeks, weights, spacing_mm)
     rows: list[dict[str, Any]] = []
+    earlier = earlier_rows(folder, dict(pairs))
     results: dict[str, Found] = {}
-    write_csv(_table(rows), folder / TABLE)
+    _write_table([*rows, *earlier], folder)
     for name, source in progress(pairs, "segment", total=len(pairs)):
         row, found = task.row_of(name, source)
         rows.append(row)
         if found is not None and len(results) < keep:
             results[name] = found
-        write_csv(_table(rows), folder / TABLE)
+        _write_table([*rows, *earlier], folder)
     return _table(rows), results
 
 
 def weights_digest(*folders: Path | str) -> str:
     """Short hash of the weights, parameters and calibration of segmentors, by folder or name."""
     parts = []
-    for folder in folders:
-        files = sorted(path for path in weights_folder(folder).rglob("*") if path.suffix in (".safetensors", ".json"))
-        parts.append([file_digest(path) for path in files])
+    for folder in map(weights_folder, folders):
+        weights = weights_files(folder)
+        files = [*weights, *(path.with_name(PARAMETERS_FILE) for path in weights), folder / CALIBRATION]
+        parts.append([file_digest(path) for path in files if path.exists()])
     return digest(parts)
 
 
@@ -143,32 +164,32 @@ class _Task:
         """
         try:
             require_utf8(source if isinstance(source, Path) else source.files[0])
-            record = Record.open(self.folder, name)
-            fingerprint = self._fingerprint(source)
+            record, content = Record.open(self.folder, name), source_digest(source)
+            fingerprint = self._fingerprint(content)
             kept = record.kept_row(fingerprint) if self.weights else None
             if kept is not None:
                 return kept | {"volume": name}, None
-            record.begin()
+            record.begin(place_of(source), content)
             return self._make(record, source, fingerprint)
         except Exception as error:
             return {"volume": name, "status": "failed", "note": reason_of(error)}, None
 
-    def _fingerprint(self, source: Source) -> str:
+    def _fingerprint(self, content: str) -> str:
         dicom = bool(list(distributions(name="highdicom")))  # once it is installed, a series lacks its DICOM SEG
         options = (self.weights, bool(self.skull), self.ga_weeks, self.spacing_mm, dicom)
-        return digest(__version__, *options, source_digest(source))
+        return digest(__version__, *options, content)
 
     def _make(self, record: Record, source: Source, fingerprint: str) -> tuple[dict[str, Any], Found | None]:
         """Segment and write one volume; the result is returned where it could be drawn.
 
         A skull or a page that fails leaves the head, and the record without a row.
         """
-        found, faults = self._segmented(_read(source, self.spacing_mm))
-        row: dict[str, Any] = {"volume": record.name, **measures(found, self.ga_weeks), "note": ""}
-        files, notes = (
-            [write_probability(found.head, record)],
-            [*self._about_spacing(source, found.volume), *faults, *_about_age(self.ga_weeks)],
-        )
+        volume, warned = _read_with_warnings(source, self.spacing_mm)
+        found, faults = self._segmented(volume)
+        row = {"volume": record.name, **measures(found, self.ga_weeks)}
+        files = [write_probability(found.head, record)]
+        notes = [*_about_name(record.name, source), *warned, *self._about_spacing(source, volume), *faults]
+        notes += [row["note"]] if row["note"] else []
         given = {"mask": found.head} | ({"skull": found.skull} if found.skull else {})
         for label, result in given.items():
             written, said = write_mask(result, label, source, record)
@@ -224,6 +245,14 @@ def _read(source: Source, spacing_mm: Sequence[float] | None) -> Volume:
     return read_volume(source, spacing_mm) if isinstance(source, Path) else read_dicom(source, spacing_mm)
 
 
+def _read_with_warnings(source: Source, spacing_mm: Sequence[float] | None) -> tuple[Volume, list[str]]:
+    """The volume, and what reading it warned of; not what libraries say, which may hold a patient's tags."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        volume = _read(source, spacing_mm)
+    return volume, [str(warning.message) for warning in caught if Path(warning.filename) == Path(__file__)]
+
+
 def _table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     extra: dict[str, None] = {}
     for row in rows:
@@ -231,22 +260,28 @@ def _table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, *extra])
 
 
+def _write_table(rows: Sequence[dict[str, Any]], folder: Path) -> None:
+    table = _table(rows)
+    table["note"] = [f"'{note}" if str(note).startswith(FORMULA) else note for note in table["note"]]
+    write_csv(table, folder / TABLE)
+
+
+def _about_name(name: str, source: Source) -> list[str]:
+    """Which of several scans of one name this is."""
+    plain = plain_name(source)
+    if name == plain:
+        return []
+    path = source if isinstance(source, Path) else source.files[0]
+    return [f"the name {plain} is another scan's: this one is {printable(f'{path.parent.name}/{path.name}')}"]
+
+
 def _require_age(ga_weeks: float | None) -> None:
     if ga_weeks is not None and not (math.isfinite(ga_weeks) and ga_weeks > 0):
         raise ValueError(f"gestational age {ga_weeks:g} weeks is none: give a positive number of weeks, such as 26.5")
 
 
-def _about_age(ga_weeks: float | None) -> list[str]:
-    """Why an age gives no centile."""
-    first, last = valid_weeks("hc")
-    if ga_weeks is None or first <= ga_weeks <= last:
-        return []
-    days = f" ({ga_weeks:g} days are {ga_weeks / 7:.3g} weeks)" if first <= ga_weeks / 7 <= last else ""
-    return [f"no centile: {ga_weeks:g} weeks is outside the chart's {first:g} to {last:g} weeks{days}"]
-
-
 def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
-    """Status, volume with its interval, biometry and flags of one result (see `segment_files`)."""
+    """Status, volume with its interval, biometry, flags and note of one result (see `segment_files`)."""
     low, high = found.head.interval_ml
     skull_flags = found.skull.flags if found.skull else ()
     flags = [*found.head.flags, *(f"skull: {flag}" for flag in skull_flags)]
@@ -257,15 +292,47 @@ def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
         "volume_high_ml": high,
         "flags": "; ".join(flags),
     }
-    outlined = found.skull or found.head
-    if row["status"] != "found" or not outlined.mask.array.any():
-        return row
-    sizes = biometry(outlined.mask, "skull" if outlined.outline == "skull" else "skin")
-    row |= {name: value for name, value in sizes.asdict().items() if name.endswith(("bpd_mm", "ofd_mm", "hc_mm"))}
+    notes = []
+    if found.head.outline == "skull" and found.volume.ndim == 3 and row["status"] != "nothing found":
+        notes.append("volume_ml is of the skull, not of the whole head")
+    if row["status"] == "found":
+        sizes, why = _sizes(found.skull or found.head)
+        row |= {name: value for name, value in sizes.items() if math.isfinite(value)}
+        notes += [f"no BPD, OFD and HC: {why}"] if why else []
+    if ga_weeks is not None:
+        centile, why = _centile(row, ga_weeks)
+        row |= centile
+        notes += [f"no centile: {why}"] if why else []
+    return row | {"note": "; ".join(notes)}
+
+
+def _sizes(outlined: Segmentation) -> tuple[dict[str, float], str]:
+    """BPD, OFD and HC by name, and why there are none, in words."""
+    mask = outlined.mask.array != 0
+    if not mask.any():
+        return {}, f"no {STRUCTURES[outlined.outline]} is found"
+    if mask.all():
+        return {}, "the mask fills the whole image"
+    if mask.ndim == 3 and min(np.ptp(place) + 1 for place in mask.nonzero()) < THINNEST:
+        return {}, f"the mask spans fewer than {THINNEST} voxels along an axis"
+    found = biometry(outlined.mask, "skull" if outlined.outline == "skull" else "skin")
+    if not math.isfinite(found.hc_mm):
+        return {}, found.note or "the mask is no ellipse"
+    numbers = found.asdict()
+    return {name: float(value) for name, value in numbers.items() if name.endswith(("bpd_mm", "ofd_mm", "hc_mm"))}, ""
+
+
+def _centile(row: Mapping[str, Any], ga_weeks: float) -> tuple[dict[str, float], str]:
+    """The centile of a row's HC, and why an age gives none, in words."""
     first, last = valid_weeks("hc")
-    if outlined.outline == "skull" and ga_weeks and first <= ga_weeks <= last and math.isfinite(sizes.hc_mm):
-        row["hc_centile"] = sizes.growth(ga_weeks)["hc_centile"]
-    return row
+    if not first <= ga_weeks <= last:
+        days = f" ({ga_weeks:g} days are {ga_weeks / 7:.3g} weeks)" if first <= ga_weeks / 7 <= last else ""
+        return {}, f"{ga_weeks:g} weeks is outside the chart's {first:g} to {last:g} weeks{days}"
+    if "implausible spacing" in row["flags"]:
+        return {}, "the spacing is implausible"
+    if "hc_mm" in row:
+        return {"hc_centile": float(centile("hc", row["hc_mm"], ga_weeks))}, ""
+    return {}, "growth charts are of the skull, and this is the skin" if "skin_hc_mm" in row else ""
 
 
 def _status(found: Found) -> str:
