@@ -167,7 +167,7 @@ def _batch(samples: list[Sample]) -> tuple[Tensor, Tensor]:
 
 def _halved(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Blocks of two voxels a side: means of images, majorities of labels. An odd last plane is left out."""
-    even = tuple(slice(0, n // 2 * 2) for n in labels.shape[1:])
+    even: list[Any] = [slice(0, n // 2 * 2) for n in labels.shape[1:]]
     images, labels = images[(..., *even)], labels[(..., *even)]
     small = POOL[labels.dim() - 1](images, 2)
     return small, downscale_label(labels, 2, small.shape[2:]).to(labels.dtype)
