@@ -103,7 +103,10 @@ def _nothing_in(folder: Path) -> str:
     if not folder.is_dir():
         near = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         kind = "a file, and weights are a folder" if folder.exists() else "not there"
-        return f"weights {name!r} are {kind}{suggestion(name, near)}; give a folder with level1/{WEIGHTS_FILE} in it"
+        return (
+            f"weights {name!r} are {kind}{suggestion(name, near)}; train the variant first (03_train), or give a folder "
+            f"with level1/{WEIGHTS_FILE} in it"
+        )
     if (folder / WEIGHTS_FILE).exists():
         return f"{name}/ is one level of some weights: give the folder above it"
     odd = sorted(path.name for path in folder.glob("level*") if not LEVEL_FOLDER.fullmatch(path.name))

@@ -306,7 +306,7 @@ def test_disk_space_is_asked_for_first(scans, tmp_path, monkeypatch):
 
 def test_names_are_told_apart(tmp_path):
     paths = [tmp_path / name for name in ("a.nrrd", "A.NRRD", "a~2.nrrd", "a.nii.gz")]
-    assert [name for name, _ in named(paths)] == ["a", "A~2", "a~2~2", "a~3"]
+    assert [name for name, _ in named(paths, tmp_path)] == ["a", "A~2", "a~2~2", "a~3"]
 
 
 def test_voxels_beside_a_header_count(scans):
