@@ -20,11 +20,9 @@ from fhlib.images.dicom import Source
 from fhlib.images.exchange import write_dicom_seg, write_segmentation
 from fhlib.images.volume import Volume, to_sitk
 from fhlib.segmentation.predictions import PROBABILITY_STEPS
+from fhlib.segmentation.rows import STRUCTURES
 from fhlib.segmentation.segmentor import Segmentation
 from fhlib.segmentation.sources import RESULT_MARK, TABLE, printable, read_record
-
-STRUCTURES = {"skin": "head", "skull": "skull"}
-"""What a mask is called, by what it outlines."""
 
 PAGE_BYTES = 3e6
 """A page with its picture, masks and record, at most."""

@@ -130,10 +130,8 @@ class Segmentor:
         flips = flips_of(image.ndim)
         if not 1 <= count <= len(flips):
             raise ValueError(f"flips is {count}: there are 1 to {len(flips)} in {image.ndim}D")
-        return [
-            np.flip(self.cascade.probability(np.ascontiguousarray(np.flip(image, axes))), axes)
-            for axes in flips[:count]
-        ]
+        # a copy: an axis of one voxel keeps its negative stride otherwise, which torch refuses
+        return [np.flip(self.cascade.probability(np.flip(image, axes).copy()), axes) for axes in flips[:count]]
 
 
 def load_segmentor(

@@ -226,7 +226,7 @@ def test_no_centile_has_a_reason(folder, tmp_path):
     rows, _ = segment_files(Fixed(50, "skin"), volumes_in(folder), tmp_path / "2", flagged, 26.0)
     assert rows["note"].tolist() == ["no centile: the spacing is implausible"] and rows["hc_centile"].isna().all()
     rows, _ = segment_files(Fixed(140, "skull"), volumes_in(folder), tmp_path / "3")
-    assert rows["note"].tolist() == ["volume_ml is of the skull, not of the whole head"]
+    assert rows["note"].tolist() == ["volume_ml is of the skull"]
 
 
 def test_the_second_weights_must_outline_the_skull(folder, tmp_path):

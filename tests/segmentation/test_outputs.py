@@ -16,8 +16,10 @@ from fhlib.__main__ import main
 from fhlib.cohorts.importers import import_cohort
 from fhlib.images.exchange import write_segmentation
 from fhlib.images.formats import read_volume, write_volume
-from fhlib.segmentation import outputs, own_volumes, segmentor
+from fhlib.segmentation import outputs, segmentor
 from fhlib.segmentation.own_volumes import segment_files, volumes_in, weights_digest
+from fhlib.segmentation.quality import MEANINGS
+from fhlib.segmentation.rows import NO_HEAD
 from fhlib.segmentation.sources import named, results_in, source_digest
 from tests.images.made import dicom_series, ellipsoid
 from tests.segmentation.fixed import Fixed
@@ -320,4 +322,4 @@ def test_voxels_beside_a_header_count(scans):
 
 def test_weights_have_one_digest():
     assert weights_digest("head") == weights_digest("head") != weights_digest("head", "skull")
-    assert own_volumes.NO_HEAD in own_volumes.MEANINGS
+    assert NO_HEAD in MEANINGS
