@@ -83,7 +83,8 @@ def segment_files(
             computed again, and is not among the results.
         spacing_mm: of all of them, in place of what their files state; where one states another, its note says so.
 
-    Raises ValueError for an age that is no positive number and for a `skull` that outlines something else, OSError where the folder cannot be written to or its disk is full.
+    Raises ValueError for an age that is no positive number and for a `skull` that outlines something else, OSError where the folder
+    cannot be written to or its disk is full.
     """
     _require_age(ga_weeks)
     if skull is not None and skull.outline != "skull":
