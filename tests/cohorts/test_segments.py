@@ -82,8 +82,8 @@ def test_a_crop_is_pasted_by_its_geometry(scan, tmp_path):
     assert sitk.ReadImage(str(tmp_path / "a.seg.nrrd")).GetSize() == (9, 7, 5)
     np.testing.assert_array_equal(read_label(tmp_path / "a.seg.nrrd", image).array, head)
     other = image.with_array(image.array)
-    object.__setattr__(other, "origin", (500.0, 0.0, 0.0))
-    with pytest.raises(ValueError, match=r"lies outside of its scan|grid of its own"):
+    object.__setattr__(other, "origin", image.position((0, 0, 40)))
+    with pytest.raises(ValueError, match="lies outside of its scan"):
         read_label(tmp_path / "a.seg.nrrd", other)
     finer = type(image)(image.array, (2, 1, 1.5), image.origin, image.direction)
     with pytest.raises(ValueError, match="choose the scan as the segmentation's source geometry"):
