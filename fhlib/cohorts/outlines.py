@@ -114,7 +114,7 @@ def _check_missing(head: Head) -> Problems:
     """Empty slices between labelled ones that are alike, and a few slices instead of a head."""
     extents = np.array(head.mask.shape) * head.spacing_mm
     for axis, count in enumerate(head.mask.shape):
-        if head.mask.ndim == 3 and extents[axis] < THIN * extents.max():
+        if head.mask.ndim == 3 and extents[axis] < THIN * extents.max() and count < head.shape[axis]:
             message = f"{head.column} is in {head.slices(axis, np.arange(count))} alone, {extents[axis]:.3g} mm"
             yield (
                 "missing slices",

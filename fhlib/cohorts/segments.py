@@ -36,7 +36,8 @@ _WORDS = {
     "head": r"heads?|kopfe?|tetes?|testa|cabezas?|cabecas?|hoofd|caput",
     "skull": r"skulls?|schaedel|schadel|cranes?|cranio|craneos?|cranium|schedel|calvaria",
     "neither": r"brain|gehirn|cerveau|cerebrum|face|neck|body|trunk|spine|abdomen|thorax|heart|femur|limbs?|cord|"
-    r"placenta|uterus|fluid|amnion|amniotic|background|hintergrund|shadows?|artefacts?|artifacts?|not?|non|without",
+    r"placenta|uterus|fluid|amnion|amniotic",
+    "without": r"not|non|outside|background|hintergrund|shadows?|artefacts?|artifacts?",
 }
 _COMPOUND = r"(?:fetal|foetal|fetus|foetus|whole)?(?:{})(?:mask|label)?"
 _KEY = re.compile(r"Segment(\d+)_(ID|Name|LabelValue|Layer|Tags)")
@@ -173,9 +174,11 @@ def _told_by(text: str) -> str:
     for structure, known in _WORDS.items():
         if any(re.fullmatch(_COMPOUND.format(known), word) for word in words):
             told.append(structure)
+    if "without" in told:
+        return "neither"
     if told[:2] == list(STRUCTURES):
         return "both"
-    return told[-1] if told else ""
+    return told[0] if told else ""
 
 
 def _chosen(found: list[Segment], structure: str, file: str) -> Segment:

@@ -114,7 +114,7 @@ def growth_figure(table: pd.DataFrame) -> Figure | None:
 
 def findings_table(findings: pd.DataFrame) -> Styler:
     """Findings of `check_cohort` for a notebook: with every message in full, which has the slices and the remedy."""
-    table = findings.style.format(escape="html").hide(axis="index")
+    table = findings.style.set_uuid("findings").format(escape="html").hide(axis="index")
     return table.set_properties(**{"text-align": "left", "white-space": "normal"})
 
 
