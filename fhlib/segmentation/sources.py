@@ -9,7 +9,7 @@ from pathlib import Path
 from fhlib.cohorts.pairs import RECORD_SUFFIX
 from fhlib.files import read_json
 from fhlib.fingerprints import digest, file_digest
-from fhlib.images.dicom import Source, dicom_sources, is_damaged, is_dicom
+from fhlib.images.dicom import Source, dicom_sources, is_dicom
 from fhlib.images.formats import READABLE, suffix_of
 
 TABLE = "segment.csv"
@@ -47,7 +47,7 @@ def volumes_in(path: str | Path) -> list[Source]:
     files = {entry for entry in shown if suffix_of(entry) in READABLE and entry.is_file()}
     dicom = [source for source in dicom_sources(path) if source.name not in passed_over]
     # what is DICOM stands in the second list, or is no image
-    single = {file for file in files if not is_dicom(file) or is_damaged(file)}
+    single = {file for file in files if not is_dicom(file)}
     single |= {source for source in dicom if isinstance(source, Path) and source.parent == path and source.is_file()}
     found = [*sorted(single), *(source for source in dicom if source not in single)]
     if not found:

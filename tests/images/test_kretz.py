@@ -10,8 +10,9 @@ import numpy as np
 import pydicom
 import pytest
 
+from fhlib.images.dicom.embedded import kretz_bytes_in_dicom
 from fhlib.images.formats import read_volume
-from fhlib.images.kretz import kretz_bytes_in_dicom, read_kretz, write_kretz
+from fhlib.images.kretz import read_kretz, write_kretz
 from fhlib.phantom.acoustics import form_image
 from fhlib.phantom.probe import Box, scan_convert
 from fhlib.phantom.scan import _labels, acquire, set_up
@@ -155,9 +156,13 @@ def test_cartesian_files_keep_their_voxels_and_warn():
         volume = read_kretz(joined(items))
     np.testing.assert_array_equal(volume.array, voxels)
     assert volume.spacing_mm == pytest.approx((0.6,) * 3)
+    alone = without(items, (0xC100, 1))
     for written_value in (0.0004, 0.4):  # metres, millimetres
+        spacing = ((0x0010, 0x0022), double(written_value))
         with pytest.warns(UserWarning, match="0.4 mm is taken from item 0010,0022"):
-            volume = read_kretz(joined([((0x0010, 0x0022), double(written_value)), *items]))
+            volume = read_kretz(joined([spacing, *alone]))
+        with pytest.raises(ValueError, match=r"states 0.4 mm in item 0010,0022 .* and 0.6 mm in item C100,0001"):
+            read_kretz(joined([spacing, *items]))
         assert volume.spacing_mm == pytest.approx((0.4,) * 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -165,7 +170,7 @@ def test_cartesian_files_keep_their_voxels_and_warn():
     with pytest.raises(
         ValueError, match=r"has 40 in item 0010,0022.*expected a voxel of 0.01 to 10 mm: pass spacing_mm"
     ):
-        read_kretz(joined([((0x0010, 0x0022), double(40.0)), *items]))
+        read_kretz(joined([((0x0010, 0x0022), double(40.0)), *alone]))
 
 
 def test_a_file_cut_anywhere_is_refused(small):
