@@ -21,9 +21,9 @@ _RESULT = re.compile(r"(?P<of>.+?)(~new\d*)?_(mask|skull|probability|label)", re
 
 
 def volumes_in(path: str | Path) -> list[Source]:
-    """The file named, or what a folder holds: files that may be volumes, and the DICOM in it and in the folders below it.
+    """The file named, or what a folder holds: files that may be volumes, and the DICOM and GE Kretz in it and in the folders below it.
 
-    Each DICOM series is a volume of its own, and so is each DICOM file of several frames. A folder that holds one
+    Each DICOM series is a volume of its own, and so is each DICOM file of several frames, and each damaged one. A folder that holds one
     series and nothing else of DICOM stands for it. A DICOMDIR stands for its folder. Hidden files are passed over
     (macOS leaves `._a.nrrd` beside `a.nrrd`), and so are results and labels, see `results_in`.
 

@@ -13,6 +13,8 @@ from fhlib.images.kretz import MAGIC, SUFFIXES
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+CREATOR = "KRETZ_US"
+
 
 def kretz_in(path: Path) -> Path | bytes | None:
     """What `read_kretz` takes of a file: the path, the bytes inside a DICOM file, or None if it is neither.
@@ -27,6 +29,7 @@ def kretz_in(path: Path) -> Path | bytes | None:
             return path if path.suffix.lower() in SUFFIXES else None
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as whole:
             begins = whole.find(MAGIC) >= 0
+            named = whole.find(CREATOR.encode()) >= 0
 
     try:
         import pydicom
@@ -36,7 +39,7 @@ def kretz_in(path: Path) -> Path | bytes | None:
         raise ValueError(
             f"{path.name} is DICOM around a GE Kretz volume, which needs pydicom: pip install fhlib[dicom]"
         ) from error
-    if not begins and not is_deflated(path):
+    if not begins and not named and not is_deflated(path):
         return None
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -53,11 +56,11 @@ def kretz_in(path: Path) -> Path | bytes | None:
 
 
 def kretz_bytes_in_dicom(dataset: Dataset) -> bytes | None:
-    """The Kretz file in the private element (7FE1,1101) of creator `KRETZ_US`, None where there is none.
+    """The Kretz file in the private element (7FE1,1101) of its creator, None where there is none.
 
     The pixel data beside it is a screenshot, not the volume.
     """
     try:
-        return bytes(dataset.private_block(0x7FE1, "KRETZ_US")[0x01].value)
+        return bytes(dataset.private_block(0x7FE1, CREATOR)[0x01].value)
     except KeyError:
         return None

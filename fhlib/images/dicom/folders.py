@@ -56,7 +56,7 @@ def dicom_sources(folder: Path) -> list[Source]:
 
 def _series_of(path: Path) -> str | None:
     """What tells apart the series of a file; None for what is foreign or no scan."""
-    if not path.is_file():
+    if not path.is_file() or path.name.upper() == "DICOMDIR":
         return None
     try:
         if kretz_in(path) is not None:
@@ -68,7 +68,7 @@ def _series_of(path: Path) -> str | None:
         return None
     if is_cut(header):
         return str(path)
-    # reports, a DICOMDIR and the like have no pixels; a segmentation is no scan
+    # reports and the like have no pixels; a segmentation is no scan
     if "Rows" not in header or header.get("Modality") == "SEG":
         return None
     return str(path) if frame_count(header) > 1 else str(header.get("SeriesInstanceUID", path))

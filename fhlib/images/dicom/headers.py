@@ -43,6 +43,8 @@ TAGS = (
     "PerFrameFunctionalGroupsSequence",
 )
 
+WHOLE_NUMBERS = ("Rows", "Columns", "InstanceNumber", "InConcatenationNumber", "InConcatenationTotalNumber")
+
 SCREENSHOT = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture; its multi-frame classes begin with it
 IMAGE_CLASSES = ("Image Storage", "Volume Storage")
 """How the names of SOP classes with pixels end."""
@@ -112,8 +114,11 @@ def read_header(path: Path) -> Dataset:
         # its warnings may hold a value, too
         with warnings.catch_warnings(action="ignore"):
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS), force=True)
-            for tag in TAGS:
-                header.get(tag)  # values are decoded when they are asked for
+            # values are decoded when they are asked for
+            for element in (*header.file_meta, *header.iterall()):
+                element.value  # noqa: B018
+            for tag in WHOLE_NUMBERS:
+                int(header.get(tag) or 0)
             frame_count(header)
             return header
     except Exception as error:  # a broken file may stop pydicom anywhere, and its message may hold a value
@@ -165,8 +170,8 @@ def _class_of(header: Dataset) -> str:
     """The name of a file's SOP class; empty where none is stated."""
     from pydicom.uid import UID
 
-    stated = header.get("SOPClassUID") or getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID")
-    return UID(stated).name if stated else ""
+    stated = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+    return UID(str(stated)).name if stated else ""
 
 
 def is_screenshot(header: Dataset) -> bool:

@@ -7,6 +7,7 @@ Voxels are decoded by SimpleITK, which also applies RescaleSlope and RescaleInte
 from __future__ import annotations
 
 import math
+import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ import SimpleITK as sitk
 from fhlib.images.dicom.embedded import kretz_in
 from fhlib.images.dicom.folders import DicomSeries, Source, only_source
 from fhlib.images.dicom.geometry import grid_of_frames, grid_of_image, grid_of_slices
-from fhlib.images.dicom.headers import frame_count, read_header, require_one_scan
+from fhlib.images.dicom.headers import DamagedError, frame_count, read_header, require_one_scan
 from fhlib.images.kretz import MOST_VOXELS, read_kretz
 from fhlib.images.volume import Array, Volume, from_sitk
 
@@ -27,6 +28,30 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 PIXEL_DATA = 0x7FE00010
+PIXEL_TAGS = (
+    "PixelData",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+)
+"""What pixels are, and nothing of where they lie."""
 
 GREY_LEVELS = 3
 """Channels of a grey picture may differ by so much of 255, which lossy compression explains."""
@@ -46,12 +71,19 @@ def read_dicom(source: Source, spacing_mm: Sequence[float] | None = None) -> Vol
     """
     if isinstance(source, Path) and source.is_dir():
         source = only_source(source)
-    if isinstance(source, DicomSeries):
-        volume = _read_slices(source, spacing_mm)
-    elif (kretz := kretz_in(source)) is not None:
+    if isinstance(source, Path) and (kretz := kretz_in(source)) is not None:
         return read_kretz(kretz, spacing_mm, name=source.name)
-    else:
-        volume = _read_file(source, spacing_mm)
+    try:
+        if isinstance(source, DicomSeries):
+            volume = _read_slices(source, spacing_mm)
+        else:
+            volume = _read_file(source, spacing_mm)
+    except (ValueError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a mutilated header may hold text, or nothing, where numbers belong
+        raise DamagedError(
+            f"cannot read {source.name} as an image: its DICOM header is damaged: export it again"
+        ) from error
     return volume if spacing_mm is None else replace(volume, spacing_mm=per_axis(spacing_mm, volume.ndim))
 
 
@@ -104,11 +136,11 @@ def _require_size(shape: tuple[int, ...], name: str) -> None:
 
 def _pixels(path: Path, header: Dataset) -> Array:
     """Grey values (frames, h, w) as SimpleITK decodes them; ValueError for colours and for pixels that are not whole."""
-    syntax = header.file_meta.get("TransferSyntaxUID") if hasattr(header, "file_meta") else None
+    syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is None or not syntax.is_encapsulated:
         _require_all_bytes(path, header)
     try:
-        image = sitk.ReadImage(str(path))
+        image = _decoded(path)
     except RuntimeError as error:
         packed = f" packed as {syntax.name}" if syntax is not None and syntax.is_encapsulated else ""
         raise ValueError(
@@ -126,6 +158,21 @@ def _pixels(path: Path, header: Dataset) -> Array:
             f"{' x '.join(map(str, array.shape))}: export it again"
         )
     return array
+
+
+def _decoded(path: Path) -> sitk.Image:
+    """The pixels of a file. SimpleITK refuses those whose tags state a size of 0, so these are left out then."""
+    import pydicom
+
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        if "spacing" not in str(error) and "direction" not in str(error):
+            raise
+    with warnings.catch_warnings(action="ignore"), tempfile.TemporaryDirectory() as folder:
+        dataset = pydicom.dcmread(path, specific_tags=list(PIXEL_TAGS), force=True)
+        dataset.save_as(f"{folder}/pixels.dcm", enforce_file_format=True)
+        return sitk.ReadImage(f"{folder}/pixels.dcm")
 
 
 def _require_all_bytes(path: Path, header: Dataset) -> None:
