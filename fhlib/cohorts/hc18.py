@@ -13,6 +13,7 @@ from scipy import ndimage
 from skimage.measure import EllipseModel
 
 from fhlib.cohorts.pairs import Content, SourceScan, contents_of
+from fhlib.cohorts.tables import TableError, read_table
 from fhlib.images.formats import read_volume
 from fhlib.images.volume import Mask
 
@@ -25,21 +26,23 @@ def hc18_scans(source: Path) -> list[SourceScan]:
 
     Raises ValueError for a row that is not HC18's, and for files that the table implies and the folder lacks.
     """
-    table = _table(source)
-    if table is None:
+    found = _table(source)
+    if found is None:
         return []
+    path, table = found
     images, annotations = _folders(source)
     scans, missing = [], []
     for name, pixel_mm, hc_mm in table.itertuples(index=False, name=None):
         case = Path(name).stem
         files = image, annotation = images / name, annotations / f"{case}_Annotation.png"
-        missing += [path.name for path in files if not path.is_file()]
+        missing += [file.name for file in files if not file.is_file()]
         number = re.match(r"\d+", case)
         if number is None or not pixel_mm > 0:
             raise ValueError(f"{name!r} with {pixel_mm} mm a pixel is no row of HC18: expected 010_HC.png and its mm")
         row = {"case": case, "subject": number[0], "reference_hc_mm": f"{hc_mm:.10g}"}
         row["x_pixel_size_mm"] = f"{pixel_mm:.12g}"
-        scans.append(SourceScan(row, files, partial(_read, image, annotation, pixel_mm), label_is_skull=True))
+        read = partial(_read, image, annotation, pixel_mm)
+        scans.append(SourceScan(row, files, read, label_is_skull=True, tables=(path,)))
     if missing:
         raise ValueError(
             f"{len(missing)} files that the table of pixel sizes implies are missing in {source.name}/, "
@@ -48,14 +51,20 @@ def hc18_scans(source: Path) -> list[SourceScan]:
     return scans
 
 
-def _table(source: Path) -> pd.DataFrame | None:
-    """Columns name, pixel_mm and hc_mm of the CSV with pixel sizes in, or directly above, the folder."""
-    for path in (*sorted(source.glob("*.csv")), *sorted(source.parent.glob("training_set_pixel_size*.csv"))):
-        table = pd.read_csv(path, skipinitialspace=True)
+def _table(source: Path) -> tuple[Path, pd.DataFrame] | None:
+    """The CSV with pixel sizes in, or directly above, the folder, and its columns name, pixel_mm and hc_mm."""
+    for path in (*sorted(source.glob("[!.]*.csv")), *sorted(source.parent.glob("training_set_pixel_size*.csv"))):
+        try:
+            table = read_table(path).frame
+        except (TableError, OSError):
+            if "pixel_size" in path.name.lower():
+                raise
+            continue  # somebody's own file, whatever is in it
         found = [_column(table, words) for words in COLUMNS.values()]
         if None not in found:
             table = table[found].set_axis(list(COLUMNS), axis=1)
-            return table.astype({"name": str, "pixel_mm": float, "hc_mm": float})
+            numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in ("pixel_mm", "hc_mm")}
+            return path, table.assign(**numbers)
     return None
 
 
