@@ -13,7 +13,7 @@ from scipy import ndimage
 from skimage.measure import EllipseModel
 
 from fhlib.cohorts.pairs import Content, SourceScan, contents_of
-from fhlib.cohorts.tables import TableError, read_table
+from fhlib.cohorts.tables import read_table
 from fhlib.images.formats import read_volume
 from fhlib.images.volume import Mask
 
@@ -54,18 +54,24 @@ def hc18_scans(source: Path) -> list[SourceScan]:
 def _table(source: Path) -> tuple[Path, pd.DataFrame] | None:
     """The CSV with pixel sizes in, or directly above, the folder, and its columns name, pixel_mm and hc_mm."""
     for path in (*sorted(source.glob("[!.]*.csv")), *sorted(source.parent.glob("training_set_pixel_size*.csv"))):
-        try:
-            table = read_table(path).frame
-        except (TableError, OSError):
-            if "pixel_size" in path.name.lower():
-                raise
+        if not _may_be_the_table(path):
             continue  # somebody's own file, whatever is in it
+        table = read_table(path).frame
         found = [_column(table, words) for words in COLUMNS.values()]
         if None not in found:
             table = table[found].set_axis(list(COLUMNS), axis=1)
             numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in ("pixel_mm", "hc_mm")}
             return path, table.assign(**numbers)
     return None
+
+
+def _may_be_the_table(path: Path) -> bool:
+    """Whether the names of HC18's columns stand at a file's start."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        start = stream.read(4096).replace(b"\0", b"").lower()  # zeros are of UTF-16
+    return all(words.encode() in start for words in COLUMNS.values())
 
 
 def _column(table: pd.DataFrame, words: str) -> str | None:

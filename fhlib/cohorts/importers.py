@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -63,6 +64,21 @@ def import_cohort(source: Path | str, destination: Path | str) -> Cohort:
     return _write(source_scans(source), source, destination)
 
 
+def look_at(source: Path) -> None:
+    """Whether a folder can be a cohort, from its manifest or the names in it; raises as `import_cohort`, in seconds."""
+    if (source / MANIFEST).is_file():
+        load_cohort(source)
+    else:
+        _quietly(source)
+
+
+def _quietly(source: Path) -> list[SourceScan]:
+    """`source_scans` without its warnings, which the import gives."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return source_scans(source)
+
+
 def source_scans(source: Path) -> list[SourceScan]:
     """The scans of a folder without a cohort.csv; no voxel is read, only names and small tables.
 
@@ -87,7 +103,7 @@ def files_read(source: Path) -> list[Path]:
     manifest = source / MANIFEST
     if not manifest.is_file():
         try:
-            return sorted({file for scan in source_scans(source) for file in (*scan.files, *scan.tables)})
+            return sorted({file for scan in _quietly(source) for file in (*scan.files, *scan.tables)})
         except (ValueError, OSError):
             return []
     try:

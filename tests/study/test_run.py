@@ -9,13 +9,20 @@ from fhlib.presets import PresetError, load_preset, parse_changes
 from fhlib.study.run import StudyError, open_study
 
 
+def write_pair(folder):
+    """The names of a scan and its label, which is all that opening a run looks at."""
+    folder.mkdir(parents=True)
+    (folder / "a.nrrd").touch()
+    (folder / "a_Label.nrrd").touch()
+
+
 def test_a_run_remembers_what_it_was_started_with(data, tmp_path):
     folder = tmp_path / "My scans"
-    folder.mkdir()
+    write_pair(folder)
     first = open_study("mine", "smoke", folder)
     assert first.cohort_kind == "imported" and first.cohort_name.startswith("My-scans-")
     namesake = tmp_path / "elsewhere" / "My scans"
-    namesake.mkdir(parents=True)
+    write_pair(namesake)
     assert open_study("other", "smoke", namesake).cohort_folder != first.cohort_folder
     assert open_study("mine").source == folder and open_study("mine").preset.name == "smoke"
     with pytest.raises(StudyError, match="started with preset 'smoke'"):

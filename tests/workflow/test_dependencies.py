@@ -135,7 +135,7 @@ def test_reasons_name_what_changed():
 def test_a_cohort_is_known_by_its_contents_not_by_its_place_or_dates(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name / "images").mkdir(parents=True)
-        (tmp_path / name / "cohort.csv").write_text("case\n")
+        (tmp_path / name / "cohort.csv").write_text("case,subject,image,label\na,a,images/a.nrrd,\n")
         (tmp_path / name / "images" / "a.nrrd").write_bytes(b"voxels")
     first = folder_state(tmp_path / "one", tmp_path / "one.json")
     assert first == folder_state(tmp_path / "two", tmp_path / "two.json")
