@@ -78,7 +78,11 @@ def write_csv(frame: pd.DataFrame, path: Path | str) -> Path:
 
 def read_csv(path: Path | str) -> pd.DataFrame:
     """Read a table of the study: ids stay text (`007`, `NA`, `1e3`), other columns become numbers where they hold them."""
-    return pd.read_csv(path, converters=dict.fromkeys(IDS, str))
+    table = pd.read_csv(path)
+    ids = [name for name in IDS if name in table]
+    if not ids:
+        return table
+    return table.assign(**pd.read_csv(path, usecols=ids, dtype=str, keep_default_na=False))
 
 
 def write_json(content: Any, path: Path | str) -> Path:

@@ -116,7 +116,7 @@ def files_read(source: Path) -> list[Path]:
 
 def _write(scans: list[SourceScan], source: Path, destination: Path) -> Cohort:
     """Write the scans and, last, the manifest; what an earlier import of the same sources wrote is kept."""
-    files = sorted({file for scan in scans for file in scan.files})
+    files = sorted({file for scan in scans for file in (*scan.files, *scan.tables)})
     contents = {os.path.relpath(file, source): file_digest(file) for file in progress(files, "Comparing sources")}
     state = {
         "sources": digest(contents, [scan.row for scan in scans]),

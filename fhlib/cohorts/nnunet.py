@@ -270,8 +270,9 @@ def _read(image: Path, label: Path, structures: Sequence[_Structure]) -> Content
     scan, given = read_volume(image), read_volume(label)
     unknown = sorted(set(np.unique(given.array).tolist()) - structures[0].known)
     if unknown:
+        shown, known = _some([f"{value:g}" for value in unknown]), ", ".join(map(str, sorted(structures[0].known)))
         raise ValueError(
-            f"{label.name} holds {_some([f'{value:g}' for value in unknown])}, which {DATASET} does not name"
+            f"{label.name} holds {shown}, and {DATASET} names {known} as what is to be read: mend one of them"
         )
     masks = [given.with_array(_among(given, structure.values)) for structure in structures]
     return Content(scan, masks[0], {}, masks[1] if len(masks) > 1 else None)

@@ -142,3 +142,9 @@ def test_a_cohort_is_known_by_its_contents_not_by_its_place_or_dates(tmp_path):
     (tmp_path / "two" / "images" / "a.nrrd").write_bytes(b"VOXELS")
     assert first != folder_state(tmp_path / "two", tmp_path / "two.json")
     assert first == folder_state(tmp_path / "one", tmp_path / "one.json")
+    for name in (".git/HEAD", "images/Thumbs.db", "notes.txt", ".ipynb_checkpoints/cohort-checkpoint.csv"):
+        (tmp_path / "one" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "one" / name).write_text("x")
+    assert first == folder_state(tmp_path / "one", tmp_path / "one.json")  # none is read
+    (tmp_path / "one" / "cohort.csv").write_text("case,subject,image,label,spacing_mm\na,a,images/a.nrrd,,0.5\n")
+    assert first != folder_state(tmp_path / "one", tmp_path / "one.json")
