@@ -152,14 +152,14 @@ def test_a_large_folder_of_another_kind_is_refused_unread(tmp_path, monkeypatch)
     def never(*_):
         raise AssertionError("a file was read")
 
-    for number in range(3000):
+    for number in range(1000):
         (tmp_path / f"{number}.nii").touch()
     monkeypatch.setattr("fhlib.cohorts.pairs.read_volume", never)
-    with pytest.raises(ValueError, match=r"and 2,992 more; 3,000 files and 0 folders in all"):
+    with pytest.raises(ValueError, match=r"and 992 more; 1,000 files and 0 folders in all"):
         look_at(tmp_path)
     (tmp_path / "7_Label.nii").touch()
     with pytest.raises(
-        ValueError, match=r"1 of 3,000 images in .* have a label: give a folder that holds the study's scans"
+        ValueError, match=r"1 of 1,000 images in .* have a label: give a folder that holds the study's scans"
     ):
         look_at(tmp_path)
     assert files_read(tmp_path) == []
