@@ -21,6 +21,10 @@ COLUMNS = {"name": "filename", "pixel_mm": "pixel size", "hc_mm": "circumference
 """What the columns of HC18's table are called here, and words that their names hold there."""
 
 
+MOST_TABLES = 100
+"""A folder with more tables is not HC18's."""
+
+
 def hc18_scans(source: Path) -> list[SourceScan]:
     """Scans of an HC18 folder; none if it has no table of pixel sizes.
 
@@ -53,7 +57,8 @@ def hc18_scans(source: Path) -> list[SourceScan]:
 
 def _table(source: Path) -> tuple[Path, pd.DataFrame] | None:
     """The CSV with pixel sizes in, or directly above, the folder, and its columns name, pixel_mm and hc_mm."""
-    for path in (*sorted(source.glob("[!.]*.csv")), *sorted(source.parent.glob("training_set_pixel_size*.csv"))):
+    tables = sorted(source.glob("[!.]*.csv"))[:MOST_TABLES]
+    for path in (*tables, *sorted(source.parent.glob("training_set_pixel_size*.csv"))):
         if not _may_be_the_table(path):
             continue  # somebody's own file, whatever is in it
         table = read_table(path).frame

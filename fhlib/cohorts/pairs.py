@@ -95,8 +95,11 @@ def pair_scans(source: Path) -> list[SourceScan]:
 def _images_and_labels(source: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
     """Images and their labels by their common name in lower case; both empty if there is no label."""
     readable = {}
-    for path in sorted(path for path in source.iterdir() if not is_foreign(path.name)):
-        if path.is_dir() or (path.is_file() and suffix_of(path) in READABLE):
+    for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
+        if is_foreign(entry.name):
+            continue
+        if entry.is_dir() or (suffix_of(entry.name) in READABLE and entry.is_file()):
+            path = source / entry.name
             readable[path] = _stem(path).lower()
     names = set(readable.values())
     labels: dict[str, list[Path]] = {}
