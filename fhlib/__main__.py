@@ -1,9 +1,11 @@
-"""The command line: `python -m fhlib study`, `segment`, `train`, `report`, `export`, `publish` and `notebooks`; `fhlib` is the same."""
+"""The command line: `python -m fhlib study`, `segment`, `train`, `report`, `cohort`, `export`, `publish` and `notebooks`.
+
+`fhlib` is the same.
+"""
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
 import shutil
@@ -27,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _add_train,
         _add_report,
         _add_segment,
+        _add_cohort,
         _add_export,
         _add_publish,
         _add_notebooks,
@@ -123,6 +126,26 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--variant", required=True)
     export.add_argument("--name", required=True, help="its folder in data/weights/")
     export.set_defaults(call=_export)
+
+
+def _add_cohort(commands: Any) -> None:
+    cohort = commands.add_parser("cohort", help="hand a cohort on to other programs")
+    actions = cohort.add_subparsers(dest="action", required=True)
+    export = actions.add_parser(
+        "export",
+        help="write a cohort with its splits in another program's format",
+        description="Write a cohort as nnU-Net's raw dataset: train and val as fold 0 of splits_final.json, test cases apart.",
+    )
+    export.add_argument(
+        "cohort", metavar="COHORT_OR_RUN", help="a folder with cohort.csv, or the name of a run or cohort"
+    )
+    export.add_argument(
+        "folder", metavar="DIR", type=Path, help="where the dataset comes, such as nnU-Net's nnUNet_raw"
+    )
+    export.add_argument("--to", choices=["nnunet"], required=True, help="the format")
+    export.add_argument("--number", type=int, default=501, help="of nnU-Net's dataset, 1 to 999 (default 501)")
+    export.add_argument("--name", help="of nnU-Net's dataset: letters, digits and _ (default: the cohort's)")
+    export.set_defaults(call=_export_cohort)
 
 
 def _add_publish(commands: Any) -> None:
@@ -239,13 +262,15 @@ def run_name(preset: str, cohort: Path | None, changes: Mapping[str, Any] | None
 
 def spacing(text: str) -> tuple[float, ...]:
     """What --spacing-mm says: one number, or two or three with commas; argparse tells the user what is wrong."""
+    from fhlib.images.volume import parse_spacing
+
     try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (1, 2, 3) or not all(math.isfinite(number) and number > 0 for number in numbers):
+        numbers = parse_spacing(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if numbers is None:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no spacing: give mm as 0.5, or one number above 0 an axis as 0.5,0.5,0.7 (d,h,w)"
+            f"{text!r} is no spacing: give mm as 0.5, or one number an axis as 0.5,0.5,0.7"
         )
     return numbers
 
@@ -353,6 +378,24 @@ def _export(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     print(f"weights: {destination.relative_to(ROOT)}")
+    return 0
+
+
+def _export_cohort(options: argparse.Namespace) -> int:
+    from fhlib.cohorts.nnunet import export_nnunet
+    from fhlib.study.cohort import cohort_with_splits
+
+    try:
+        cohort, table = cohort_with_splits(options.cohort)
+        name = options.name or re.sub(r"\W+", "_", cohort.name, flags=re.ASCII)
+        folder = export_nnunet(cohort, table, options.folder, f"Dataset{options.number:03d}_{name}")
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    counts = table["split"].value_counts()
+    print(f"{folder}: " + ", ".join(f"{counts[split]} {split}" for split in counts.index))
+    if "val" not in counts:
+        print("no case is val: train nnU-Net's fold `all`")
     return 0
 
 

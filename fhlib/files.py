@@ -33,6 +33,15 @@ SHIPPED = CLONE / "data" if CLONE else PACKAGE / "shipped"
 NOTEBOOKS = CLONE / "notebooks" if CLONE else PACKAGE / "shipped" / "notebooks"
 REFERENCE_TABLES = SHIPPED / "reference"
 
+FOREIGN = (
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information", "lost+found", "@eadir",
+    "__pycache__",
+)  # fmt: skip
+"""What operating systems and tools leave in folders, in lower case; hidden names (`.git`, `.DS_Store`) need no list."""
+
+IDS = ("case", "subject")
+"""Columns whose cells are names, whatever they look like."""
+
 Item = TypeVar("Item")
 
 
@@ -67,6 +76,15 @@ def write_csv(frame: pd.DataFrame, path: Path | str) -> Path:
     return write_text(frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"), path)
 
 
+def read_csv(path: Path | str) -> pd.DataFrame:
+    """Read a table of the study: ids stay text (`007`, `NA`, `1e3`), other columns become numbers where they hold them."""
+    table = pd.read_csv(path)
+    ids = [name for name in IDS if name in table]
+    if not ids:
+        return table
+    return table.assign(**pd.read_csv(path, usecols=ids, dtype=str, keep_default_na=False))
+
+
 def write_json(content: Any, path: Path | str) -> Path:
     """Write JSON atomically, indented."""
     return write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", path)
@@ -75,6 +93,21 @@ def write_json(content: Any, path: Path | str) -> Path:
 def read_json(path: Path | str) -> Any:
     """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a file or folder is an operating system's or a tool's, by its name: hidden, a backup, a lock."""
+    return name.startswith((".", "~$")) or name.endswith("~") or name.lower() in FOREIGN
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Files in a folder and the folders below it, sorted. What is foreign is left out; links to folders are not followed."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_foreign(name)]
+        paths = [Path(place, name) for name in names if not is_foreign(name)]
+        found += [path for path in paths if path.is_file()]
+    return sorted(found)
 
 
 def own_or_shipped(kind: str, name: str) -> Path:

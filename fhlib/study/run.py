@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from fhlib.cohorts.importers import look_at
 from fhlib.cohorts.manifest import Cohort, load_cohort
 from fhlib.files import DATA, ROOT, read_json, safe_name, write_json
 from fhlib.fingerprints import digest
@@ -101,6 +102,7 @@ def open_study(run: str, preset: str = "", cohort: str | Path = "", changes: Map
 
     Raises:
         StudyError: the run was started with another preset, cohort or changes, or the cohort's folder is missing.
+        ValueError: the folder of a new run is no cohort (`import_cohort`).
         PresetError: the preset or a change is not valid.
     """
     folder = DATA / "runs" / safe_name(run, "run")
@@ -117,6 +119,8 @@ def open_study(run: str, preset: str = "", cohort: str | Path = "", changes: Map
         return Study(run, folder, load_preset(record["preset"], known), _source(record["cohort"]), known)
 
     study = Study(run, folder, load_preset(preset or "quick", given), source, given)
+    if source:
+        look_at(source)
     place = source.relative_to(ROOT) if source and source.is_relative_to(ROOT) else source
     record = {"preset": study.preset.name, "cohort": str(place or "")}
     write_json(record | ({"changes": given} if given else {}), record_path)

@@ -50,7 +50,14 @@ def unseen_example(study: Study) -> list[Path]:
     """
     cohort, table = open_cohort(study)
     if cohort.spatial_dims == 2:
-        return [cohort.path(table.loc[table["split"] == "test", "case"].iloc[0])]
+        row = table[table["split"] == "test"].iloc[0]
+        if not row.get("spacing_mm"):
+            return [cohort.path(row["case"])]
+        path = (
+            study.folder / "unseen" / f"{row['case']}.nrrd"
+        )  # carries the size of a pixel that the file does not state
+        write_volume(cohort.read_image(row["case"]), path)
+        return [path]
     spacing = min(study.preset.simulated_cohort.spacing_mm, 2.0)
     path = study.folder / "unseen" / f"simulated-{UNSEEN_SEED}.nrrd"
     write_volume(simulate_scan(UNSEEN_SEED, spacing_mm=spacing).image, path)

@@ -12,9 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from fhlib.files import CLONE
+from fhlib.files import CLONE, read_csv
 from fhlib.fingerprints import file_digest
 from fhlib.presets import load_preset, preset_path
 from fhlib.workflow.privacy import REMOVED, scrub
@@ -29,7 +27,7 @@ def provenance(folder: Path) -> dict[str, dict[str, str]]:
     run["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores"
     cohort = folder / "tables" / "cohort.csv"
     if cohort.exists():
-        table = pd.read_csv(cohort, dtype=str)
+        table = read_csv(cohort)
         subjects = f", {table['subject'].nunique()} subjects" if "subject" in table else ""
         run["cohort"] = f"{len(table)} scans{subjects}"
     parameters: dict[str, Any] = {}

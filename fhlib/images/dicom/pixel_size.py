@@ -23,7 +23,7 @@ SMALLEST_REGION = 0.1
 
 REMEDY = (
     "measure it on the scanner and give it in mm: read_volume(path, spacing_mm=...), or --spacing-mm 0.5 or "
-    "0.5,0.5,0.7 (d,h,w) for `python -m fhlib segment`"
+    "0.5,0.5,0.7 (d,h,w) for `python -m fhlib segment`, or the column spacing_mm of a cohort.csv"
 )
 
 
