@@ -279,7 +279,8 @@ class _Run:
 
 
 def _read(path: Path) -> pd.DataFrame | None:
-    return pd.read_csv(path, dtype={"case": str, "subject": str}) if path.exists() else None
+    # converters keep names as they are, `NA` too
+    return pd.read_csv(path, converters={"case": str, "subject": str}) if path.exists() else None
 
 
 def _mean_of_one(values: Floats, axis: int) -> float:

@@ -46,8 +46,8 @@ def score(study: Study) -> pd.DataFrame:
 
 
 def read_scores(study: Study) -> pd.DataFrame:
-    """What `score` wrote."""
-    return pd.read_csv(study.tables / "scores.csv", dtype={"case": str, "subject": str})
+    """What `score` wrote; names stay as they are, `NA` and `007` too."""
+    return pd.read_csv(study.tables / "scores.csv", converters={"case": str, "subject": str})
 
 
 def score_case(
