@@ -72,9 +72,7 @@ def compare_variants(scores: pd.DataFrame, measure: str, baseline: str, resample
 
 def _checked(scores: pd.DataFrame, measure: str, key: Sequence[str]) -> pd.DataFrame:
     """The scores with the measure as numbers; ValueError where they are not one row for each `key`."""
-    lacking = {*key, measure} - set(scores.columns)
-    if lacking:
-        raise ValueError(f"scores lack the columns {sorted(lacking)}; there are {sorted(map(str, scores.columns))}")
+    _require_columns(scores, [*key, measure])
     for name in key:
         empty = names_of(scores[name], name).isna().to_numpy()
         if empty.any():
@@ -86,6 +84,12 @@ def _checked(scores: pd.DataFrame, measure: str, key: Sequence[str]) -> pd.DataF
         which = listed(" ".join(map(str, row)) for row in twice.itertuples(index=False))
         raise ValueError(f"scores have {', '.join(key)} more than once ({which}): keep one row of each")
     return scores.assign(**{measure: as_numbers(scores[measure], measure)})
+
+
+def _require_columns(scores: pd.DataFrame, names: Sequence[str]) -> None:
+    lacking = sorted(set(names) - set(scores.columns))
+    if lacking:
+        raise ValueError(f"scores lack the columns {lacking}; there are {sorted(map(str, scores.columns))}")
 
 
 def _subjects(scores: pd.DataFrame) -> pd.Series:
@@ -275,14 +279,13 @@ def by_head_size(scores: pd.DataFrame) -> pd.DataFrame:
 
     Raises ValueError where a column lacks or is no number, or a case is there twice.
     """
-    key = ["variant", *(name for name in ("case", "seed") if name in scores)]
-    frame = scores if "case" not in scores else _checked(scores, "reference_hc_mm", key)
-    for measure in ("dsc", "hc_mm", "reference_hc_mm", "status"):
-        if measure not in frame:
-            raise ValueError(f"scores lack the column {measure!r}; there are {sorted(map(str, frame.columns))}")
-    numbers = {name: as_numbers(frame[name], name) for name in ("dsc", "hc_mm", "reference_hc_mm")}
-    reference = pd.Series(numbers["reference_hc_mm"], frame.index)
-    frame = frame.assign(**numbers, error=(numbers["hc_mm"] - reference).where(reference > 0))
+    _require_columns(scores, ["variant", "status", "dsc", "hc_mm", "reference_hc_mm"])
+    if "case" in scores:
+        _checked(scores, "dsc", [name for name in ("variant", "case", "seed") if name in scores])
+    frame = scores.reset_index(drop=True)
+    frame = frame.assign(**{name: as_numbers(frame[name], name) for name in ("dsc", "hc_mm", "reference_hc_mm")})
+    reference = frame["reference_hc_mm"]
+    frame["error"] = (frame["hc_mm"] - reference).where(reference > 0)
     labels = [f"{low}-{high}" for low, high in pairwise(HC_BANDS_MM)]
     bands = pd.cut(reference.where(reference > 0), HC_BANDS_MM, right=False, labels=labels)
     bands = bands.cat.add_categories(NO_BAND).fillna(NO_BAND)

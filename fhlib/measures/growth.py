@@ -128,7 +128,8 @@ def fit_volume_chart(ga_weeks: ArrayLike, volume_ml: ArrayLike, resamples: int =
     """Estimate a volume chart from one scan a subject, within the ages of the cohort. The order of subjects is no matter.
 
     Raises ValueError, with counts, for fewer than 10 subjects, or ages on fewer than 3 days, also in more than 5 % of the
-    bootstrap samples. So it does for ages and volumes that are missing or impossible, and for volumes without spread.
+    bootstrap samples. So it does for ages and volumes that are missing or impossible, for volumes without spread, and for a
+    pandas index that names a subject twice.
 
     Args:
         ga_weeks: an age a subject.
@@ -138,6 +139,8 @@ def fit_volume_chart(ga_weeks: ArrayLike, volume_ml: ArrayLike, resamples: int =
     require_resamples(resamples)
     rows = rows_of(ages=ga_weeks, volumes=volume_ml)
     weeks, volume = one_each(ga_weeks, "ages"), one_each(volume_ml, "volumes")
+    if not rows.is_unique:
+        raise ValueError(f"the index names subjects twice ({listed(rows[rows.duplicated()])}): keep one scan of each")
     obstacles = [*_unfit(weeks, volume, rows), *_too_few(weeks)]
     if obstacles:
         raise ValueError(f"no chart can be fitted to {counted(len(weeks), 'subject')}: {'; '.join(obstacles)}")

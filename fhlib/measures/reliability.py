@@ -114,7 +114,7 @@ def repeatability(values: ArrayLike, subjects: Sequence[Hashable] | pd.Series, d
         **icc.named("icc11"),
         per_subject=table,
         notes=(
-            *told("value", rows, {"left out: missing": known & ~finite, "left out: no subject": ~known}),
+            *told("value", rows, {"left out: missing or not finite": known & ~finite, "left out: no subject": ~known}),
             *_notes(len(groups), once, icc, spelled_alike(by_subject)),
         ),
     )
