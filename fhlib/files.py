@@ -33,6 +33,9 @@ SHIPPED = CLONE / "data" if CLONE else PACKAGE / "shipped"
 NOTEBOOKS = CLONE / "notebooks" if CLONE else PACKAGE / "shipped" / "notebooks"
 REFERENCE_TABLES = SHIPPED / "reference"
 
+NAMES = ("case", "subject")
+"""Columns of a table that hold names, whatever these look like."""
+
 Item = TypeVar("Item")
 
 
@@ -65,6 +68,13 @@ def write_text(text: str, path: Path | str) -> Path:
 def write_csv(frame: pd.DataFrame, path: Path | str) -> Path:
     """Write a table atomically, without its index; floats with at most 10 significant digits, so that diffs stay readable."""
     return write_text(frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"), path)
+
+
+def read_csv(path: Path | str) -> pd.DataFrame:
+    """Read a table that `write_csv` wrote; `case` and `subject` stay the words that they are, `NA` and `007` too."""
+    table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, str))
+    words = pd.read_csv(path, usecols=lambda column: column in NAMES, dtype=str, keep_default_na=False)
+    return table.assign(**{name: words[name] for name in words})
 
 
 def write_json(content: Any, path: Path | str) -> Path:

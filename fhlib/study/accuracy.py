@@ -10,7 +10,7 @@ import pandas as pd
 
 from fhlib.cohorts.manifest import Cohort
 from fhlib.figures.surfaces import Surface, surface_distance
-from fhlib.files import progress, write_csv
+from fhlib.files import progress, read_csv, write_csv
 from fhlib.measures import metrics
 from fhlib.measures.biometry import biometry
 from fhlib.measures.comparison import compare_variants
@@ -46,8 +46,8 @@ def score(study: Study) -> pd.DataFrame:
 
 
 def read_scores(study: Study) -> pd.DataFrame:
-    """What `score` wrote; names stay as they are, `NA` and `007` too."""
-    return pd.read_csv(study.tables / "scores.csv", converters={"case": str, "subject": str})
+    """What `score` wrote."""
+    return read_csv(study.tables / "scores.csv")
 
 
 def score_case(
