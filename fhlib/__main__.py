@@ -45,7 +45,7 @@ def _add_study(commands: Any) -> None:
     study.add_argument(
         "--preset",
         default="quick",
-        help="a preset of fhlib's (smoke, quick, all-ages, fine-tune, sim-to-real, desk, desk-2d, paper) "
+        help="a preset of fhlib's (smoke, quick, all-ages, fine-tune, sim-to-real, desk, desk-2d, gpu, paper) "
         "or a file of your own in data/presets/ (default quick)",
     )
     study.add_argument("--run", help="the run's folder in data/runs/ (default: named for the preset and the cohort)")

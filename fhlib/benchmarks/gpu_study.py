@@ -6,6 +6,7 @@ simulated on the network's own grid, and scored there.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,8 @@ from safetensors.torch import load_file, save_file
 
 from fhlib.benchmarks.card import check_device, describe_device, survey, throughput
 from fhlib.cohorts.plan import Task, plan_cohort
+from fhlib.figures.style import save_figure
+from fhlib.figures.training_charts import learning_curves
 from fhlib.files import atomic_path, read_json, require_free_space, write_csv, write_json
 from fhlib.fingerprints import code_digest, digest, kept_or_made
 from fhlib.measures.comparison import compare_trainings
@@ -38,14 +41,14 @@ from fhlib.phantom.scan import simulate_scan
 from fhlib.phantom.workers import default_workers, in_processes
 from fhlib.presets import Preset, suggestion
 from fhlib.segmentation.quality import largest_component
-from fhlib.training.prepared import PreparedCases
+from fhlib.training.prepared import TRAINED_ON, PreparedCases
 from fhlib.training.trainer import TrainingPaused, fit
 from fhlib.variants import VARIANTS, levels_of
 
 BYTES_A_VOXEL = 5  # float32 image, uint8 label
 LARGEST_BOX_ML = 3000.0  # of a paper-like box that has grown to hold its head
 ROUND_STEPS_TO = 50
-SHARE_FOR_STEPS = 0.9
+SHARE_FOR_STEPS = 0.85
 """Of the time that is left; the rest is for starting, validating and scoring."""
 SCORERS = 4
 REPORTED = ("dsc", "conf", "jacc", "adb_mm", "hdb_mm", "hd95_mm", "absolute_relative_volume_error")
@@ -104,7 +107,7 @@ class GpuStudy:
         self.started = time.monotonic()
         self.deadline = self.started + 60 * minutes
         self.work = self.out / "work"
-        self.cases = PreparedCases(self.work / "cases")
+        self.cases, self.tests = PreparedCases(self.work / "cases"), PreparedCases(self.work / "tests")
         self.tasks = plan_cohort(preset.simulated_cohort, preset.val_fraction)
 
     def dry_run(self) -> str:
@@ -131,18 +134,18 @@ class GpuStudy:
         voxels = self._largest_voxels()
         require_free_space(self.out, len(self.tasks) * voxels * BYTES_A_VOXEL)
         write_json(describe_device(self._device()), self.out / "device.json")
-        with ThreadPoolExecutor(1) as beside:  # the processor simulates while the card is tried
-            scans = beside.submit(self._simulate, voxels)
-            execution = Execution().here()
-            self._checked("checks.csv", partial(check_device, self._device(), tuple({"no": 0, execution.precision: 0})))
+        execution = Execution().here()
+        self._checked("checks.csv", partial(check_device, self._device(), tuple({"no": 0, execution.precision: 0})))
+        self.say(f"the device was checked after {self._minutes():.1f} minutes")
+        with ThreadPoolExecutor(1) as beside, _scorers() as pool:  # the processor simulates while the card is measured
+            scans = beside.submit(self._simulate, self.cases.folder, TRAINED_ON, voxels)
+            tests = beside.submit(self._simulate, self.tests.folder, ("test",), voxels)
             speed = self._checked("throughput.csv", partial(self._throughput, execution, with_survey))
             scans.result()
-        self.say(f"{len(self.tasks)} scans, checks and throughput after {self._minutes():.1f} minutes")
-
-        plan = self._plan(execution, speed)
-        with _scorers() as pool:
-            complete = self._train_all(plan, pool)
-        self._compare(plan)
+            self.say(f"scans and throughput after {self._minutes():.1f} minutes")
+            plan = self._plan(execution, speed)
+            complete = self._train_all(plan, pool, tests)
+        self.compare()
         return complete
 
     def _largest_voxels(self) -> float:
@@ -163,12 +166,12 @@ class GpuStudy:
 
     # --- scans ---
 
-    def _simulate(self, voxels: float) -> None:
-        """Scans on the network's grid, and their index; those of an earlier start are kept."""
-        folder, spacing = self.cases.folder, self.preset.preparation.spacing_mm
-        make = partial(_prepared_scan, folder, code_digest("fhlib.phantom.scan"), spacing)
-        in_processes(make, self.tasks, min(default_workers(voxels), len(self.tasks)), len(self.tasks))
-        rows = [make(task) for task in self.tasks]
+    def _simulate(self, folder: Path, splits: Sequence[str], voxels: float) -> None:
+        """Scans of these splits on the network's grid, and their index; those of an earlier start are kept."""
+        tasks = [task for task in self.tasks if task.split in splits]
+        make = partial(_prepared_scan, folder, code_digest("fhlib.phantom.scan"), self.preset.preparation.spacing_mm)
+        in_processes(make, tasks, min(default_workers(voxels), len(tasks)), len(tasks))
+        rows = [make(task) for task in tasks]
         write_csv(pd.DataFrame(rows), folder / "index.csv")
 
     # --- speed ---
@@ -202,10 +205,10 @@ class GpuStudy:
         return plan
 
     def _seconds_a_step(self, variant: str, measured: pd.Series) -> float:
-        """Mean over the schedule: a step at half the resolution is an eighth of the work, hardly of the time; taken as a quarter."""
+        """Mean over the schedule: a step at half the resolution is an eighth of the work, and on a GPU a third of the time."""
         share = self.preset.training.half_resolution_share
         whole = sum(measured[levels_of(variant)[0][0]] for _ in levels_of(variant))
-        return float(whole * (1 - 0.75 * share))
+        return float(whole * (1 - share * 2 / 3))
 
     def _kept(self, plan: Plan) -> Plan:
         asked = (self.preset.name, self.variants, self.seeds)
@@ -218,7 +221,7 @@ class GpuStudy:
 
     # --- trainings ---
 
-    def _train_all(self, plan: Plan, pool: ProcessPoolExecutor) -> bool:
+    def _train_all(self, plan: Plan, pool: ProcessPoolExecutor, tests: Future[None]) -> bool:
         """Seed by seed; returns False where the time was over before the last."""
         waiting: list[tuple[Path, list[dict[str, Any]], list[Future[dict[str, float]]]]] = []
         complete = True
@@ -233,6 +236,7 @@ class GpuStudy:
                     self.say(str(pause))
                     complete = False
                     break
+                tests.result()
                 waiting.append((scores, *self._score(plan, folder, variant, seed, pool)))
             if not complete:
                 break
@@ -289,37 +293,48 @@ class GpuStudy:
     ) -> tuple[list[dict[str, Any]], list[Future[dict[str, float]]]]:
         """Segment the test scans; the measures are computed beside the next training."""
         cascade = load_cascade(folder, plan.execution)
-        index = self.cases.index.set_index("case")
+        index = self.tests.index.set_index("case")
         rows, futures = [], []
-        for case in self.cases.cases("test"):
-            image = np.asarray(self.cases.image(case))
+        for case in self.tests.cases("test"):
+            image = np.asarray(self.tests.image(case))
             begun = time.perf_counter()
             probability = cascade.probability(image)
             seconds = time.perf_counter() - begun
             mask = largest_component(probability >= self.preset.prediction.threshold)
             row = {"variant": variant, "seed": seed, "case": case, "subject": index.loc[case, "subject"]}
             rows.append(row | {"seconds": seconds})
-            label = self.cases.folder / f"{case}.label.npy"
+            label = self.tests.folder / f"{case}.label.npy"
             futures.append(
                 pool.submit(_measures, np.packbits(mask), mask.shape, label, self.preset.preparation.spacing_mm)
             )
         return rows, futures
 
-    def _compare(self, plan: Plan) -> None:
-        """summary.csv, comparison.csv (against the first variant) and timings.csv of what is there."""
-        files = sorted((self.out / "scores").glob("*.csv"))
+    def compare(self) -> None:
+        """Tables and a figure of the trainings that are there.
+
+        scores.csv and its means and SD in summary.csv; comparison.csv against the first variant; timings.csv; learning.png.
+        """
+        trainings = itertools.product(self.seeds, self.variants)
+        files = [self.out / "scores" / f"{variant}-seed{seed}.csv" for seed, variant in trainings]
+        files = [path for path in files if path.exists()]
         if not files:
             return
         scores = pd.concat([pd.read_csv(path) for path in files], ignore_index=True)
+        write_csv(scores, self.out / "scores.csv")
         summary = scores.groupby(["variant", "seed"], sort=False)[[*REPORTED, "seconds"]].agg(["mean", "std"])
         summary.columns = ["_".join(pair) for pair in summary.columns]
         write_csv(summary.reset_index(), self.out / "summary.csv")
-        tables = [compare_trainings(scores, measure, plan.variants[0]) for measure in REPORTED]
+        tables = [compare_trainings(scores, measure, self.variants[0]) for measure in REPORTED]
         write_csv(pd.concat(tables, ignore_index=True), self.out / "comparison.csv")
         times = [
             {"training": path.parent.name, **read_json(path)} for path in sorted(self.out.glob("trainings/*/time.json"))
         ]
         write_csv(pd.DataFrame(times), self.out / "timings.csv")
+        paths = sorted(self.out.glob(f"trainings/*/{HISTORY_FILE}"))
+        histories = {
+            path.parent.name.replace("-seed", ", seed ").removesuffix("-level1"): pd.read_csv(path) for path in paths
+        }
+        save_figure(learning_curves(histories), self.out, "learning")
 
 
 def _require_sense(preset: Preset, minutes: float, variants: Sequence[str], seeds: Sequence[int]) -> None:

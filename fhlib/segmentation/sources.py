@@ -9,7 +9,7 @@ from pathlib import Path
 from fhlib.cohorts.pairs import RECORD_SUFFIX
 from fhlib.files import read_json
 from fhlib.fingerprints import digest, file_digest
-from fhlib.images.dicom import Source, dicom_sources, is_damaged, is_dicom
+from fhlib.images.dicom import Source, dicom_sources, is_dicom
 from fhlib.images.formats import READABLE, suffix_of
 
 TABLE = "segment.csv"
@@ -21,9 +21,9 @@ _RESULT = re.compile(r"(?P<of>.+?)(~new\d*)?_(mask|skull|probability|label)", re
 
 
 def volumes_in(path: str | Path) -> list[Source]:
-    """The file named, or what a folder holds: files that may be volumes, and the DICOM in it and in the folders below it.
+    """The file named, or what a folder holds: files that may be volumes, and the DICOM and GE Kretz in it and in the folders below it.
 
-    Each DICOM series is a volume of its own, and so is each DICOM file of several frames. A folder that holds one
+    Each DICOM series is a volume of its own, and so is each DICOM file of several frames, and each damaged one. A folder that holds one
     series and nothing else of DICOM stands for it. A DICOMDIR stands for its folder. Hidden files are passed over
     (macOS leaves `._a.nrrd` beside `a.nrrd`), and so are results and labels, see `results_in`.
 
@@ -47,7 +47,7 @@ def volumes_in(path: str | Path) -> list[Source]:
     files = {entry for entry in shown if suffix_of(entry) in READABLE and entry.is_file()}
     dicom = [source for source in dicom_sources(path) if source.name not in passed_over]
     # what is DICOM stands in the second list, or is no image
-    single = {file for file in files if not is_dicom(file) or is_damaged(file)}
+    single = {file for file in files if not is_dicom(file)}
     single |= {source for source in dicom if isinstance(source, Path) and source.parent == path and source.is_file()}
     found = [*sorted(single), *(source for source in dicom if source not in single)]
     if not found:

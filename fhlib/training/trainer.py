@@ -38,6 +38,7 @@ MISSING = math.nan
 Watch = Callable[[pd.DataFrame], None]
 
 
+ALGORITHMS_TRIED = 4
 STEPS_AHEAD = 50
 """A GPU is given so many steps before their losses are read: reading waits for it, and leaves it without work."""
 
@@ -93,9 +94,8 @@ def fit(
     if finished.get("fingerprint") == parameters.fingerprint:
         return pd.read_csv(folder / HISTORY_FILE)
     trainer = _Trainer(cases, parameters, folder, previous, contexts)
-    with torch.backends.cudnn.flags(
-        enabled=True, benchmark=True
-    ):  # the fastest algorithm for each layer, tried once a shape
+    # a GPU tries a few algorithms for each layer, once a shape, and keeps the fastest
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, benchmark_limit=ALGORITHMS_TRIED):
         return trainer.run(watch, pause)
 
 
