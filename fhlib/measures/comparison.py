@@ -237,9 +237,9 @@ def rank_stability(scores: pd.DataFrame, measure: str, higher_is_better: bool, r
     if "seed" not in scores:
         return _ranks(_checked(scores, measure, ["variant", "case"]), measure, higher_is_better, resamples)
     scores = _checked(scores, measure, ["variant", "case", "seed"])
-    pooled = scores.groupby(["variant", "case"], sort=False, as_index=False)[measure].agg(
-        lambda x: x.mean(skipna=False)
-    )
+    finite = scores.assign(**{measure: scores[measure].where(np.isfinite(scores[measure]))})
+    of_case = finite.groupby(["variant", "case"], sort=False, as_index=False)[measure]
+    pooled = of_case.agg(lambda values: values.mean(skipna=False))
     alone = pd.concat([_ranks(part, measure, higher_is_better, 1) for _, part in scores.groupby("seed")])
     moves = alone.groupby("variant")["rank"].agg(seeds="size", rank_seed_low="min", rank_seed_high="max")
     return _ranks(pooled, measure, higher_is_better, resamples).join(moves, on="variant")
