@@ -37,11 +37,6 @@ def file_digest(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
-def content_digest(path: Path) -> str:
-    """Short hash of a file's bytes, or of all files in a folder."""
-    return file_digest(path) if path.is_file() else digest([file_digest(file) for file in sorted(path.iterdir())])
-
-
 def stamped_row(stamp: Path, fingerprint: str, files: Iterable[Path] = ()) -> dict[str, Any] | None:
     """The row that a stamp keeps about a result, or None.
 

@@ -23,6 +23,7 @@ from fhlib.cohorts.segments import read_label
 from fhlib.files import progress
 from fhlib.images.formats import read_volume
 from fhlib.images.volume import Volume
+from fhlib.models.inputs import is_thin
 
 Problem = tuple[str, str, str]  # check, severity, message
 Problems = Generator[Problem, None, None]
@@ -119,6 +120,9 @@ def _check_image(image: Volume) -> Problems:
         yield "intensities", "error", f"{count} voxels are not finite numbers: replace them, with 0 for instance"
     elif values.min() == values.max():
         yield "intensities", "error", f"every voxel is {values.flat[0]}: the image is blank"
+    if is_thin(image):
+        message = f"{_times(image.shape)} voxels, {_times(image.size_mm)} mm, are too thin to hold a head"
+        yield "thin volume", "error", f"{message}: give the whole volume, or save a single slice as a 2D image"
     spacing = _times(image.spacing_mm)
     if not all(0.02 <= step <= 10 for step in image.spacing_mm):
         message = f"voxels of {spacing} mm are implausible (expected 0.02 to 10 mm): is it in another unit?"

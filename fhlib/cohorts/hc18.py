@@ -1,4 +1,8 @@
-"""The HC18 images (van den Heuvel et al. 2018): their two folder layouts, and masks from one-pixel outlines."""
+"""The HC18 images (van den Heuvel et al. 2018): their two folder layouts, and masks from one-pixel outlines.
+
+What is drawn is measured, and compared with the head circumference in the table. So a mask that somebody has filled, resized,
+inverted or exchanged is noticed.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,14 @@ from skimage.measure import EllipseModel
 from fhlib.cohorts.pairs import Content, SourceScan, contents_of
 from fhlib.images.formats import read_volume
 from fhlib.images.volume import Mask
+from fhlib.measures.biometry import ellipse_perimeter
 
 COLUMNS = {"name": "filename", "pixel_mm": "pixel size", "hc_mm": "circumference"}
 """What the columns of HC18's table are called here, and words that their names hold there."""
+
+SAME_HC = 0.02
+"""Of the table's circumference. In HC18 itself the ellipse fitted to an outline is within 0.03 % of it."""
+CLOSED, OPEN, FILLED = "closed", "open, ellipse fitted", "filled mask"
 
 
 def hc18_scans(source: Path) -> list[SourceScan]:
@@ -39,7 +48,7 @@ def hc18_scans(source: Path) -> list[SourceScan]:
             raise ValueError(f"{name!r} with {pixel_mm} mm a pixel is no row of HC18: expected 010_HC.png and its mm")
         row = {"case": case, "subject": number[0], "reference_hc_mm": f"{hc_mm:.10g}"}
         row["x_pixel_size_mm"] = f"{pixel_mm:.12g}"
-        scans.append(SourceScan(row, files, partial(_read, image, annotation, pixel_mm), label_is_skull=True))
+        scans.append(SourceScan(row, files, partial(_read, image, annotation, pixel_mm, hc_mm), label_is_skull=True))
     if missing:
         raise ValueError(
             f"{len(missing)} files that the table of pixel sizes implies are missing in {source.name}/, "
@@ -77,17 +86,47 @@ def _folders(source: Path) -> tuple[Path, Path]:
     )
 
 
-def _read(image: Path, annotation: Path, pixel_mm: float) -> Content:
-    """An image, its mask, and whether the outline was closed."""
+def _read(image: Path, annotation: Path, pixel_mm: float, hc_mm: float) -> Content:
+    """An image, its mask, and how the mask was found; ValueError where the head is not as large as the table says."""
     scan = read_volume(image, (pixel_mm, pixel_mm))
-    outline = read_volume(annotation, (pixel_mm, pixel_mm)).array
-    if outline.shape != scan.shape:
-        raise ValueError(f"{annotation.name} has shape {outline.shape}, its image {scan.shape}: download both again")
-    mask, closed = fill_outline(outline > outline.max() / 2)
-    if not closed:
+    drawn = read_volume(annotation, (pixel_mm, pixel_mm)).array
+    if drawn.shape != scan.shape:
+        raise ValueError(f"{annotation.name} has shape {drawn.shape}, its image {scan.shape}: download both again")
+    drawn = drawn > drawn.max() / 2
+    try:
+        mask, kind, (first, second) = _mask_of(drawn)
+    except ValueError as error:
+        raise ValueError(f"{annotation.name}: {error}") from error
+
+    found_mm = ellipse_perimeter(first * pixel_mm, second * pixel_mm)
+    # a table without the number says nothing against it
+    if abs(found_mm - hc_mm) > SAME_HC * hc_mm:
+        raise ValueError(
+            f"{annotation.name} outlines {found_mm:.1f} mm at {pixel_mm:g} mm a pixel, the table says {hc_mm:.1f} mm, expected "
+            f"within {SAME_HC:.0%}: is it inverted, resized, or of another image? Download both again"
+        )
+    if kind == OPEN:
         warnings.warn(f"{annotation.name}: the outline is open; the ellipse fitted to it was filled", stacklevel=2)
-    note = {"x_outline": "closed" if closed else "open, ellipse fitted"}
-    return Content(scan, scan.with_array(mask.astype(np.uint8)), note)
+    return Content(scan, scan.with_array(mask.astype(np.uint8)), {"x_outline": kind})
+
+
+def _mask_of(drawn: Mask) -> tuple[Mask, str, tuple[float, float]]:
+    """Mask (h, w), what was drawn, and the semi-axes in pixels of the ellipse that fits its edge."""
+    if not _is_filled(drawn):
+        mask, closed = fill_outline(drawn)
+        model = _fitted_ellipse(drawn)
+        return mask, CLOSED if closed else OPEN, tuple(model.axis_lengths)
+    within = drawn & ~ndimage.binary_erosion(drawn, border_value=1)
+    first, second = _fitted_ellipse(within).axis_lengths
+    # the centres of the outermost pixels lie half a pixel within the mask
+    return drawn, FILLED, (first + 0.5, second + 0.5)
+
+
+def _is_filled(drawn: Mask) -> bool:
+    """Whether an annotation is a mask, not a line: filling changes little, and there is much that is not near its edge."""
+    holes = ndimage.binary_fill_holes(drawn).sum() - drawn.sum()
+    inner = ndimage.distance_transform_edt(np.pad(drawn, 1)).max()
+    return bool(holes < 0.1 * drawn.sum() and inner > 0.25 * np.sqrt(drawn.sum() / np.pi))
 
 
 def fill_outline(outline: Mask) -> tuple[Mask, bool]:
@@ -101,7 +140,7 @@ def fill_outline(outline: Mask) -> tuple[Mask, bool]:
 
     Raises ValueError if there are fewer than 6 pixels or no ellipse fits them.
     """
-    within = _fitted_ellipse(outline)
+    within = _filled_ellipse(outline)
     interior = ndimage.binary_fill_holes(outline) & ~outline
     # an open outline encloses nothing, or no more than a few loops of its own
     if (interior & within).sum() > 0.5 * within.sum():
@@ -109,11 +148,8 @@ def fill_outline(outline: Mask) -> tuple[Mask, bool]:
     return within, False
 
 
-def _fitted_ellipse(outline: Mask) -> Mask:
-    """Pixels whose centre lies within the ellipse that fits an outline's pixel centres best.
-
-    The fit is scikit-image's (Halir and Flusser 1998).
-    """
+def _fitted_ellipse(outline: Mask) -> EllipseModel:
+    """The ellipse that fits an outline's pixel centres best, by scikit-image (Halir and Flusser 1998)."""
     points = np.argwhere(outline)[:, ::-1].astype(float)  # x, y
     if len(points) < 6:
         raise ValueError(f"an outline of {len(points)} pixels is too short for an ellipse: is the annotation empty?")
@@ -122,6 +158,12 @@ def _fitted_ellipse(outline: Mask) -> Mask:
         raise ValueError(
             "no ellipse fits the outline (its pixels lie on one line?): expected a closed curve around the head"
         )
+    return model
+
+
+def _filled_ellipse(outline: Mask) -> Mask:
+    """Pixels whose centre lies within the ellipse that fits an outline."""
+    model = _fitted_ellipse(outline)
     (x_centre, y_centre), (first, second), angle = model.center, model.axis_lengths, model.theta
     y, x = np.indices(outline.shape)
     x, y = x - x_centre, y - y_centre

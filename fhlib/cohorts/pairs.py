@@ -14,7 +14,7 @@ import numpy as np
 from fhlib.cohorts.segments import SEGMENTATION, has_head_and_skull, is_segmentation, outlines_skull_only, read_label
 from fhlib.files import read_json
 from fhlib.fingerprints import file_digest
-from fhlib.images.formats import READABLE, read_volume, suffix_of
+from fhlib.images.formats import READABLE, files_of, read_volume, suffix_of
 from fhlib.images.volume import Volume
 
 RECORD_SUFFIX = ".fhlib.json"
@@ -65,7 +65,7 @@ def pair_scans(source: Path) -> list[SourceScan]:
         if case.lower() in scans:
             raise ValueError(f"{image.name} and another file both become case {case!r}: rename one of them")
         label = _one_label(labels[key], source) if key in labels else None
-        files = _files(image) if label is None else (*_files(image), *_files(label))
+        files = files_of(image) if label is None else (*files_of(image), *files_of(label))
         scans[case.lower()] = SourceScan({"case": case, "subject": case}, files, partial(_read_pair, image, label))
     return list(scans.values())
 
@@ -132,12 +132,6 @@ def _written(mask: Path, source: Path) -> list[str]:
     if mask.is_dir() or not record.is_file():
         return []
     return list(read_json(record).get("written", {}).get(mask.name, []))
-
-
-def _files(path: Path) -> tuple[Path, ...]:
-    """The file itself, or the files of a DICOM folder."""
-    entries = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return tuple(entry for entry in entries if entry.is_file())
 
 
 def _stem(path: Path) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from fhlib.images.formats import read_volume
+from fhlib.images.nrrd import require_whole_nrrd
 from fhlib.images.volume import Volume, to_sitk
 
 SEGMENTATION = ".seg.nrrd"
@@ -81,6 +82,7 @@ def has_head_and_skull(path: Path) -> bool:
 
 
 def _read(path: Path) -> sitk.Image:
+    require_whole_nrrd(path)
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError:

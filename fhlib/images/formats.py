@@ -1,27 +1,28 @@
-"""Read and write volumes: NRRD, MHA, NIfTI, PNG; DICOM is read by `dicom.py`, GE Kretz by `kretz.py`."""
+"""Read and write volumes: NRRD, MHA, NIfTI, PNG; each format is read by a module of its own, pictures by SimpleITK."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from PIL import Image, UnidentifiedImageError
 
 from fhlib.files import atomic_path
+from fhlib.fingerprints import digest, file_digest
+from fhlib.images import metaimage, nifti, nrrd
 from fhlib.images.dicom import REMEDY, is_dicom, per_axis, read_dicom
 from fhlib.images.kretz import SUFFIXES as KRETZ
 from fhlib.images.kretz import kretz_in, read_kretz
 from fhlib.images.volume import Volume, from_sitk, to_sitk
+from fhlib.images.whole import AGAIN, require_sizes
 
 WRITABLE = (".nrrd", ".mha", ".nii.gz", ".nii", ".png")
 READABLE = (*WRITABLE, ".nhdr", ".mhd", ".dcm", ".hdr", ".tif", ".tiff", *KRETZ)
-PICTURES = ("JPEGImageIO", "JPEG2000ImageIO", "TIFFImageIO", "BMPImageIO")
-"""What SimpleITK calls formats without a spacing, whatever a file's name; PNG is apart."""
+PICTURES = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP")
+"""Formats without a spacing, as Pillow calls them, whatever a file's name."""
 
 
 def suffix_of(path: Path | str) -> str:
@@ -61,39 +62,107 @@ def read_volume(path: Path | str, spacing_mm: float | Sequence[float] | None = N
     if (kretz := kretz_in(path)) is not None:
         return read_kretz(kretz, spacing_mm)
     given = None if spacing_mm is None else tuple(float(step) for step in np.ravel(spacing_mm))
-
+    if path.is_dir():
+        return read_dicom(path, given)
     try:
-        kind = "" if path.is_dir() else sitk.ImageFileReader.GetImageIOFromFileName(str(path))
-        # a file without DICOM's preamble is known to SimpleITK alone
-        if path.is_dir() or is_dicom(path) or kind == "GDCMImageIO":
-            return read_dicom(path, given)
-        if given is None and kind in PICTURES:
-            raise ValueError(
-                f"{path.name} is a picture ({kind.removesuffix('ImageIO')}), which states no size of a voxel in mm (dots "
-                f"per inch are of print): {REMEDY}"
-            )
-        volume = from_sitk(_read_file(path))
+        return _read_file(path, given)
+    except (ValueError, TypeError) as error:
+        if path.name in str(error):
+            raise
+        raise ValueError(f"cannot read {path.name} as an image: {error}") from error
+
+
+def _read_file(path: Path, given: tuple[float, ...] | None) -> Volume:
+    name = path.name.lower()
+    readers = ((nrrd.SUFFIXES, nrrd.read_nrrd), (metaimage.SUFFIXES, metaimage.read_metaimage))
+    for suffixes, read in (*readers, (nifti.SUFFIXES, nifti.read_nifti)):
+        if name.endswith(suffixes):
+            return read(path, given)
+    if is_dicom(path):
+        return read_dicom(path, given)
+    kind = _picture_kind(path)
+    if kind:
+        return _read_picture(path, kind, given)
+    # a file without DICOM's preamble is known to SimpleITK alone
+    if sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "GDCMImageIO":
+        return read_dicom(path, given)
+    raise ValueError(
+        f"cannot read {path.name} as an image: expected NRRD, MHA, NIfTI, DICOM or PNG; "
+        "convert it with SimpleITK or 3D Slicer"
+    )
+
+
+def _picture_kind(path: Path) -> str:
+    """What Pillow finds in a file; nothing where it is none of PICTURES."""
+    try:
+        with Image.open(path, formats=PICTURES) as picture:
+            return str(picture.format)
+    except UnidentifiedImageError:
+        return ""
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path.name} is damaged or cut short ({error}): {AGAIN}") from error
+
+
+def _read_picture(path: Path, kind: str, given: tuple[float, ...] | None) -> Volume:
+    if given is None and kind != "PNG":
+        raise ValueError(
+            f"{path.name} is a picture ({kind}), which states no size of a voxel in mm (dots per inch are of print): {REMEDY}"
+        )
+    _require_whole_picture(path)
+    try:
+        volume = from_sitk(sitk.ReadImage(str(path)))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].replace(str(path), path.name)
-        raise ValueError(
-            f"cannot read {path.name} as an image: expected NRRD, MHA, NIfTI, DICOM or PNG; "
-            f"convert it with SimpleITK or 3D Slicer ({reason})"
-        ) from error
-
-    if given is None and kind == "PNGImageIO":
+        raise ValueError(f"cannot read {path.name} as an image ({reason}): {AGAIN}") from error
+    if given is None:
         warnings.warn(
-            f"{path.name} holds no pixel size that can be trusted; 1 mm is assumed: pass spacing_mm", stacklevel=2
+            f"{path.name} holds no pixel size that can be trusted; 1 mm is assumed: pass spacing_mm", stacklevel=4
         )
         given = (1.0,)
-    return volume if given is None else replace(volume, spacing_mm=per_axis(given, volume.ndim))
+    return Volume(volume.array, per_axis(given, volume.ndim))
 
 
-def _read_file(path: Path) -> sitk.Image:
-    if suffix_of(path) != ".nii.gz" or not path.with_suffix("").exists():
-        return sitk.ReadImage(str(path))
-    # the NIfTI library takes x.nii.gz's header but x.nii's voxels where both stand side by side (seen with ITK 5.4)
-    with tempfile.TemporaryDirectory() as folder:
-        return sitk.ReadImage(shutil.copy(path, folder))
+def _require_whole_picture(path: Path) -> None:
+    """Decode every page, and compare checksums where there are some (PNG); SimpleITK fills what is missing with grey."""
+    try:
+        with Image.open(path) as picture:
+            pages = getattr(picture, "n_frames", 1)
+            require_sizes((*picture.size, pages), path.name)
+            for page in range(pages):
+                picture.seek(page)
+                picture.load()
+        with Image.open(path) as picture:
+            picture.verify()
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path.name} is damaged or cut short ({error}): {AGAIN}") from error
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The files that hold an image: one, a header and its data file, or the DICOM files of a folder and the folders below it.
+
+    A header that cannot be read, or whose data file is not there, stands alone.
+    """
+    if path.is_dir():
+        files = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+        return tuple(file for file in files if is_dicom(file)) or tuple(files)
+    name = path.name.lower()
+    data: Path | None = None
+    try:
+        if name.endswith(nifti.SUFFIXES):
+            return tuple(dict.fromkeys(nifti.pair_of(path)))
+        if name.endswith(nrrd.SUFFIXES):
+            data = nrrd.data_file(path)
+        elif name.endswith(metaimage.SUFFIXES):
+            data = metaimage.data_file(path)
+    except (ValueError, OSError):
+        pass
+    return (path,) if data is None else (path, data)
+
+
+def volume_digest(path: Path) -> str:
+    """Short hash of the bytes that an image is read from, whatever the names of its files."""
+    files = files_of(path)
+    return file_digest(path) if files == (path,) else digest([file_digest(file) for file in files])
 
 
 def write_volume(volume: Volume, path: Path | str) -> None:

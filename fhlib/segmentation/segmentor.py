@@ -124,10 +124,8 @@ class Segmentor:
         flips = flips_of(image.ndim)
         if not 1 <= count <= len(flips):
             raise ValueError(f"flips is {count}: there are 1 to {len(flips)} in {image.ndim}D")
-        return [
-            np.flip(self.cascade.probability(np.ascontiguousarray(np.flip(image, axes))), axes)
-            for axes in flips[:count]
-        ]
+        # torch takes no negative strides; numpy leaves that of a single voxel as it is unless it copies
+        return [np.flip(self.cascade.probability(np.flip(image, axes).copy()), axes) for axes in flips[:count]]
 
 
 def load_segmentor(

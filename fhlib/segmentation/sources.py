@@ -10,12 +10,9 @@ from fhlib.cohorts.pairs import RECORD_SUFFIX
 from fhlib.files import read_json
 from fhlib.fingerprints import digest, file_digest
 from fhlib.images.dicom import Source, dicom_sources, is_damaged, is_dicom
-from fhlib.images.formats import READABLE, suffix_of
+from fhlib.images.formats import READABLE, files_of, suffix_of
 
 TABLE = "segment.csv"
-
-HEADERS = (".mhd", ".nhdr", ".hdr")
-"""Formats whose voxels lie in another file of the same name."""
 
 _RESULT = re.compile(r"(?P<of>.+?)(~new\d*)?_(mask|skull|probability|label)", re.IGNORECASE)
 
@@ -101,12 +98,7 @@ def source_digest(source: Source) -> str:
         results = results_in(source)
         files = [file for file in sorted(source.iterdir()) if file.name not in results and is_dicom(file)]
         return digest([file_digest(file) for file in files])
-    files = [source]
-    if suffix_of(source) in HEADERS:
-        results = results_in(source.parent)
-        near = (file for file in sorted(source.parent.iterdir()) if file.name.startswith(_stem(source)))
-        files += [file for file in near if file.is_file() and file.name not in results]
-    return digest([file_digest(file) for file in files])
+    return digest([file_digest(file) for file in files_of(source)])
 
 
 def named(sources: Sequence[Source]) -> list[tuple[str, Source]]:
