@@ -94,11 +94,11 @@ def _read(image: Path, annotation: Path, pixel_mm: float, hc_mm: float) -> Conte
         raise ValueError(f"{annotation.name} has shape {drawn.shape}, its image {scan.shape}: download both again")
     drawn = drawn > drawn.max() / 2
     try:
-        mask, kind, (first, second) = _mask_of(drawn)
+        mask, kind, circumference = _mask_of(drawn, hc_mm / pixel_mm)
     except ValueError as error:
         raise ValueError(f"{annotation.name}: {error}") from error
 
-    found_mm = ellipse_perimeter(first * pixel_mm, second * pixel_mm)
+    found_mm = circumference * pixel_mm
     # a table without the number says nothing against it
     if abs(found_mm - hc_mm) > SAME_HC * hc_mm:
         raise ValueError(
@@ -110,16 +110,28 @@ def _read(image: Path, annotation: Path, pixel_mm: float, hc_mm: float) -> Conte
     return Content(scan, scan.with_array(mask.astype(np.uint8)), {"x_outline": kind})
 
 
-def _mask_of(drawn: Mask) -> tuple[Mask, str, tuple[float, float]]:
-    """Mask (h, w), what was drawn, and the semi-axes in pixels of the ellipse that fits its edge."""
+def _mask_of(drawn: Mask, expected: float) -> tuple[Mask, str, float]:
+    """Mask (h, w), what was drawn, and the circumference in pixels of the ellipse that fits it.
+
+    Args:
+        drawn: the annotation.
+        expected: the table's circumference in pixels. It tells whether a filled mask includes the line that it was filled from.
+    """
     if not _is_filled(drawn):
         mask, closed = fill_outline(drawn)
-        model = _fitted_ellipse(drawn)
-        return mask, CLOSED if closed else OPEN, tuple(model.axis_lengths)
-    within = drawn & ~ndimage.binary_erosion(drawn, border_value=1)
-    first, second = _fitted_ellipse(within).axis_lengths
-    # the centres of the outermost pixels lie half a pixel within the mask
-    return drawn, FILLED, (first + 0.5, second + 0.5)
+        return mask, CLOSED if closed else OPEN, _circumference(_fitted_ellipse(drawn), 0)
+    model = _fitted_ellipse(drawn & ~ndimage.binary_erosion(drawn, border_value=1))
+    # the curve runs half a pixel around the outermost centres; within them, where the line (of 2 pixels in HC18) was filled
+    # with the rest; or farther around, where it was left out
+    outwards = float(np.clip((expected - _circumference(model, 0)) / (2 * np.pi), -1.5, 2.5))
+    if not abs(outwards - 0.5) > 0.2:
+        return drawn, FILLED, _circumference(model, 0.5)
+    return _inside(model, drawn.shape, outwards), FILLED, _circumference(model, outwards)
+
+
+def _circumference(model: EllipseModel, outwards: float) -> float:
+    first, second = model.axis_lengths
+    return ellipse_perimeter(first + outwards, second + outwards)
 
 
 def _is_filled(drawn: Mask) -> bool:
@@ -140,7 +152,7 @@ def fill_outline(outline: Mask) -> tuple[Mask, bool]:
 
     Raises ValueError if there are fewer than 6 pixels or no ellipse fits them.
     """
-    within = _filled_ellipse(outline)
+    within = _inside(_fitted_ellipse(outline), outline.shape)
     interior = ndimage.binary_fill_holes(outline) & ~outline
     # an open outline encloses nothing, or no more than a few loops of its own
     if (interior & within).sum() > 0.5 * within.sum():
@@ -161,11 +173,10 @@ def _fitted_ellipse(outline: Mask) -> EllipseModel:
     return model
 
 
-def _filled_ellipse(outline: Mask) -> Mask:
-    """Pixels whose centre lies within the ellipse that fits an outline."""
-    model = _fitted_ellipse(outline)
+def _inside(model: EllipseModel, shape: tuple[int, ...], outwards: float = 0.0) -> Mask:
+    """Pixels of a picture whose centre lies within an ellipse that is so many pixels larger all around."""
     (x_centre, y_centre), (first, second), angle = model.center, model.axis_lengths, model.theta
-    y, x = np.indices(outline.shape)
+    y, x = np.indices(shape)
     x, y = x - x_centre, y - y_centre
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    return np.asarray((along / first) ** 2 + (across / second) ** 2 < 1)
+    return np.asarray((along / (first + outwards)) ** 2 + (across / (second + outwards)) ** 2 < 1)

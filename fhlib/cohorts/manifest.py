@@ -187,9 +187,17 @@ def as_findings(rows: Sequence[Finding]) -> pd.DataFrame:
 
 def leaves_folder(folder: Path, relative: str) -> str:
     """Why a path is not a place within the folder, links and `..` resolved; "" if it is."""
-    if Path(relative).is_absolute() or re.match(r"[A-Za-z]:|\\|~", relative):
+    if Path(relative).is_absolute() or re.match(r"[A-Za-z]:|\\|~|[A-Za-z]+://", relative):
         return f"{Path(relative).name!r} is given with an absolute path: write it relative to {MANIFEST}"
-    if not (folder / relative).resolve().is_relative_to(folder.resolve()):
+    try:
+        place, home = (folder / relative).resolve(), folder.resolve()
+        place.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, names that are too long
+        kind = "a link that leads to itself" if isinstance(error, RuntimeError) else "no name of a file"
+        return f"{relative[:60]!r} is {kind}: name the file itself"
+    if place == home:
+        return f"{relative!r} is the cohort's folder itself: name a file or folder in it"
+    if not place.is_relative_to(home):
         return f"{relative!r} leads outside the cohort's folder: move the file into it (a link does not count)"
     return ""
 

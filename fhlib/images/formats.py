@@ -57,39 +57,47 @@ def read_volume(path: Path | str, spacing_mm: float | Sequence[float] | None = N
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no {path.name} in {path.parent.name or '.'}/")
-    if path.name.upper() == "DICOMDIR":
-        path = path.resolve().parent
-    if (kretz := kretz_in(path)) is not None:
-        return read_kretz(kretz, spacing_mm)
     given = None if spacing_mm is None else tuple(float(step) for step in np.ravel(spacing_mm))
-    if path.is_dir():
-        return read_dicom(path, given)
     try:
-        return _read_file(path, given)
+        return _read(path, given)
     except (ValueError, TypeError) as error:
         if path.name in str(error):
             raise
         raise ValueError(f"cannot read {path.name} as an image: {error}") from error
 
 
-def _read_file(path: Path, given: tuple[float, ...] | None) -> Volume:
+def _read(path: Path, given: tuple[float, ...] | None) -> Volume:
     name = path.name.lower()
     readers = ((nrrd.SUFFIXES, nrrd.read_nrrd), (metaimage.SUFFIXES, metaimage.read_metaimage))
     for suffixes, read in (*readers, (nifti.SUFFIXES, nifti.read_nifti)):
-        if name.endswith(suffixes):
+        if name.endswith(suffixes) and path.is_file():
             return read(path, given)
-    if is_dicom(path):
-        return read_dicom(path, given)
+    if name == "dicomdir":
+        path = path.resolve().parent
+    if path.is_dir() or is_dicom(path) or name.endswith(KRETZ):
+        return _read_scanners_own(path, given)
     kind = _picture_kind(path)
     if kind:
         return _read_picture(path, kind, given)
     # a file without DICOM's preamble is known to SimpleITK alone
-    if sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "GDCMImageIO":
-        return read_dicom(path, given)
+    if sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "GDCMImageIO" or kretz_in(path) is not None:
+        return _read_scanners_own(path, given)
     raise ValueError(
         f"cannot read {path.name} as an image: expected NRRD, MHA, NIfTI, DICOM or PNG; "
         "convert it with SimpleITK or 3D Slicer"
     )
+
+
+def _read_scanners_own(path: Path, given: tuple[float, ...] | None) -> Volume:
+    """GE Kretz or DICOM, whose damage may stop pydicom anywhere, with a patient's data in its message."""
+    try:
+        if (kretz := kretz_in(path)) is not None:
+            return read_kretz(kretz, given)
+        return read_dicom(path, given)
+    except (ValueError, ImportError, MemoryError, PermissionError):
+        raise
+    except Exception as error:
+        raise ValueError(f"cannot read {path.name} as an image: its DICOM header is damaged; {AGAIN}") from error
 
 
 def _picture_kind(path: Path) -> str:

@@ -82,7 +82,7 @@ def read_nifti(path: Path, spacing_mm: tuple[float, ...] | None = None) -> Volum
         array = _voxels(header, voxel_file, header_file.name)
         given = None if spacing_mm is None else per_axis(spacing_mm, array.ndim)
         spacing, origin, direction = _geometry(header, path.name, array.ndim, given)
-    except (HeaderDataError, OverflowError) as error:
+    except (HeaderDataError, OverflowError, KeyError) as error:
         raise ValueError(f"the header of {header_file.name} is damaged ({error}): {AGAIN}") from error
     return Volume(array, spacing if given is None else given, origin, direction)
 
@@ -140,8 +140,11 @@ def _voxels(header: Any, path: Path, name: str) -> Array:
     slope, inter = header.get_slope_inter()
     if slope is None or (slope, inter) == (1, 0):
         return array
-    kind = np.result_type(array.dtype, np.float32)
-    return (array * float(slope) + float(inter)).astype(kind)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = (array * float(slope) + float(inter)).astype(np.result_type(array.dtype, np.float32))
+    if np.isfinite(array).all() and not np.isfinite(scaled).all():
+        raise ValueError(f"{name} states scl_slope {slope:g} and scl_inter {inter:g}, which no voxel survives: {AGAIN}")
+    return scaled
 
 
 def _geometry(header: Any, name: str, ndim: int, given: tuple[float, ...] | None) -> tuple[tuple[float, ...], ...]:

@@ -140,8 +140,8 @@ def _require_count(name: str, found: int, wanted: int) -> None:
         )
     if found > wanted:
         raise ValueError(
-            f"{name} holds more than the {wanted} bytes of voxels that its header states: header and voxels are not of "
-            f"one image; {AGAIN}"
+            f"{name} holds more than the {wanted} bytes of voxels that its header states: it is damaged, or header and "
+            f"voxels are not of one image; {AGAIN}"
         )
 
 

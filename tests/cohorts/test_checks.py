@@ -108,3 +108,13 @@ def test_a_label_of_255_is_binary_and_of_two_structures_is_not(tmp_path):
     spoil(tmp_path, label=with_values(head(), other=7))
     with pytest.raises(CohortError, match=r"more than one value besides 0 \(1.0 to 7.0\)"):
         load_cohort(tmp_path).read_label("c1")
+
+
+def test_a_slice_that_is_stored_as_a_volume_is_found(tmp_path):
+    folder = make(tmp_path)
+    for axis, case in ((0, "c0"), (2, "c1")):
+        for kind, volume in (("images", scan(axis)), ("labels", head())):
+            slice_ = np.take(volume.array, [5], axis)
+            write_volume(Volume(slice_, volume.spacing_mm), folder / kind / f"{case}.nrrd")
+    found = {(case, check, severity) for case, check, severity in checks(folder) if check == "thin volume"}
+    assert found == {("c0", "thin volume", "error"), ("c1", "thin volume", "error")}
