@@ -22,7 +22,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"fhlib {__version__}")
     commands = parser.add_subparsers(dest="command")
-    for add_command in (_add_study, _add_train, _add_report, _add_segment, _add_export, _add_publish, _add_notebooks):
+    for add_command in (
+        _add_study,
+        _add_train,
+        _add_report,
+        _add_segment,
+        _add_export,
+        _add_publish,
+        _add_notebooks,
+        _add_gpu_study,
+    ):
         add_command(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
@@ -36,7 +45,7 @@ def _add_study(commands: Any) -> None:
     study.add_argument(
         "--preset",
         default="quick",
-        help="a preset of fhlib's (smoke, quick, all-ages, fine-tune, sim-to-real, desk, desk-2d, paper) "
+        help="a preset of fhlib's (smoke, quick, all-ages, fine-tune, sim-to-real, desk, desk-2d, gpu, paper) "
         "or a file of your own in data/presets/ (default quick)",
     )
     study.add_argument("--run", help="the run's folder in data/runs/ (default: named for the preset and the cohort)")
@@ -80,8 +89,8 @@ def _add_segment(commands: Any) -> None:
         description="Segment a volume, or a folder of them; for research only, not a medical device. A second start continues where "
         "the first stopped. Exit code 0: all is written; 1: a volume failed, or its skull or page; 2: the request cannot be met.",
     )
-    segment.add_argument("volumes", type=Path, help="a volume, a folder of volumes, or a DICOM export")
-    segment.add_argument("results", type=Path, help="folder for masks, pages and segment.csv")
+    segment.add_argument("volumes", type=given_path, help="a volume, a folder of volumes, or a DICOM export")
+    segment.add_argument("results", type=given_path, help="folder for masks, pages and segment.csv")
     segment.add_argument(
         "--weights",
         default="head",
@@ -129,8 +138,58 @@ def _add_notebooks(commands: Any) -> None:
     notebooks = commands.add_parser(
         "notebooks", help="copy the notebooks that come with fhlib into a folder of your own"
     )
-    notebooks.add_argument("folder", type=Path, nargs="?", default=Path(), help="default: the working folder")
+    notebooks.add_argument("folder", type=given_path, nargs="?", default=Path(), help="default: the working folder")
     notebooks.set_defaults(call=_notebooks)
+
+
+def _add_gpu_study(commands: Any) -> None:
+    study = commands.add_parser(
+        "gpu-study",
+        help="for a GPU that is had for minutes: simulate, check the card, train named networks, score held-out scans",
+        description="Simulate a cohort, check the GPU against the processor, measure it, train networks on the paper's grid and score "
+        "held-out scans, as far as the minutes go. The same command continues. Exit code 0: complete; 3: the time was over before.",
+    )
+    study.add_argument("--minutes", type=float, default=10.0, help="when to stop (default 10)")
+    study.add_argument(
+        "--variants", type=_names, default=("USegNet-DS", "USegNet-DS-HAS"), help="networks, with commas"
+    )
+    study.add_argument("--seeds", type=_seeds, default=(0, 1, 2), help="of the trainings, with commas (default 0,1,2)")
+    study.add_argument("--out", type=Path, required=True, help="folder for tables, histories and weights")
+    study.add_argument("--preset", default="gpu", help="network grid, cohort and training (default gpu)")
+    study.add_argument(
+        "--set", dest="changes", metavar="NAME=VALUE", nargs="+", default=[], help="changes to the preset"
+    )
+    study.add_argument("--survey", action="store_true", help="measure batches, memory formats and torch.compile too")
+    study.add_argument("--dry-run", action="store_true", help="say what would be made, and do nothing")
+    study.set_defaults(call=_gpu_study)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers with commas, such as 0,1,2") from None
+
+
+def _gpu_study(options: argparse.Namespace) -> int:
+    from fhlib.benchmarks.gpu_study import GpuStudy
+    from fhlib.presets import PresetError, load_preset, parse_changes
+
+    try:
+        preset = load_preset(options.preset, parse_changes(options.changes))
+        study = GpuStudy(options.out, preset, options.minutes, options.variants, options.seeds)
+        if options.dry_run:
+            print(study.dry_run())
+            return 0
+        complete = study.run(options.survey)
+    except (PresetError, ValueError, OSError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0 if complete else 3
 
 
 def _study(options: argparse.Namespace) -> int:
@@ -191,16 +250,24 @@ def spacing(text: str) -> tuple[float, ...]:
     return numbers
 
 
+def given_path(text: str) -> Path:
+    """A path that must be given, `~` and all; argparse tells the user what is wrong."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty: give one")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no such user's home folder") from error
+
+
 def _train(options: argparse.Namespace) -> int:
-    from fhlib.presets import suggestion
-    from fhlib.study.run import open_study
-    from fhlib.study.train import train
-    from fhlib.variants import VARIANTS, levels_of
+    from fhlib.study.run import reopen_study
+    from fhlib.study.train import require_known, train
+    from fhlib.variants import levels_of
 
     try:
-        if options.variant not in VARIANTS:
-            raise ValueError(f"variant {options.variant!r} is not known{suggestion(options.variant, VARIANTS)}")
-        study = open_study(options.run)
+        require_known(options.variant)
+        study = reopen_study(options.run)
         for variant, level in levels_of(options.variant):
             train(study, variant, level)
     except (ValueError, OSError, RuntimeError) as error:
@@ -210,17 +277,26 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from fhlib.study.run import reopen_study
     from fhlib.workflow.report import write_report
 
-    write_report(options.run, notebooks=options.notebooks)
+    try:
+        folder = reopen_study(options.run).folder
+        for path in options.notebooks:
+            if path.suffix != ".ipynb" or not path.is_file():
+                raise ValueError(f"{path.name!r} is no executed notebook: give files named .ipynb, or none for all")
+        write_report(folder, notebooks=options.notebooks)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from fhlib.segmentation.outputs import require_usable, unfinished
+    from fhlib.segmentation.outputs import reason_of, require_usable, unfinished
     from fhlib.segmentation.own_volumes import segment_files, volumes_in, weights_digest
     from fhlib.segmentation.segmentor import load_segmentor
-    from fhlib.segmentation.sources import passed_over
+    from fhlib.segmentation.sources import not_searched, passed_over
 
     beside = options.skull_weights
     if beside is None:
@@ -228,9 +304,8 @@ def _segment(options: argparse.Namespace) -> int:
     names = [options.weights, *([beside] if beside else [])]
     try:
         sources = volumes_in(options.volumes)
-        if others := passed_over(options.volumes):
-            more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-            print(f"no scans but results or labels: {', '.join(others[:5])}{more}", file=sys.stderr)
+        _say_some("no scans but results or labels", passed_over(options.volumes))
+        _say_some("not read, since only DICOM is looked for in folders below", not_searched(options.volumes))
         require_usable(options.results)  # a folder that cannot be written to is told before weights are loaded
         head, *skull = [load_segmentor(name) for name in names]
         rows, _ = segment_files(
@@ -244,23 +319,36 @@ def _segment(options: argparse.Namespace) -> int:
             spacing_mm=options.spacing_mm,
         )
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(reason_of(error), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped: the same command continues where it was", file=sys.stderr)
+        return 130
     if options.json:
         print(rows.to_json(orient="records", indent=2))
     else:
         print(rows.dropna(axis=1, how="all").to_string(index=False))
-    return 1 if unfinished(options.results, rows["volume"]) else 0
+    failed = rows.loc[rows["status"] == "failed", "volume"]
+    return 1 if len(failed) or unfinished(options.results, rows["volume"]) else 0
+
+
+def _say_some(what: str, names: Sequence[str]) -> None:
+    """Names on standard error, the first of many."""
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        print(f"{what}: {', '.join(names[:5])}{more}", file=sys.stderr)
 
 
 def _export(options: argparse.Namespace) -> int:
     from fhlib.files import DATA, ROOT, safe_name
-    from fhlib.study.run import open_study
+    from fhlib.study.run import reopen_study
     from fhlib.study.ship_weights import export_weights
+    from fhlib.study.train import require_known
 
     try:
         destination = DATA / "weights" / safe_name(options.name, "name")
-        export_weights(open_study(options.run), safe_name(options.variant, "variant"), destination)
+        require_known(options.variant)
+        export_weights(reopen_study(options.run), options.variant, destination)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -273,7 +361,7 @@ def _publish(options: argparse.Namespace) -> int:
     from fhlib.workflow.publish import publish, refresh_pages
 
     try:
-        written = publish(options.run) if options.run else refresh_pages()
+        written = refresh_pages() if options.run is None else publish(options.run)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -286,13 +374,20 @@ def _notebooks(options: argparse.Namespace) -> int:
     from fhlib.files import CLONE, DATA, NOTEBOOKS
 
     sources = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
-    taken = [path.name for path in sources if (options.folder / path.name).exists()]
-    if taken:
-        print(f"{options.folder} holds {taken[0]} already: name another folder, or move yours away", file=sys.stderr)
+    try:
+        taken = [path.name for path in sources if (options.folder / path.name).exists()]
+        if taken:
+            raise ValueError(f"{options.folder} holds {taken[0]} already: name another folder, or move yours away")
+        options.folder.mkdir(parents=True, exist_ok=True)
+        for path in sources:
+            shutil.copyfile(path, options.folder / path.name)
+    except OSError as error:
+        said = f"cannot write notebooks to {str(options.folder)!r} ({error.strerror}): name another folder"
+        print(said, file=sys.stderr)
         return 2
-    options.folder.mkdir(parents=True, exist_ok=True)
-    for path in sources:
-        shutil.copyfile(path, options.folder / path.name)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     place = options.folder.resolve()
     written = DATA if CLONE or os.environ.get("FHLIB_ROOT") else place / "data"
     print(f"{len(sources)} notebooks are in {place}: open them with `jupyter lab`. What they write goes to {written}")

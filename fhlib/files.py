@@ -106,9 +106,10 @@ def require_free_space(folder: Path | str, needed_bytes: float) -> None:
 
 def safe_name(name: str, what: str = "name") -> str:
     """Return `name` if it can be a folder's name everywhere (letters, digits, `-`, `_`, `.`), raise ValueError otherwise."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
         raise ValueError(
-            f"{what} {name!r} must begin with a letter or digit and hold only letters, digits, '-', '_' and '.'"
+            f"{what} {name!r} must begin with a letter or digit and hold only letters, digits, '-', '_' and '.', "
+            "at most 200 of them"
         )
     return name
 

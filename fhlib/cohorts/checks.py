@@ -19,14 +19,15 @@ from fhlib.cohorts.manifest import (
     load_cohort,
     structure_of,
 )
-from fhlib.cohorts.segments import read_label
+from fhlib.cohorts.outlines import Problem, Problems, check_nesting, check_outline
+from fhlib.cohorts.segments import has_head_and_skull, read_label
 from fhlib.files import progress
 from fhlib.images.formats import read_volume
-from fhlib.images.volume import Volume
-from fhlib.models.inputs import is_thin
+from fhlib.images.volume import Array, Volume
 
-Problem = tuple[str, str, str]  # check, severity, message
-Problems = Generator[Problem, None, None]
+FEWEST_SLICES = 3
+SMALLEST_HEAD_MM = 8.0
+"""Of a volume's shortest side."""
 
 
 def check_cohort(cohort: Cohort | Path | str, show_progress: bool = True, raise_errors: bool = False) -> pd.DataFrame:
@@ -37,8 +38,9 @@ def check_cohort(cohort: Cohort | Path | str, show_progress: bool = True, raise_
     - the manifest's schema, missing or unreadable files;
     - of images: dimensions, spacing, intensities, and scans whose voxels are those of another;
     - geometry of image and label (corners within a tenth of a voxel);
-    - of labels: not binary, empty where a head is expected or filled where none is, touching the border, implausible in
-      size.
+    - of labels: not binary, empty where a head is expected or filled where none is, implausible in size; form and place
+      (see `fhlib.cohorts.outlines`), with the slices where they are wrong;
+    - of head and skull: exchanged, the same, or the skull outside of the head.
 
     Raises CohortError with all findings if `raise_errors` and there is an error.
 
@@ -79,12 +81,19 @@ def _check_files(
         first = seen.setdefault(content, row["case"])
         if first != row["case"]:
             yield "duplicate image", "error", f"the voxels are those of case {first}: keep one of the two"
+    masks = {}
     # where both columns name one file, it is checked once
-    columns = ["label"] if row["label_skull"] == row["label"] else ["label", "label_skull"]
-    for column in columns:
+    one_file = row["label_skull"] == row["label"]
+    for column in ["label"] if one_file else ["label", "label_skull"]:
         label = yield from _read(cohort, row, column, image)
         if label is not None:
-            yield from _check_label(label, image, column, row["has_head"] == "true")
+            masks[column] = yield from _check_label(label, image, column, row["has_head"] == "true")
+    if one_file and "label" in masks and has_head_and_skull(cohort.folder / row["label"]):
+        message = f"{row['label']} holds a head and a skull, and both columns name it, which says that the outline is the skull"
+        yield "two outlines", "error", f"{message}: leave label_skull empty, or save each in a file of its own"
+    head, skull = masks.get("label"), masks.get("label_skull")
+    if head is not None and skull is not None and head.same_geometry(skull, 0.1 * min(head.spacing_mm)):
+        yield from check_nesting(head, skull)
 
 
 def _read(
@@ -120,9 +129,9 @@ def _check_image(image: Volume) -> Problems:
         yield "intensities", "error", f"{count} voxels are not finite numbers: replace them, with 0 for instance"
     elif values.min() == values.max():
         yield "intensities", "error", f"every voxel is {values.flat[0]}: the image is blank"
-    if is_thin(image):
+    if image.ndim == 3 and (min(image.shape) < FEWEST_SLICES or min(image.size_mm) < SMALLEST_HEAD_MM):
         message = f"{_times(image.shape)} voxels, {_times(image.size_mm)} mm, are too thin to hold a head"
-        yield "thin volume", "error", f"{message}: give the whole volume, or save a single slice as a 2D image"
+        yield "thin volume", "warning", f"{message}: give the whole volume, or save a single slice as a 2D image"
     spacing = _times(image.spacing_mm)
     if not all(0.02 <= step <= 10 for step in image.spacing_mm):
         message = f"voxels of {spacing} mm are implausible (expected 0.02 to 10 mm): is it in another unit?"
@@ -131,31 +140,45 @@ def _check_image(image: Volume) -> Problems:
         yield "spacing", "warning", f"voxels of {spacing} mm are what files without a spacing get: check it"
 
 
-def _check_label(label: Volume, image: Volume | None, column: str, has_head: bool) -> Problems:
-    """Geometry and values of a label, and the head that it outlines."""
+def _check_label(
+    label: Volume, image: Volume | None, column: str, has_head: bool
+) -> Generator[Problem, None, Volume | None]:
+    """Geometry and values of a label, and the head that it outlines, which is returned (bool) unless there is none."""
     if image is not None and not label.same_geometry(image, 0.1 * min(image.spacing_mm)):
         yield "geometry", "error", f"{column}: {_difference(label, image)}"
-    inside = label.array != 0
-    values = np.unique(label.array[inside])
-    if not np.isfinite(values.astype(float)).all() or len(values) > 1:
-        shown = ", ".join(str(value) for value in values[:5])
-        message = f"{column} holds {len(values)} values besides 0 ({shown}): save one structure"
-        yield "label not binary", "error", message
-    if len(values) and has_head:
-        yield from _check_head(label.with_array(inside), column)
-    elif len(values):
+    head = label.with_array(label.array != 0)
+    if not head.array.any():
+        if has_head:
+            yield "empty label", "error", f"{column} is empty where a head is expected: set has_head to false if so"
+        return None
+    if not has_head:
         yield "unexpected head", "error", f"{column} is not empty, but has_head is false"
-    elif has_head:
-        yield "empty label", "error", f"{column} is empty where a head is expected: set has_head to false if so"
+        return None
+
+    inside = label.array[head.array]
+    if inside.min() != inside.max():  # also where one is nan
+        yield "label not binary", "error", f"{column} {_many_values(inside)}"
+        return None
+    if inside[0] not in (1, 255):
+        message = f"the only value of {column} besides 0 is {inside[0]:g}, and it is taken for the head"
+        yield "label value", "warning", f"{message}: if it is, save it as 1"
+    yield from check_outline(head, column)
+    yield from _check_size(head, column)
+    return head
 
 
-def _check_head(head: Volume, column: str) -> Problems:
-    """Place and size of a mask that is not empty."""
-    borders = [np.take(head.array, (0, -1), axis).any() for axis in range(head.ndim) if head.shape[axis] > 1]
-    if any(borders):
-        message = f"{column} touches the edge of the field of view: the head may be cut off"
-        yield "head at the border", "warning", message
-    size = head.array.sum() * np.prod(head.spacing_mm)
+def _many_values(inside: Array) -> str:
+    """Which values a label holds besides 0, and the remedy."""
+    values = np.unique(inside)
+    shown = ", ".join(str(value) for value in values[:5])
+    holds = f"holds {len(values)} values besides 0 ({shown}{', ...' * (len(values) > 5)})"
+    if len(values) > 5 or not np.array_equal(values, np.rint(values)):
+        return f"{holds}, as a probability, a smoothed mask or an image does: save 1 where it is at least half, 0 elsewhere"
+    return f"{holds}: save one structure"
+
+
+def _check_size(head: Volume, column: str) -> Problems:
+    size = np.count_nonzero(head.array) * np.prod(head.spacing_mm)
     diameter = 2 * np.sqrt(size / np.pi) if head.ndim == 2 else np.cbrt(6 * size / np.pi)
     if not 8 <= diameter <= 160:
         message = f"{column} is as large as a head of {diameter:.3g} mm diameter (expected 8 to 160 mm)"

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from fhlib.cohorts.segments import is_segmentation, read_label
+from fhlib.cohorts.segments import has_segments, read_label
 from fhlib.files import write_csv
 from fhlib.images.formats import read_volume
 from fhlib.images.volume import Volume
@@ -91,7 +91,7 @@ class Cohort:
             image = self.read_image(case)
             return image.with_array(np.zeros(image.shape, bool))
         path = self.path(case, column)
-        scan = self.read_image(case) if is_segmentation(path) else None
+        scan = self.read_image(case) if has_segments(path) else None
         label = read_label(path, scan, structure_of(row, column))
         mask = label.array != 0
         inside = label.array[mask]

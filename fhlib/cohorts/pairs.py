@@ -14,7 +14,8 @@ import numpy as np
 from fhlib.cohorts.segments import SEGMENTATION, has_head_and_skull, is_segmentation, outlines_skull_only, read_label
 from fhlib.files import read_json
 from fhlib.fingerprints import file_digest
-from fhlib.images.formats import READABLE, files_of, read_volume, suffix_of
+from fhlib.images.formats import READABLE, read_volume, suffix_of
+from fhlib.images.parts import files_of
 from fhlib.images.volume import Volume
 
 RECORD_SUFFIX = ".fhlib.json"

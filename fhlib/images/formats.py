@@ -11,11 +11,9 @@ import SimpleITK as sitk
 from PIL import Image, UnidentifiedImageError
 
 from fhlib.files import atomic_path
-from fhlib.fingerprints import digest, file_digest
 from fhlib.images import metaimage, nifti, nrrd
-from fhlib.images.dicom import REMEDY, is_dicom, per_axis, read_dicom
+from fhlib.images.dicom import REMEDY, is_dicom, kretz_in, per_axis, read_dicom
 from fhlib.images.kretz import SUFFIXES as KRETZ
-from fhlib.images.kretz import kretz_in, read_kretz
 from fhlib.images.volume import Volume, from_sitk, to_sitk
 from fhlib.images.whole import AGAIN, require_sizes
 
@@ -74,13 +72,13 @@ def _read(path: Path, given: tuple[float, ...] | None) -> Volume:
             return read(path, given)
     if name == "dicomdir":
         path = path.resolve().parent
-    if path.is_dir() or is_dicom(path) or name.endswith(KRETZ):
+    if path.is_dir() or is_dicom(path) or kretz_in(path) is not None:
         return _read_scanners_own(path, given)
     kind = _picture_kind(path)
     if kind:
         return _read_picture(path, kind, given)
     # a file without DICOM's preamble is known to SimpleITK alone
-    if sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "GDCMImageIO" or kretz_in(path) is not None:
+    if sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "GDCMImageIO":
         return _read_scanners_own(path, given)
     raise ValueError(
         f"cannot read {path.name} as an image: expected NRRD, MHA, NIfTI, DICOM or PNG; "
@@ -91,8 +89,6 @@ def _read(path: Path, given: tuple[float, ...] | None) -> Volume:
 def _read_scanners_own(path: Path, given: tuple[float, ...] | None) -> Volume:
     """GE Kretz or DICOM, whose damage may stop pydicom anywhere, with a patient's data in its message."""
     try:
-        if (kretz := kretz_in(path)) is not None:
-            return read_kretz(kretz, given)
         return read_dicom(path, given)
     except (ValueError, ImportError, MemoryError, PermissionError):
         raise
@@ -143,34 +139,6 @@ def _require_whole_picture(path: Path) -> None:
             picture.verify()
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path.name} is damaged or cut short ({error}): {AGAIN}") from error
-
-
-def files_of(path: Path) -> tuple[Path, ...]:
-    """The files that hold an image: one, a header and its data file, or the DICOM files of a folder and the folders below it.
-
-    A header that cannot be read, or whose data file is not there, stands alone.
-    """
-    if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
-        return tuple(file for file in files if is_dicom(file)) or tuple(files)
-    name = path.name.lower()
-    data: Path | None = None
-    try:
-        if name.endswith(nifti.SUFFIXES):
-            return tuple(dict.fromkeys(nifti.pair_of(path)))
-        if name.endswith(nrrd.SUFFIXES):
-            data = nrrd.data_file(path)
-        elif name.endswith(metaimage.SUFFIXES):
-            data = metaimage.data_file(path)
-    except (ValueError, OSError):
-        pass
-    return (path,) if data is None else (path, data)
-
-
-def volume_digest(path: Path) -> str:
-    """Short hash of the bytes that an image is read from, whatever the names of its files."""
-    files = files_of(path)
-    return file_digest(path) if files == (path,) else digest([file_digest(file) for file in files])
 
 
 def write_volume(volume: Volume, path: Path | str) -> None:

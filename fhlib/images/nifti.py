@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
-from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
-from nibabel.spatialimages import HeaderDataError
 
 from fhlib.images.dicom import REMEDY, per_axis
 from fhlib.images.volume import Array, Floats, Volume, grey_of
@@ -24,13 +21,6 @@ from fhlib.images.whole import AGAIN, require_sizes, require_stated, times, voxe
 HEADER, VOXELS = (".hdr", ".hdr.gz"), (".img", ".img.gz")
 SUFFIXES = (".nii", ".nii.gz", *HEADER, *VOXELS)
 
-KINDS = {
-    b"n+1\0": Nifti1Header,
-    b"ni1\0": Nifti1PairHeader,
-    b"n+2\0": Nifti2Header,
-    b"ni2\0": Nifti2PairHeader,
-}
-"""By their magic; the second of each has its voxels in another file."""
 UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """By the code in xyzt_units: unknown, which is read as mm everywhere, m, mm, um."""
 
@@ -62,6 +52,18 @@ def pair_of(path: Path) -> tuple[Path, Path]:
     return found[0][0], found[1][0]
 
 
+def _kinds() -> dict[bytes, Any]:
+    """Classes of headers by their magic; the second of each has its voxels in another file."""
+    from nibabel.nifti1 import (
+        Nifti1Header,
+        Nifti1PairHeader,
+    )  # here, so that naming the files of an image does without it
+    from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
+
+    single = {b"n+1\0": Nifti1Header, b"n+2\0": Nifti2Header}
+    return single | {b"ni1\0": Nifti1PairHeader, b"ni2\0": Nifti2PairHeader}
+
+
 def read_nifti(path: Path, spacing_mm: tuple[float, ...] | None = None) -> Volume:
     """A NIfTI file or pair with its geometry, turned from RAS to LPS; `scl_slope` and `scl_inter` are applied.
 
@@ -72,6 +74,8 @@ def read_nifti(path: Path, spacing_mm: tuple[float, ...] | None = None) -> Volum
     Raises ValueError where voxels are missing or damaged, where no spacing is stated or its places contradict each other,
     and for time, vectors and colours.
     """
+    from nibabel.spatialimages import HeaderDataError
+
     header_file, voxel_file = pair_of(path)
     header = _header(header_file)
     if header.is_single == (header_file != voxel_file):
@@ -94,7 +98,8 @@ def _header(path: Path) -> Any:
             start = stream.read(540)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path.name} is damaged or cut short ({error}): {AGAIN}") from error
-    kind = KINDS.get(start[344:348]) or KINDS.get(start[4:8])
+    kinds = _kinds()
+    kind = kinds.get(start[344:348]) or kinds.get(start[4:8])
     if kind is None:
         raise ValueError(
             f"cannot read {path.name} as an image: it has no header of NIfTI; {AGAIN}. An Analyze file does not say where left "

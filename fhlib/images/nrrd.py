@@ -9,9 +9,9 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 
 from fhlib.images.dicom import per_axis
 from fhlib.images.volume import Volume, grey_of
@@ -29,6 +29,9 @@ from fhlib.images.whole import (
     whole_number,
     whole_numbers,
 )
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 SUFFIXES = (".nrrd", ".nhdr")
 
@@ -110,6 +113,8 @@ def data_file(path: Path) -> Path | None:
 
 
 def _geometry_by_itk(path: Path) -> sitk.ImageFileReader:
+    import SimpleITK as sitk  # here, so that naming the files of an image does without it
+
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

@@ -12,9 +12,6 @@ from fhlib.images.grids import resample
 from fhlib.images.volume import Volume
 from fhlib.presets import PAPER_NETWORK_SPACING_MM, Preparation
 
-FEWEST_SLICES = 3
-SMALLEST_HEAD_MM = 8.0
-
 
 def flips_of(spatial_dims: int) -> tuple[tuple[int, ...], ...]:
     """Sets of axes to flip. A 180-degree rotation is a pair of flips, so in 3D all combinations give 8 distinct results.
@@ -30,21 +27,18 @@ def to_network_grid(volume: Volume, preparation: Preparation) -> Volume:
 
     Volumes go to `spacing_mm` or to `longest_voxels` along their longest side, single images to `image_scale` times their size. A
     constant image becomes 0.
-    Raises ValueError for non-finite intensities, and for a volume that is too thin to hold a head.
+    Raises ValueError for non-finite intensities.
     """
     _require_finite(volume)
-    _require_thick(volume)
-    return _min_max(resample(volume, _target_spacing(volume, preparation), smooth=True))
+    return min_max(resample(volume, _target_spacing(volume, preparation), smooth=True))
 
 
 def at_original_resolution(volume: Volume) -> Volume:
     """What a 2D network reads of a volume, slice by slice ("slices of the volume in original resolution", section 3.2): intensities
-    min-max scaled to [0, 1] over the whole volume (float32). Raises ValueError for non-finite intensities, and for a volume that is too
-    thin to hold a head.
+    min-max scaled to [0, 1] over the whole volume (float32). Raises ValueError for non-finite intensities.
     """
     _require_finite(volume)
-    _require_thick(volume)
-    return _min_max(volume)
+    return min_max(volume)
 
 
 def _require_finite(volume: Volume) -> None:
@@ -52,22 +46,7 @@ def _require_finite(volume: Volume) -> None:
         raise ValueError("the image holds NaN or infinite intensities: repair or exclude it")
 
 
-def _require_thick(volume: Volume) -> None:
-    if is_thin(volume):
-        shape = " x ".join(map(str, volume.shape))
-        sides = " x ".join(f"{side:.3g}" for side in volume.size_mm)
-        raise ValueError(
-            f"the volume is too thin to hold a head: {shape} voxels, {sides} mm, expected at least {FEWEST_SLICES} slices and "
-            f"{SMALLEST_HEAD_MM:g} mm along each axis; give the whole volume, or save a single slice as a 2D image"
-        )
-
-
-def is_thin(volume: Volume) -> bool:
-    """Whether a 3D volume is a slice or a slab, which holds no head whatever its size."""
-    return volume.ndim == 3 and (min(volume.shape) < FEWEST_SLICES or min(volume.size_mm) < SMALLEST_HEAD_MM)
-
-
-def _min_max(volume: Volume) -> Volume:
+def min_max(volume: Volume) -> Volume:
     array = volume.array.astype(np.float32)
     low, high = float(array.min()), float(array.max())
     return volume.with_array((array - low) / (high - low) if high > low else np.zeros_like(array))

@@ -12,7 +12,8 @@ import pandas as pd
 
 from fhlib.files import progress, write_csv
 from fhlib.fingerprints import code_digest, digest, kept_or_made
-from fhlib.images.formats import read_volume, volume_digest, write_volume
+from fhlib.images.formats import read_volume, write_volume
+from fhlib.images.parts import volume_digest
 from fhlib.images.volume import Volume
 from fhlib.segmentation.segmentor import Segmentor
 from fhlib.variants import VARIANTS

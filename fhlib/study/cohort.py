@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from fhlib.cohorts.importers import import_cohort
 from fhlib.cohorts.manifest import Cohort
@@ -111,6 +112,12 @@ def growth_figure(table: pd.DataFrame) -> Figure | None:
     return growth_curve(sizes, known)
 
 
+def findings_table(findings: pd.DataFrame) -> Styler:
+    """Findings of `check_cohort` for a notebook: with every message in full, which has the slices and the remedy."""
+    table = findings.style.set_uuid("findings").format(escape="html").hide(axis="index")
+    return table.set_properties(**{"text-align": "left", "white-space": "normal"})
+
+
 def cohort_findings(cohort: Cohort, table: pd.DataFrame, findings: pd.DataFrame) -> list[str]:
     """What 01 found, in sentences.
 
@@ -120,11 +127,13 @@ def cohort_findings(cohort: Cohort, table: pd.DataFrame, findings: pd.DataFrame)
         findings: of `check_cohort`.
     """
     count = table["split"].value_counts()
-    warnings = (findings["severity"] == "warning").sum()
+    checks = findings.loc[findings["severity"] == "warning", "check"].value_counts()
+    kinds = ", ".join(f"{number} {check}" for check, number in checks.items())
+    warned = f"{checks.sum()} warnings" + (f" ({kinds})" if kinds else "")
     volumes = subject_sizes(table)["volume_ml"].dropna()
     said = [
         f"{len(table)} scans of {table['subject'].nunique()} subjects, {cohort.spatial_dims}D, "
-        f"{count.get('train', 0)} for training and {count.get('test', 0)} for test; {warnings} warnings."
+        f"{count.get('train', 0)} for training and {count.get('test', 0)} for test; {warned}."
     ]
     if len(volumes) > 1:
         spread = f"SD {volumes.std():.0f} mL over {len(volumes)} subjects"

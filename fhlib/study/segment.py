@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from fhlib.images.dicom import Source
 from fhlib.images.formats import write_volume
 from fhlib.phantom.scan import simulate_scan
-from fhlib.segmentation.own_volumes import Found, picture, volumes_in
+from fhlib.segmentation.own_volumes import volumes_in
 from fhlib.segmentation.quality import MEANINGS
+from fhlib.segmentation.rows import Found, picture
 from fhlib.segmentation.segmentor import Segmentor, load_segmentor
 from fhlib.study.run import Study, open_cohort
 

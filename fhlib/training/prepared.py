@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fhlib.files import atomic_path, progress, require_free_space, write_csv
 from fhlib.fingerprints import code_digest, digest, kept_or_made
-from fhlib.images.formats import volume_digest
+from fhlib.images.parts import volume_digest
 from fhlib.models.inputs import at_original_resolution, label_to_network_grid, to_network_grid
 from fhlib.presets import Preparation
 

@@ -117,4 +117,32 @@ def test_a_slice_that_is_stored_as_a_volume_is_found(tmp_path):
             slice_ = np.take(volume.array, [5], axis)
             write_volume(Volume(slice_, volume.spacing_mm), folder / kind / f"{case}.nrrd")
     found = {(case, check, severity) for case, check, severity in checks(folder) if check == "thin volume"}
-    assert found == {("c0", "thin volume", "error"), ("c1", "thin volume", "error")}
+    assert found == {("c0", "thin volume", "warning"), ("c1", "thin volume", "warning")}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (lambda mask: mask * np.linspace(0.1, 1, mask.size).reshape(mask.shape), "a probability, a smoothed mask"),
+        (lambda mask: np.where(mask, 0.5, 0) + 0.25 * np.roll(mask, 1, 0), "save 1 where it is at least half"),
+        (lambda mask: (np.linspace(1, 255, mask.size).reshape(mask.shape) * mask).astype(np.uint8), "a smoothed mask"),
+        (lambda mask: mask + np.uint8(1), r"2 values besides 0 \(1, 2\): save one structure"),
+    ],
+)
+def test_probabilities_and_smoothed_masks_are_refused(tmp_path, values, words):
+    make(tmp_path)
+    spoil(tmp_path, label=head(array=values(head().array)))
+    findings = check_cohort(tmp_path, show_progress=False)
+    assert findings[["case", "check", "severity"]].values.tolist() == [["c1", "label not binary", "error"]]
+    assert findings["message"].str.contains(words).all()
+    with pytest.raises(CohortError, match="more than one value besides 0"):
+        load_cohort(tmp_path).read_label("c1")
+
+
+def test_one_value_other_than_1_is_taken_and_said(tmp_path):
+    make(tmp_path)
+    spoil(tmp_path, label=head(array=head().array * np.uint8(2)))
+    findings = check_cohort(tmp_path, show_progress=False)
+    assert findings[["check", "severity"]].values.tolist() == [["label value", "warning"]]
+    assert "besides 0 is 2, and it is taken for the head" in findings["message"].iloc[0]
+    assert load_cohort(tmp_path).read_label("c1").array.sum() == 315

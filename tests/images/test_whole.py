@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fhlib.images.formats import files_of, read_volume, volume_digest, write_volume
+from fhlib.images.formats import read_volume, write_volume
+from fhlib.images.parts import files_of, volume_digest
 from fhlib.images.volume import Volume, to_sitk
 from fhlib.images.whole import MOST_VOXELS, voxel_bytes
 from tests.images.made import oblique, volumes

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import rotate
 
 from fhlib.images.volume import Volume
-from fhlib.models.inputs import at_original_resolution, flips_of, is_thin, label_to_network_grid, to_network_grid
+from fhlib.models.inputs import flips_of, label_to_network_grid, to_network_grid
 from fhlib.presets import Preparation
 from tests.small_cohort import PREPARATION, scan
 
@@ -57,25 +57,3 @@ def test_images_are_scaled_by_the_papers_factor():
     prepared = to_network_grid(image, Preparation(spacing_mm=1, image_scale=0.4))
     assert prepared.shape == (40, 24) and prepared.spacing_mm == pytest.approx((0.5, 0.25))
     assert label_to_network_grid(image.with_array(np.ones(image.shape)), Preparation(spacing_mm=1)).array.all()
-
-
-@pytest.mark.parametrize(
-    ("shape", "spacing", "thin"),
-    [
-        ((1, 40, 50), (2.0, 1.5, 1.0), True),
-        ((40, 2, 50), (2.0, 15.0, 1.0), True),
-        ((40, 50, 9), (2.0, 1.5, 0.8), True),  # 7.2 mm
-        ((40, 50, 10), (2.0, 1.5, 0.8), False),
-        ((3, 40, 50), (4.0, 1.5, 1.0), False),
-    ],
-)
-def test_slices_and_slabs_are_refused_in_words(shape, spacing, thin):
-    volume = Volume(np.random.default_rng(0).random(shape), spacing)
-    assert is_thin(volume) == thin
-    for read in (lambda: to_network_grid(volume, PREPARATION), lambda: at_original_resolution(volume)):
-        if thin:
-            with pytest.raises(ValueError, match=rf"too thin to hold a head: {' x '.join(map(str, shape))} voxels"):
-                read()
-        else:
-            assert read().array.max() == 1
-    assert not is_thin(Volume(np.zeros((1, 40)), (1.0, 1.0)))
