@@ -21,7 +21,7 @@ from fhlib.images.formats import write_volume
 
 LAYOUTS = """\
   1. a folder with cohort.csv (columns case, subject, image, label, ...; see data/README.md), used where it lies
-  2. pairs X.nii.gz and X_Label.nii.gz (any format SimpleITK reads, X may be a folder with a DICOM series); the label
+  2. pairs X.nii.gz and X_Label.nii.gz (NRRD, MetaImage, NIfTI, PNG; X may be a folder with a DICOM series); the label
      may also be X_Label.seg.nrrd, X_mask.seg.nrrd or X_mask.nii.gz
   3. HC18: training_set_pixel_size_and_HC.csv with NNN_HC.png and NNN_HC_Annotation.png, in one folder or in
      image/ and annotation/"""

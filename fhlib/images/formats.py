@@ -15,7 +15,7 @@ from fhlib.images import metaimage, nifti, nrrd
 from fhlib.images.dicom import REMEDY, is_dicom, kretz_in, per_axis, read_dicom
 from fhlib.images.kretz import SUFFIXES as KRETZ
 from fhlib.images.volume import Volume, from_sitk, to_sitk
-from fhlib.images.whole import AGAIN, require_sizes
+from fhlib.images.whole import AGAIN, require_plausible, require_sizes
 
 WRITABLE = (".nrrd", ".mha", ".nii.gz", ".nii", ".png")
 READABLE = (*WRITABLE, ".nhdr", ".mhd", ".dcm", ".hdr", ".tif", ".tiff", *KRETZ)
@@ -30,7 +30,10 @@ def suffix_of(path: Path | str) -> str:
 
 
 def read_volume(path: Path | str, spacing_mm: float | Sequence[float] | None = None) -> Volume:
-    """Read NRRD, MetaImage, NIfTI, DICOM (a file, or a folder with one series), PNG, or what else SimpleITK reads.
+    """Read NRRD, MetaImage, NIfTI, DICOM (a file, or a folder with one series), PNG and other pictures.
+
+    Voxels are counted, and checksums compared where a file has them (gzip, zlib, bzip2, PNG): what is cut or damaged is
+    refused. So are time, vectors, colours, what states no spacing, or two that differ.
 
     Of DICOM only voxels and geometry are kept, never a tag; where it states no spacing it is refused (see
     `fhlib.images.dicom`). Pictures have no spacing that can be trusted: for PNG it is 1 mm, and a warning says so;
@@ -69,7 +72,10 @@ def _read(path: Path, given: tuple[float, ...] | None) -> Volume:
     readers = ((nrrd.SUFFIXES, nrrd.read_nrrd), (metaimage.SUFFIXES, metaimage.read_metaimage))
     for suffixes, read in (*readers, (nifti.SUFFIXES, nifti.read_nifti)):
         if name.endswith(suffixes) and path.is_file():
-            return read(path, given)
+            volume = read(path, given)
+            if given is None:
+                require_plausible(volume.spacing_mm, path.name)
+            return volume
     if name == "dicomdir":
         path = path.resolve().parent
     if path.is_dir() or is_dicom(path) or kretz_in(path) is not None:

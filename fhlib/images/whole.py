@@ -28,6 +28,9 @@ MOST_VOXELS = 500_000_000
 """Refused beyond, before anything is unpacked; the paper's volumes have 44 million."""
 BLOCK_BYTES = 1 << 22
 
+SHORTEST_MM, LONGEST_MM = 0.01, 10.0
+"""Of a voxel that a file states."""
+
 AGAIN = "copy or export it again"
 
 
@@ -200,6 +203,15 @@ def require_stated(spacing: Sequence[float], name: str) -> None:
         raise ValueError(f"{name} states no spacing: {REMEDY}")
     if not all(0 < step < math.inf for step in spacing):
         raise ValueError(f"{name} states a spacing of {times(spacing)}, expected mm above 0: {REMEDY}")
+
+
+def require_plausible(spacing_mm: Sequence[float], name: str) -> None:
+    """Raise ValueError, with the remedy, for voxels that no scan of a head has, which are mostly in another unit."""
+    if not all(SHORTEST_MM <= step <= LONGEST_MM for step in spacing_mm):
+        raise ValueError(
+            f"{name} states voxels of {times(list(spacing_mm))} mm, expected {SHORTEST_MM:g} to {LONGEST_MM:g} mm: are they in "
+            f"another unit? If so, {REMEDY}"
+        )
 
 
 def unit_mm(units: set[str], name: str) -> float:

@@ -40,7 +40,7 @@ def with_values(volume, **values):
         (scan(5, array=np.full((9, 13, 17), 3.0)), None, "intensities", "error", r"every voxel is 3\.0"),
         (scan(2), None, "duplicate image", "error", r"voxels are those of case c1"),
         (scan(5, spacing_mm=(1, 1, 1)), head(spacing_mm=(1, 1, 1)), "spacing", "warning", "without a spacing"),
-        (scan(5, spacing_mm=(400, 2, 3)), None, "spacing", "error", "400 x 2 x 3 mm are implausible"),
+        (scan(5, spacing_mm=(400, 2, 3)), None, "unreadable file", "error", "states voxels of 400 x 2 x 3 mm"),
         (scan(5, spacing_mm=(0.4, 0.2, 0.3)), head(spacing_mm=(0.4, 0.2, 0.3)), "head size", "warning", "2.44 mm"),
     ],
 )

@@ -51,9 +51,16 @@ def test_either_form_places_the_voxels(tmp_path, kind, forms):
 
 def test_units_are_honoured(tmp_path):
     for units, factor in (("meter", 1000), ("micron", 0.001), ("mm", 1)):
-        volume = read_volume(write(tmp_path / "a.nii", units=units))
-        assert volume.spacing_mm == pytest.approx((1.7 * factor, 0.31 * factor, 0.5 * factor), rel=1e-6)
-        assert volume.origin == pytest.approx((-5 * factor, -6 * factor, 7 * factor), rel=1e-6)
+        sform = TURNED / factor
+        steps = pixdim(0.5 / factor, 0.31 / factor, 1.7 / factor)
+        volume = read_volume(write(tmp_path / "a.nii", sform, units=units, pixdim=steps))
+        assert volume.spacing_mm == pytest.approx((1.7, 0.31, 0.5), rel=1e-6)
+        assert volume.origin == pytest.approx((-5, -6, 7), rel=1e-6)
+    with pytest.raises(
+        ValueError, match=r"a\.nii states voxels of 1700 x 310 x 500 mm, expected 0\.01 to 10 mm.*--spacing-mm"
+    ):
+        read_volume(write(tmp_path / "a.nii", units="meter"))
+    assert read_volume(tmp_path / "a.nii", 0.5).spacing_mm == (0.5, 0.5, 0.5)
     with pytest.raises(ValueError, match=r"a\.nii states an unknown unit of length \(xyzt_units 4\).*--spacing-mm"):
         read_volume(write(tmp_path / "a.nii", xyzt_units=4))
 

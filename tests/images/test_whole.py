@@ -125,13 +125,14 @@ def test_geometry_is_that_of_simpleitk(tmp_path_factory, volume, suffix):
 
 def test_units_are_honoured(tmp_path):
     for unit, factor in (("mm", 1), ("cm", 10), ("um", 0.001), ("m", 1000)):
+        x, y, z = 0.5 / factor, 0.31 / factor, 1.7 / factor
         placed = f'space: LPS\nspace units: "{unit}" "{unit}" "{unit}"\nspace origin: (1,2,3)\nendian: little\n'
-        placed += "space directions: (0.5,0,0) (0,0.31,0) (0,0,1.7)\nencoding: raw"
+        placed += f"space directions: ({x},0,0) (0,{y},0) (0,0,{z})\nencoding: raw"
         for volume in (
             read_volume(nrrd(tmp_path / "a.nrrd", SIZES + placed, RAW)),
-            read_volume(metaimage(tmp_path / "a.mha", RAW, DistanceUnits=unit)),
+            read_volume(metaimage(tmp_path / "a.mha", RAW, DistanceUnits=unit, ElementSpacing=f"{x} {y} {z}")),
         ):
-            assert volume.spacing_mm == pytest.approx((1.7 * factor, 0.31 * factor, 0.5 * factor))
+            assert volume.spacing_mm == pytest.approx((1.7, 0.31, 0.5))
             assert volume.origin == pytest.approx((factor, 2 * factor, 3 * factor))
     with pytest.raises(ValueError, match=r"a\.mha states its spacing in furlong.*--spacing-mm"):
         read_volume(metaimage(tmp_path / "a.mha", RAW, DistanceUnits="furlong"))
