@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fhlib import __version__
+
+LONGEST_NAME = 80
+"""Characters of a run's name that nobody gave."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +34,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 2
-    return options.call(options)
+    return _told(options)
+
+
+class _Stopped(KeyboardInterrupt):
+    """SIGTERM, or a terminal that was closed."""
+
+
+def _told(options: argparse.Namespace) -> int:
+    """Run a command; what stops it from outside, a signal or a full disk, is told in one line. Returns the exit code."""
+    from fhlib.files import DATA, BusyError, disk_full
+
+    def stop(number: int, _: Any) -> None:
+        raise _Stopped(number)
+
+    heard = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        heard = {n: signal.signal(n, stop) for n in numbers if signal.getsignal(n) == signal.SIG_DFL}
+    try:
+        return options.call(options)
+    except KeyboardInterrupt as error:
+        number = error.args[0] if isinstance(error, _Stopped) else signal.SIGINT
+        again = getattr(options, "again", "") or "type the same command again"
+        print(f"\nstopped ({signal.Signals(number).name}); to continue: {again}", file=sys.stderr, flush=True)
+        return 128 + number
+    except BusyError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        full = disk_full(error, DATA)
+        if full is None:
+            raise
+        print(full, file=sys.stderr)
+        return 1
+    finally:
+        for number, before in heard.items():
+            signal.signal(number, before)
 
 
 def _add_study(commands: Any) -> None:
@@ -49,7 +91,7 @@ def _add_study(commands: Any) -> None:
         default=[],
         help="parameters of the preset to change for this run: training.seed=1 variants=[USegNet-DS]",
     )
-    study.add_argument("--cores", type=int, help="processor cores to use (default all)")
+    study.add_argument("--cores", type=_count, help="processor cores to use (default all)")
     study.add_argument("--until", metavar="STEP", help="stop after this step, such as 02_prepare (default: the report)")
     study.add_argument("--dry-run", action="store_true", help="list what would be done and why, and do nothing")
     study.set_defaults(call=_study)
@@ -135,10 +177,10 @@ def _add_notebooks(commands: Any) -> None:
 
 def _study(options: argparse.Namespace) -> int:
     from fhlib.files import ROOT
-    from fhlib.presets import PresetError, load_preset, parse_changes, suggestion
+    from fhlib.presets import load_preset, parse_changes, suggestion
     from fhlib.study.run import open_study
     from fhlib.workflow.progress import TITLES, say
-    from fhlib.workflow.run import RunBusyError, run_study
+    from fhlib.workflow.run import run_study
 
     steps = list(TITLES.values())
     try:
@@ -149,20 +191,35 @@ def _study(options: argparse.Namespace) -> int:
         changes = parse_changes(options.changes)
         preset = load_preset(options.preset, changes)
         run = options.run or run_name(preset.name, options.cohort, changes)
-        study = open_study(run, options.preset, options.cohort or "", changes)
-    except (PresetError, ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        study = open_study(run, options.preset, options.cohort or "", changes, record=not options.dry_run)
+    except (ValueError, OSError) as error:
+        print(_reason(error), file=sys.stderr)
         return 2
     say(f"run {study.name}: preset {preset.name}, cohort {study.cohort_name} ({study.cohort_kind})")
-    try:
-        code = run_study(study.folder, study.name, options.preset, options.cores, options.dry_run, options.until)
-    except RunBusyError as error:
-        print(error, file=sys.stderr)
-        return 2
+    options.again = f"python -m fhlib study --preset {preset.name} --run {study.name}"
+    code = run_study(study, options.cores, options.dry_run, options.until)
     page = study.folder / "report" / "index.html"
     if code == 0 and not options.dry_run and not options.until:
         say(f"report: {page.relative_to(ROOT)}")
     return code
+
+
+def _reason(error: Exception) -> str:
+    """Why nothing could be started; of the system's errors, which have no remedy, with one."""
+    from fhlib.files import DATA, disk_full, shown_folder
+
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    full = disk_full(error, DATA)
+    remedy = "set FHLIB_ROOT to a folder that can be written to"
+    return str(full or f"cannot write to {shown_folder(DATA)}/ ({error.strerror}): {remedy}")
+
+
+def _count(text: str) -> int:
+    """What --cores says; argparse tells the user what is wrong."""
+    if not (text.isdecimal() and 0 < len(text) < 7 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of cores: give 1 or more, or leave it out for all")
+    return int(text)
 
 
 def run_name(preset: str, cohort: Path | None, changes: Mapping[str, Any] | None = None) -> str:
@@ -175,7 +232,10 @@ def run_name(preset: str, cohort: Path | None, changes: Mapping[str, Any] | None
     """
     parts = [f"{name.split('.')[-1]}-{value}" for name, value in (changes or {}).items()]
     words = [preset, *([cohort.resolve().name] if cohort else []), *parts]
-    return re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words)).strip("-._")
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words)).strip("-._")
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def spacing(text: str) -> tuple[float, ...]:
@@ -193,14 +253,14 @@ def spacing(text: str) -> tuple[float, ...]:
 
 def _train(options: argparse.Namespace) -> int:
     from fhlib.presets import suggestion
-    from fhlib.study.run import open_study
+    from fhlib.study.run import reopen_study
     from fhlib.study.train import train
     from fhlib.variants import VARIANTS, levels_of
 
     try:
         if options.variant not in VARIANTS:
             raise ValueError(f"variant {options.variant!r} is not known{suggestion(options.variant, VARIANTS)}")
-        study = open_study(options.run)
+        study = reopen_study(options.run)
         for variant, level in levels_of(options.variant):
             train(study, variant, level)
     except (ValueError, OSError, RuntimeError) as error:
@@ -210,9 +270,17 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from fhlib.study.run import reopen_study
     from fhlib.workflow.report import write_report
 
-    write_report(options.run, notebooks=options.notebooks)
+    try:
+        for path in options.notebooks:
+            if not path.is_file():
+                raise FileNotFoundError(f"there is no notebook {path.name!r}: name executed notebooks, or none for all")
+        write_report(reopen_study(options.run).folder, notebooks=options.notebooks)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 
