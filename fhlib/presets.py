@@ -24,6 +24,9 @@ PAPER_NETWORK_SPACING_MM = 0.95
 LARGEST_FILE_BYTES = 1_000_000
 """No preset is larger; a small one may still unfold to gigabytes, so values are never shown whole."""
 
+MOST_FAULTS = 20
+"""So many faults of one preset are listed."""
+
 SUBJECTS_A_SEED = 10_000
 """A cohort's subjects are numbered below this: a later one would be a subject of the next seed."""
 
@@ -58,7 +61,7 @@ class SimulatedCohort(Parameters):
     are uniform between its two. `headless_share` of the subjects of each split are scanned beside the head: their mask is empty.
     """
 
-    train_subjects: Count = Field(ge=1)
+    train_subjects: int = Field(ge=1, le=SUBJECTS_A_SEED)
     test_subjects: Count
     reproducibility_subjects: Count
     spacing_mm: float = Field(ge=0.05, le=5)
@@ -339,7 +342,7 @@ def parse_preset(content: dict[str, Any]) -> Preset:
     try:
         return Preset.model_validate(content)
     except ValidationError as error:
-        faults = [_fault(item) for item in error.errors()]
+        faults = [_fault(item) for item in error.errors()[:MOST_FAULTS]]
         raise PresetError("\n".join([f"preset {content.get('name')!r} cannot be used:", *faults])) from None
 
 
@@ -358,4 +361,6 @@ def _fault(item: Any) -> str:
 
 def _short(value: Any) -> str:
     """A value as messages show it: a few bytes of YAML may stand for gigabytes."""
-    return reprlib.repr(value)
+    shown = reprlib.Repr()
+    shown.maxlevel = 2
+    return shown.repr(value)[:200]

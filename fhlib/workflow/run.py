@@ -26,7 +26,7 @@ from fhlib.workflow.progress import TITLES, Narrator, say
 LEFTOVER_SECONDS = 3600
 """Half-written files of a killed start are removed when they are this old; younger ones may belong to an open notebook."""
 
-ENDING_SECONDS = 3.0
+ENDING_SECONDS = 1.5
 """What processes are given to end by themselves."""
 
 HOMES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
