@@ -59,7 +59,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 LONGEST_NAME = 100
 """Characters of a folder's name: file systems end at 255 bytes, and paths below it need some."""
 
-FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+FORMULA = re.compile(r"[=+\-@\t\n＝＋－＠]")
 """How a cell begins that a spreadsheet takes for a formula."""
 
 
@@ -197,7 +197,8 @@ def scrubber(inputs: Iterable[Path | str] = ()) -> Scrubber:
 
 
 def _no_formula(cell: str) -> str:
-    """A cell or heading as a spreadsheet shows it and never computes it."""
+    """A cell or heading as a spreadsheet shows it and never computes it; line breaks as CSV has them."""
+    cell = re.sub("\r\n?", "\n", cell)
     if len(cell) < 2 or not FORMULA.match(cell):
         return cell
     try:

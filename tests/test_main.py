@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from fhlib.__main__ import run_name, spacing
+from fhlib import files
+from fhlib.__main__ import _told, run_name, spacing
 from tests.clones import copy_clone, run_study
 
 
@@ -21,6 +26,35 @@ def test_a_spacing_is_one_number_or_one_an_axis():
     for wrong in ("", "0", "-1", "nan", "inf", "0.5;0.7", "1,2,3,4", "0,5mm", "1,,2"):
         with pytest.raises(argparse.ArgumentTypeError, match=r"is no spacing: give mm as 0.5"):
             spacing(wrong)
+
+
+def told(call) -> int:
+    return _told(argparse.Namespace(call=call, again="python -m fhlib study --run x"))
+
+
+@pytest.mark.parametrize("kind", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_is_told_in_one_line_that_says_how_to_continue(kind, capsys):
+    number = getattr(signal, kind)
+    before = signal.getsignal(number)
+    assert told(lambda _: os.kill(os.getpid(), number) or time.sleep(5)) == 128 + number
+    assert capsys.readouterr().err == f"\nstopped ({kind}); to continue: python -m fhlib study --run x\n"
+    assert signal.getsignal(number) == before
+
+
+def test_a_full_disk_is_told_in_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "DATA", tmp_path / "data")
+
+    def write(_):
+        raise OSError(errno.ENOSPC, "No space left on device", "/clinic/Doe, Jane/x")
+
+    assert told(write) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("no space left on the disk of data/ (") and said.count("\n") == 1 and "Doe" not in said
+
+
+def test_long_names_of_runs_are_cut_and_stay_apart():
+    first, second = (run_name("quick", None, {"variants": ["USegNet-DS-HAS-Ctx"] * 9 + [k]}) for k in "ab")
+    assert first != second and len(first) == len(second) == 80
 
 
 def test_a_mistyped_preset_stops_at_once(tmp_path):

@@ -111,9 +111,9 @@ def _run_snakemake(arguments: list[str], narrator: Narrator) -> int:
     return code
 
 
-def end_children() -> None:
-    """End all processes below this one: steps, their kernels, and what those started."""
-    running = psutil.Process().children(recursive=True)
+def end_children(parent: psutil.Process | None = None) -> None:
+    """End all processes below one, by default this: steps, their kernels, and what those started."""
+    running = (parent or psutil.Process()).children(recursive=True)
     for process in running:
         _signal(process, "terminate")
     _, left = psutil.wait_procs(running, ENDING_SECONDS)

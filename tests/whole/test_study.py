@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 import yaml
@@ -49,19 +50,22 @@ def finish(clone: Path, *arguments: str) -> str:
     return text
 
 
-def kill_when_written(clone: Path, pattern: str) -> str:
-    """Start the smoke study, kill it with SIGKILL as soon as a file of that pattern is there; what it printed."""
+def kill_when_written(clone: Path, pattern: str, kind: signal.Signals = signal.SIGKILL) -> str:
+    """Start the smoke study, send it a signal as soon as a file of that pattern is there; what it printed. Nothing is left running."""
     process = run_study(clone, "--preset", "smoke")
     run, deadline = clone / "data" / "runs" / "smoke", time.monotonic() + 600
     while not next(run.glob(pattern), None) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    return process.communicate(timeout=60)[0]
+    processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    process.send_signal(kind)
+    text = process.communicate(timeout=60)[0]
+    assert psutil.wait_procs(processes, 15)[1] == []
+    return text
 
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory) -> tuple[Path, str, str]:
-    """A clone whose run `smoke` was killed in a training and in a prediction, then finished, and whose run `whole` ran through;
+    """A clone whose run `smoke` was killed in a training and ended in a prediction, then finished, and whose run `whole` ran through;
     what the first and the last start of `smoke` printed.
     """
     clone = copy_clone(tmp_path_factory.mktemp("clone"))
@@ -71,7 +75,9 @@ def studies(tmp_path_factory) -> tuple[Path, str, str]:
     # precision and memory format are measured at a run's first start; both runs shall use the same
     (whole / "execution.json").write_bytes((killed / "execution.json").read_bytes())
     uninterrupted = run_study(clone, "--preset", "smoke", "--run", "whole")
-    kill_when_written(clone, "predictions/*/*/*_mask.nrrd")
+    ended = kill_when_written(clone, "predictions/*/*/*_mask.nrrd", signal.SIGTERM)
+    assert ended.endswith("stopped (SIGTERM); to continue: python -m fhlib study --preset smoke --run smoke\n")
+    assert not re.search("Traceback|failed", ended)
     last = finish(clone)
     text = uninterrupted.communicate(timeout=1500)[0]
     assert uninterrupted.returncode == 0, text
@@ -187,10 +193,41 @@ def test_a_second_start_does_nothing_in_seconds(finished):
 
 
 def test_a_start_can_stop_after_a_step(finished, capsys):
+    before = contents(finished / "data")
     text = finish(finished, "--run", "part", "--dry-run", "--until", "02_prepare")
     assert listed(text) == ["01_cohort", "02_prepare"]
+    assert contents(finished / "data") == before  # a dry run writes nothing
     assert main(["study", "--until", "02_prepar"]) == 2
     assert "there is no step '02_prepar'; did you mean '02_prepare'?" in capsys.readouterr().err
+
+
+def contents(folder: Path) -> dict[str, int]:
+    """Everything in a folder, with its date."""
+    return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_dry_run_of_a_finished_run_writes_nothing(finished):
+    before = contents(finished / "data")
+    assert "nothing to do" in finish(finished, "--dry-run")
+    assert contents(finished / "data") == before
+
+
+def test_two_runs_that_make_one_cohort_wait_for_each_other(finished):
+    changes = ["--set", "simulated_cohort.seed=7", "simulated_cohort.train_subjects=1", "tuning=null"]
+    given = ["--preset", "smoke", "--until", "01_cohort", *changes]
+    both = [run_study(finished, "--run", f"race-{k}", *given) for k in (1, 2)]
+    texts = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    waited = [text for text in texts if "another run is making the scans of cohort" in text]
+    tables = {(finished / "data" / "runs" / f"race-{k}" / "tables" / "cohort.csv").read_bytes() for k in (1, 2)}
+    assert len(waited) <= 1 and len(tables) == 1
+
+
+def test_a_home_that_cannot_be_written_to_is_told_and_stops_nothing(finished, monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, "/proc/no-home")
+    text = finish(finished, "--run", "homeless", "--dry-run", "--until", "01_cohort")
+    assert "the home folder cannot be written to: caches go to .home" in text and "Traceback" not in text
 
 
 def test_new_dates_and_new_prose_redo_nothing(finished):
