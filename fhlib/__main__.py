@@ -323,12 +323,12 @@ def _segment(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from fhlib.files import DATA, ROOT, safe_name
-    from fhlib.study.run import open_study
+    from fhlib.study.run import reopen_study
     from fhlib.study.ship_weights import export_weights
 
     try:
         destination = DATA / "weights" / safe_name(options.name, "name")
-        export_weights(open_study(options.run), safe_name(options.variant, "variant"), destination)
+        export_weights(reopen_study(options.run), safe_name(options.variant, "variant"), destination)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -13,7 +13,6 @@ import re
 import shutil
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,7 +132,7 @@ def shown_folder(folder: Path) -> str:
 def sole(lock: Path, busy: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock file; the system frees it however this process ends.
 
-    A drive without locks is told in a warning, and nothing is held.
+    A drive without locks is told, and nothing is held.
 
     Args:
         lock: the file; its folder is made.
@@ -154,10 +153,10 @@ def sole(lock: Path, busy: str, wait: bool = False) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        warnings.warn(
-            f"the drive of {shown_folder(lock.parent)}/ has no file locks ({error.strerror}): "
-            "start only one study there at a time",
-            stacklevel=3,
+        print(
+            f"the drive of {shown_folder(lock.parent)}/ has no file locks ({error.strerror}): start only one study there at a time",
+            file=sys.stderr,
+            flush=True,
         )
     try:
         yield

@@ -212,7 +212,10 @@ def test_a_damaged_record_of_a_run_is_told(record, expected, data, capsys):
     assert expected in refused(asked, capsys)
 
 
-@pytest.mark.parametrize("command", [["train", "--variant", "USegNet-DS"], ["report"]])
+@pytest.mark.parametrize(
+    "command",
+    [["train", "--variant", "USegNet-DS"], ["report"], ["export", "--variant", "USegNet-DS", "--name", "mine"]],
+)
 def test_a_mistyped_run_is_told_and_not_made(command, data, capsys):
     (data / "runs" / "quick").mkdir(parents=True)
     (data / "runs" / "quick" / "run.json").write_text('{"preset": "quick", "cohort": ""}')
