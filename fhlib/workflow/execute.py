@@ -45,7 +45,7 @@ def execute_notebook(
     text: the clone's, the cohort's of the run, those among the parameters, and any other.
 
     Args:
-        notebook: a source.
+        notebook: a source, or the name of one that comes with fhlib.
         output: the executed copy.
         parameters: for the notebook's `parameters` cell.
         hidden_paths: more files and folders that a user brought.
@@ -53,7 +53,10 @@ def execute_notebook(
     Raises NotebookError for an unknown parameter, and where a cell fails: `output` is then not there, and the notebook up to the error is
     kept beside it as `<stem>.failed.ipynb`. Raises DiskFullError where that is why.
     """
-    notebook, output = Path(notebook).resolve(), Path(output).resolve()
+    notebook, output = Path(notebook), Path(output).resolve()
+    if not notebook.exists() and notebook.name == str(notebook):
+        notebook = NOTEBOOKS / notebook
+    notebook = notebook.resolve()
     if not notebook.exists():
         raise NotebookError(f"there is no notebook {notebook}: the notebooks are in {NOTEBOOKS}")
     typed = check_parameters(notebook, parameters)

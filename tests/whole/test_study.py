@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from fhlib.images.volume import Volume
 from fhlib.presets import load_preset
 from fhlib.study.few_cases import learn_from_few
 from fhlib.study.run import Study, StudyError
+from fhlib.workflow.report import write_report
 from fhlib.workflow.run import only_start_of
 from tests.clones import copy_clone, edited, execute_notebook, run_study
 
@@ -118,12 +120,8 @@ def test_a_study_killed_twice_has_the_tables_of_an_uninterrupted_one(finished):
 
 def test_nothing_in_the_results_says_where_they_were_made(finished):
     run = finished / "data" / "runs" / "smoke"
-    texts = [
-        path
-        for kind in ("csv", "json", "ipynb", "html")
-        for path in run.rglob(f"*.{kind}")
-        if ".snakemake" not in path.parts
-    ]
+    texts = [path for kind in ("csv", "json", "ipynb", "html") for path in run.rglob(f"*.{kind}")]
+    texts += (run / ".snakemake" / "metadata").glob("*")
     assert len(texts) > len(STEPS)
     named = [
         str(path.relative_to(run))
@@ -131,6 +129,48 @@ def test_nothing_in_the_results_says_where_they_were_made(finished):
         if re.search(f"{finished}|{Path.home()}/", path.read_text(encoding="utf-8"))
     ]
     assert named == []
+
+
+PLANTED = ("planted_user", "Doe, Jane", "DOE^JANE 1984", "Jane")
+
+
+def telling(folder: Path) -> list[str]:
+    """Files, whatever they are, that hold a planted name."""
+    names = [name.encode() for name in PLANTED]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "run.json"]
+    found = [str(path) for path in files if any(name in path.read_bytes() for name in names)]
+    return found + [str(path) for path in folder.rglob("*") if any(name in path.name for name in PLANTED)]
+
+
+def test_no_folder_above_a_users_scans_is_named_anywhere_in_a_run(finished, tmp_path, monkeypatch):
+    scans = tmp_path / "planted_user" / "Doe, Jane" / "DOE^JANE 1984" / "ward"
+    shutil.copytree(finished / "data" / "cohorts" / "simulated-smoke", scans)
+    finish(finished, "--run", "planted", "--cohort", str(scans), "--until", "01_cohort")
+    write_report(finished / "data" / "runs" / "planted")
+    assert telling(finished / "data" / "runs" / "planted") == []
+
+    volumes, run = scans.with_name("volumes"), finished / "data" / "runs" / "smoke"
+    volumes.mkdir()
+    shutil.copy(next(scans.glob("images/*.nrrd")), volumes / "good.nrrd")
+    (volumes / "bad.nrrd").write_bytes((volumes / "good.nrrd").read_bytes()[:3000])
+    (volumes / "detached.mhd").write_text(
+        "NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = gone.raw\n"
+    )
+    table = (run / "tables" / "segment.csv").read_bytes()
+    (run / "segmented").rename(run / "kept")
+    execute_notebook(finished, "10_segment", run / "10.ipynb", volumes=volumes)
+    with pytest.raises(AssertionError, match=r"there is no 'none\.nrrd'"):
+        execute_notebook(finished, "10_segment", run / "11.ipynb", volumes=volumes / "none.nrrd")
+    rows = pd.read_csv(run / "segmented" / "segment.csv").set_index("volume")
+    assert rows.loc["bad", "status"] == rows.loc["detached", "status"] == "failed"
+    assert (run / "11.failed.ipynb").exists() and telling(run) == []
+
+    shutil.rmtree(run / "segmented")
+    (run / "kept").rename(run / "segmented")
+    (run / "tables" / "segment.csv").write_bytes(table)
+    for name in ("10", "11.failed"):
+        (run / f"{name}.ipynb").unlink()
+    shutil.rmtree(finished / "data" / "runs" / "planted")
 
 
 def test_a_scan_without_a_head_goes_through_every_notebook(finished):
