@@ -60,7 +60,7 @@ def main() -> int:
         if options.full_disk:
             with small_disk(stopped / "data" / "runs"), small_disk(stopped / "data" / "cohorts"):
                 return full_disks(whole, stopped)
-        return kills(whole, stopped, options.kills, random.Random(options.seed), seconds / 6)
+        return kills(whole, stopped, options.kills, random.Random(options.seed), seconds / 8)
 
 
 def undisturbed(clone: Path) -> float:
