@@ -36,6 +36,8 @@ START_SECONDS = 4.0
 """What each notebook takes to start."""
 
 
+UP_TO_DATE = "nothing to do: everything is up to date"
+
 HEARD_SECONDS = 0.5
 """How long after a step's end a signal to stop may still come."""
 
@@ -104,7 +106,7 @@ class Narrator(logging.Filter):
     def _none(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
         if "Nothing to be done" in message:
-            say("nothing to do: everything is up to date")
+            say(UP_TO_DATE)
         elif record.levelno >= logging.ERROR and not (self.failed or self.stopping.is_set()):
             say(message)
 

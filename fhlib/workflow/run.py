@@ -21,7 +21,7 @@ import psutil
 
 from fhlib.files import NOTEBOOKS, ROOT, disk_full, sole, write_text
 from fhlib.study.run import Study
-from fhlib.workflow.progress import TITLES, Narrator, say
+from fhlib.workflow.progress import TITLES, UP_TO_DATE, Narrator, say
 
 LEFTOVER_SECONDS = 3600
 """Half-written files of a killed start are removed when they are this old; younger ones may belong to an open notebook."""
@@ -74,7 +74,11 @@ def run_study(study: Study, cores: int | None = None, dry_run: bool = False, unt
         if until:
             arguments += ["--until", next(rule for rule, title in TITLES.items() if title == until)]
         os.environ["FHLIB_ROOT"] = str(ROOT)  # the steps work in the run's folder
-        return _run_snakemake([str(argument) for argument in arguments], Narrator(folder / "timings.json", dry_run))
+        narrator = Narrator(folder / "timings.json", dry_run)
+        code = _run_snakemake([str(argument) for argument in arguments], narrator)
+        if dry_run and code == 0 and not narrator.total:  # Snakemake says so of other starts only
+            say(UP_TO_DATE)
+        return code
 
 
 def _run_snakemake(arguments: list[str], narrator: Narrator) -> int:
