@@ -28,7 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"fhlib {__version__}")
     commands = parser.add_subparsers(dest="command")
-    for add_command in (_add_study, _add_train, _add_report, _add_segment, _add_export, _add_publish, _add_notebooks):
+    for add_command in (
+        _add_study,
+        _add_train,
+        _add_report,
+        _add_segment,
+        _add_export,
+        _add_publish,
+        _add_notebooks,
+        _add_gpu_study,
+    ):
         add_command(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
@@ -43,7 +52,6 @@ class _Stopped(KeyboardInterrupt):
 
 def _told(options: argparse.Namespace) -> int:
     """Run a command; what stops it from outside, a signal or a full disk, is told in one line. Returns the exit code."""
-    from fhlib.files import DATA, BusyError, disk_full
 
     def stop(number: int, _: Any) -> None:
         raise _Stopped(number)
@@ -59,18 +67,25 @@ def _told(options: argparse.Namespace) -> int:
         again = getattr(options, "again", "") or "type the same command again"
         print(f"\nstopped ({signal.Signals(number).name}); to continue: {again}", file=sys.stderr, flush=True)
         return 128 + number
-    except BusyError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        full = disk_full(error, DATA)
-        if full is None:
-            raise
-        print(full, file=sys.stderr)
-        return 1
+    except (OSError, RuntimeError) as error:
+        return _told_error(error)
     finally:
         for number, before in heard.items():
             signal.signal(number, before)
+
+
+def _told_error(error: Exception) -> int:
+    """Say that another process is at work, or that a disk is full; raises any other error. Returns the exit code."""
+    from fhlib.files import DATA, BusyError, disk_full
+
+    if isinstance(error, BusyError):
+        print(error, file=sys.stderr)
+        return 2
+    full = disk_full(error, DATA) if isinstance(error, OSError) else None
+    if full is None:
+        raise error
+    print(full, file=sys.stderr)
+    return 1
 
 
 def _add_study(commands: Any) -> None:
@@ -173,6 +188,56 @@ def _add_notebooks(commands: Any) -> None:
     )
     notebooks.add_argument("folder", type=Path, nargs="?", default=Path(), help="default: the working folder")
     notebooks.set_defaults(call=_notebooks)
+
+
+def _add_gpu_study(commands: Any) -> None:
+    study = commands.add_parser(
+        "gpu-study",
+        help="for a GPU that is had for minutes: simulate, check the card, train named networks, score held-out scans",
+        description="Simulate a cohort, check the GPU against the processor, measure it, train networks on the paper's grid and score "
+        "held-out scans, as far as the minutes go. The same command continues. Exit code 0: complete; 3: the time was over before.",
+    )
+    study.add_argument("--minutes", type=float, default=10.0, help="when to stop (default 10)")
+    study.add_argument(
+        "--variants", type=_names, default=("USegNet-DS", "USegNet-DS-HAS"), help="networks, with commas"
+    )
+    study.add_argument("--seeds", type=_seeds, default=(0, 1, 2), help="of the trainings, with commas (default 0,1,2)")
+    study.add_argument("--out", type=Path, required=True, help="folder for tables, histories and weights")
+    study.add_argument("--preset", default="gpu", help="network grid, cohort and training (default gpu)")
+    study.add_argument(
+        "--set", dest="changes", metavar="NAME=VALUE", nargs="+", default=[], help="changes to the preset"
+    )
+    study.add_argument("--survey", action="store_true", help="measure batches, memory formats and torch.compile too")
+    study.add_argument("--dry-run", action="store_true", help="say what would be made, and do nothing")
+    study.set_defaults(call=_gpu_study)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers with commas, such as 0,1,2") from None
+
+
+def _gpu_study(options: argparse.Namespace) -> int:
+    from fhlib.benchmarks.gpu_study import GpuStudy
+    from fhlib.presets import PresetError, load_preset, parse_changes
+
+    try:
+        preset = load_preset(options.preset, parse_changes(options.changes))
+        study = GpuStudy(options.out, preset, options.minutes, options.variants, options.seeds)
+        if options.dry_run:
+            print(study.dry_run())
+            return 0
+        complete = study.run(options.survey)
+    except (PresetError, ValueError, OSError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0 if complete else 3
 
 
 def _study(options: argparse.Namespace) -> int:

@@ -104,7 +104,8 @@ class Training(Parameters):
 
     The paper: width 32, 30 epochs of 2112 augmented volumes (63360 steps of batch 1), Adam with learning rate 1e-5 and beta1 0.5, weights
     from a truncated normal. `schedule="one-cycle"` warms up over a share of `warm_up` of the steps and anneals, for short
-    trainings. Beyond the paper, `symmetries="all"` also exchanges axes,
+    trainings. Beyond the paper, the first `half_resolution_share` of the steps see volumes of half the resolution, an eighth of the work
+    (progressive resizing, the same for every network); `symmetries="all"` also exchanges axes,
     `zoom_probability` zooms, rotates and shifts, and `intensity_probability` changes contrast, brightness, blur and noise
     (`fhlib.training.augment`): for sizes and machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
     `attention_kernel` replaces the kernels of the authors' code in the attention modules (3: as the paper prints),
@@ -124,6 +125,7 @@ class Training(Parameters):
     initialisation: Literal["variance-preserving", "truncated-normal"] = "variance-preserving"
     start_from_previous_level: bool = False
     start_from: str = ""
+    half_resolution_share: float = Field(default=0.0, ge=0, le=0.9)
     erasing_probability: float = Field(default=0.5, ge=0, le=1)
     symmetries: Literal["flips", "all"] = "flips"
     zoom_probability: float = Field(default=0.0, ge=0, le=1)

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
@@ -18,83 +17,29 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from fhlib.benchmarks.throughput import LARGEST, forward_seconds, loss_of, operations, placed
 from fhlib.benchmarks.tools import peak_memory_gb
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.volume import Array
 from fhlib.measures.metrics import dice
 from fhlib.models.cascade import Cascade, reads_slices
-from fhlib.models.device import Execution, fastest, inference, step_seconds, wait_for
+from fhlib.models.device import Execution, step_seconds
 from fhlib.models.parameters import SegmentorParameters
 from fhlib.networks.build import build_network, parameter_count
-from fhlib.networks.usegnet import SegmentorOutput
 from fhlib.phantom.scan import simulate_scan
 from fhlib.presets import PAPER_NETWORK_SPACING_MM, Prediction, Preparation, Training
 from fhlib.segmentation.segmentor import Segmentor
-from fhlib.training.losses import composite_loss
 from fhlib.variants import VARIANTS
 
-LARGEST = "USegNet-DS-HAS"
-"""The paper's largest network of one level."""
 PAPER_SPACING_MM = 0.38
-MATMUL_SIZES = (1024, 2048, 4096)
-TRAINING_OVER_FORWARD = 3.0
-"""Operations of a training step over those of a forward pass: the gradients of inputs and of weights cost as much each."""
 Result = TypeVar("Result")
-
-
-def operations(variant: str, shape: Sequence[int], width: int = 32) -> float:
-    """Floating-point operations of one forward pass, without computing anything.
-
-    A multiplication and an addition are two operations.
-
-    Args:
-        variant: of the network.
-        shape: of the input, (d, h, w) or (h, w).
-        width: channels of the network's first level.
-    """
-    net = build_network(variant, width, len(shape)).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(torch.empty(1, 1, *shape, device="meta"))
-    return float(counter.get_total_flops())
 
 
 def in_fresh_process(work: Callable[..., Result], *arguments: object) -> Result:
     """Call a function of a module in a process of its own, so that its peak memory is its own."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
-
-
-def efficiency(shape: Sequence[int], execution: Execution, width: int = 32, repeats: int = 3) -> pd.DataFrame:
-    """Achieved operations a second of USegNet-DS-HAS over the machine's peak, all in one precision and one run.
-
-    Args:
-        shape: of the input, (d, h, w) or (h, w).
-        execution: precision and memory format.
-        width: channels of the network's first level.
-        repeats: the fastest of so many counts.
-
-    Returns:
-        Rows `forward` and `training step`: what, gflop, seconds, gflops, peak_gflops (the best of matrix products and
-        of the network's own largest convolution), share.
-    """
-    peak = _peak_gflops(shape, execution, width, repeats)
-    forward = operations(LARGEST, shape, width) / 1e9
-    net = _placed(LARGEST, shape, execution, width)
-    table = pd.DataFrame(
-        {
-            "what": ["forward", "training step"],
-            "gflop": [forward, TRAINING_OVER_FORWARD * forward],
-            "seconds": [
-                _forward_seconds(net, shape, execution, repeats),
-                step_seconds(net, execution, (1, 1, *shape), _loss, repeats),
-            ],
-        }
-    )
-    rate = table["gflop"] / table["seconds"]
-    return table.assign(gflops=rate, peak_gflops=peak, share=rate / peak)
 
 
 def costs(
@@ -188,76 +133,18 @@ def compare_precisions(cascade: Cascade, image: Array) -> dict[str, float]:
     return {"largest_difference": float(np.abs(found[0] - found[1]).max()), "dsc": dice(first, second)}
 
 
-def _peak_gflops(shape: Sequence[int], execution: Execution, width: int, repeats: int) -> float:
-    """The most operations a second, in 1e9, that matrix products or the network's largest convolution reach."""
-    device = execution.accelerator().device
-    rates = []
-    with execution.autocast(device), torch.inference_mode():
-        for size in MATMUL_SIZES:
-            a = torch.rand(size, size, device=device)
-            rates.append(2 * size**3 / fastest(partial(_multiply, a), repeats))
-
-        layer = _largest_convolution(shape, width)
-        net = nn.Sequential(layer)
-        net.spatial_dims = len(shape)  # type: ignore[assignment]
-        net = execution.place(net, device)
-        half_size = [-(-length // 8) * 4 for length in shape]
-        x = execution.place(torch.rand(1, layer.in_channels, *half_size), device)
-        work = 2 * layer.weight.numel() * x[0, 0].numel()
-        rates.append(work / fastest(partial(_pass, net, x), repeats))
-    return max(rates) / 1e9
-
-
-def _largest_convolution(shape: Sequence[int], width: int) -> nn.Conv2d | nn.Conv3d:
-    """The 5x5x5 convolution of twice the width on as many channels, which the path at half size ends with."""
-    net = build_network(LARGEST, width, len(shape))
-    convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
-    return max(convolutions, key=lambda layer: layer.weight.numel())
-
-
-def _placed(
-    variant: str, shape: Sequence[int], execution: Execution, width: int, checkpointing: bool = False
-) -> nn.Module:
-    """A network with random weights, on the machine's device."""
-    # what is kept to be faster would count as memory of a step that saves it
-    device = execution.accelerator(keep_memory=not checkpointing).device
-    net = build_network(variant, width, len(shape), activation_checkpointing=checkpointing)
-    return execution.place(net, device)
-
-
-def _forward_seconds(net: nn.Module, shape: Sequence[int], execution: Execution, repeats: int) -> float:
-    device = next(net.parameters()).device
-    x = execution.place(torch.rand(1, 1, *shape), device)
-    with inference(net), execution.autocast(device):
-        return fastest(partial(_pass, net, x, with_attention=False), repeats)
-
-
-def _loss(output: SegmentorOutput, label: Tensor) -> Tensor:
-    return composite_loss(output, label)[0]
-
-
-def _pass(net: nn.Module, x: Tensor, **options: bool) -> None:
-    net(x, **options)
-    wait_for(x.device)
-
-
-def _multiply(a: Tensor) -> None:
-    _ = a @ a
-    wait_for(a.device)
-
-
 def _forward_cost(
     variant: str, shape: tuple[int, ...], execution: Execution, width: int, repeats: int
 ) -> tuple[float, float]:
-    net = _placed(variant, shape, execution, width)
-    return _forward_seconds(net, shape, execution, repeats), _peak_memory_gb()
+    net = placed(variant, shape, execution, width)
+    return forward_seconds(net, (1, 1, *shape), execution, repeats), _peak_memory_gb()
 
 
 def _training_cost(
     shape: tuple[int, ...], execution: Execution, width: int, checkpointing: bool
 ) -> tuple[float, float]:
-    net = _placed(LARGEST, shape, execution, width, checkpointing)
-    return step_seconds(net, execution, (1, 1, *shape), _loss), _peak_memory_gb()
+    net = placed(LARGEST, shape, execution, width, checkpointing)
+    return step_seconds(net, execution, (1, 1, *shape), loss_of), _peak_memory_gb()
 
 
 def _segmentation_cost(

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import math
-import os
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import psutil
-import SimpleITK as sitk
 
 from fhlib.cohorts.manifest import Cohort, load_cohort, write_manifest
-from fhlib.files import progress, require_free_space, write_csv
+from fhlib.cohorts.plan import Task, plan_cohort
+from fhlib.files import require_free_space, write_csv
 from fhlib.fingerprints import code_digest, digest, file_digest, kept_or_made, stamped_row
 from fhlib.images.formats import write_volume
 from fhlib.measures import growth
 from fhlib.phantom.plane import SHAPE, simulate_plane
 from fhlib.phantom.probe import SITES
-from fhlib.phantom.scan import ANY, SCAN_DIRECTIONS, drawn_direction, simulate_scan
+from fhlib.phantom.scan import ANY, SCAN_DIRECTIONS, simulate_scan
+from fhlib.phantom.workers import MEMORY_A_VOXEL, default_workers, in_processes
 from fhlib.presets import suggestion
 
 if TYPE_CHECKING:
     from fhlib.presets import SimulatedCohort
 
-SHORT_DIRECTION = dict(zip(SCAN_DIRECTIONS, ("front", "side", "top"), strict=True))
 PLANE, PLANE_SEED = "transthalamic plane", 2020
 COLUMNS = (
     "case", "subject", "image", "label", "label_skull", "ga_weeks", "scan_direction", "site", "split", "has_head",
@@ -42,67 +37,11 @@ SUBJECT_COLUMNS = (
     "subject", "seed", "ga_weeks", "bpd_mm", "ofd_mm", "hc_mm", "tcd_mm", "head_volume_ml", "skull_volume_ml", "site",
 )  # fmt: skip
 LARGEST_ANY_MM = (280.0, 250.0, 280.0)
-BYTES_A_VOXEL, MEMORY_A_VOXEL = 0.9, 30  # measured at 0.38 mm: 0.7 compressed, 25 at the peak
-
-
-@dataclass(frozen=True)
-class Task:
-    """One scan to simulate: everything its bytes depend on apart from the code, and its split."""
-
-    case: str
-    subject: str
-    subject_seed: int
-    scan_direction: str
-    site: str
-    split: str
-    spacing_mm: float
-    ga_weeks: float | None = None
-    has_head: bool = True
+BYTES_A_VOXEL = 0.9  # measured at 0.38 mm: 0.7 compressed
 
 
 Row = dict[str, object]  # of the cohort's table, and what else is known of a scan
 Simulation = Callable[[Path, Task], Row]
-
-
-def plan_cohort(spec: SimulatedCohort, val_fraction: float = 0.2) -> list[Task]:
-    """The scans of a cohort, in order: training subjects (a seeded share of them `val`), test, reproducibility.
-
-    Training and test subjects are scanned once, in a direction of their own. Reproducibility subjects are scanned in
-    all three (the paper's section 3.2). Sites are given to subjects in turn. Subjects are numbered through, so no
-    subject lies on two sides of a split.
-    """
-    counts = spec.train_subjects, spec.test_subjects, spec.reproducibility_subjects
-    splits = np.repeat(["train", "test", "repro"], counts).astype(object)
-    chosen = np.random.default_rng([spec.seed, 301]).permutation(spec.train_subjects)
-    splits[chosen[: round(val_fraction * spec.train_subjects)]] = "val"
-
-    random = np.random.default_rng([spec.seed, 303])
-    ages: list[float | None] = [None] * len(splits)
-    if spec.ga_weeks:
-        ages = random.uniform(*spec.ga_weeks, len(splits)).round(2).tolist()
-    headless = np.zeros(len(splits), bool)
-    for split in dict.fromkeys(splits):
-        of_split = random.permutation(np.flatnonzero(splits == split))
-        headless[of_split[: round(spec.headless_share * len(of_split))]] = True
-
-    tasks = []
-    for number, split in enumerate(splits):
-        seed, subject = spec.seed * 10_000 + number, f"s{number + 1:04d}"
-        directions = SCAN_DIRECTIONS if split == "repro" else (drawn_direction(seed),)
-        for direction in directions:
-            task = Task(
-                case=f"{subject}-{SHORT_DIRECTION[direction]}",
-                subject=subject,
-                subject_seed=seed,
-                scan_direction=direction,
-                site=spec.sites[number % len(spec.sites)],
-                split=split,
-                spacing_mm=spec.spacing_mm,
-                ga_weeks=ages[number],
-                has_head=not headless[number],
-            )
-            tasks.append(task)
-    return tasks
 
 
 def simulate_cohort(
@@ -257,8 +196,8 @@ def _simulate(
     """Do what is not recorded as done, in parallel; the rows of all tasks, with their present splits."""
     waiting = [task for task in tasks if stamped_row(*_stamp(folder, code, task)) is None]
     require_free_space(folder, len(waiting) * voxels * BYTES_A_VOXEL)
-    workers = min(workers or _default_workers(voxels), max(1, len(waiting)))
-    _run(partial(_work, simulate, folder, code), waiting, workers, len(tasks))
+    workers = min(workers or default_workers(voxels), max(1, len(waiting)))
+    in_processes(partial(_work, simulate, folder, code), waiting, workers, len(tasks))
     rows = []
     for task in tasks:
         row = stamped_row(*_stamp(folder, code, task))
@@ -266,57 +205,3 @@ def _simulate(
             raise OSError(f"what was simulated of {task.case} has gone from {folder.name}/: start again")
         rows.append(row | {"split": task.split})
     return pd.DataFrame(rows)
-
-
-def _run(work: Callable[[Task], None], tasks: list[Task], workers: int, total: int) -> None:
-    """Work through the tasks in this process or in `workers` fresh ones; the first error stops what has not begun."""
-    with progress(range(total), "simulating scans", total=total, initial=total - len(tasks)) as bar:
-        if workers == 1:
-            for task in tasks:
-                work(task)
-                bar.update()
-            return
-        with _single_threaded(), ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
-            futures = [pool.submit(work, task) for task in tasks]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    bar.update()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-
-
-def _start_worker() -> None:
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent leaves its workers waiting for ever: each holds an end of the pipe that all wait at."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """One BLAS and OpenMP thread in processes started meanwhile: they share the processors already."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-
-
-def _default_workers(voxels: float) -> int:
-    """One a processor that this process may use, as far as the free memory goes."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not hasattr(os, "sysconf") or "SC_AVPHYS_PAGES" not in os.sysconf_names:
-        return processors
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(processors, int(free / (voxels * MEMORY_A_VOXEL + 5e8))))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from fhlib.images.volume import Volume, to_sitk
@@ -45,8 +44,9 @@ def resample(
     """
     if interpolation not in ("linear", "nearest"):
         raise ValueError(f"interpolation must be 'linear' or 'nearest', got {interpolation!r}")
-    grid = _grid(volume, spacing_mm, like)
+    import SimpleITK as sitk  # here, so that simulating and training do without it
 
+    grid = _grid(volume, spacing_mm, like)
     source, method = volume, sitk.sitkNearestNeighbor
     if interpolation == "linear":
         kind = np.float64 if volume.array.dtype == np.float64 else np.float32

@@ -12,11 +12,13 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -136,6 +138,8 @@ def _numbers(values: ArrayLike, count: int, name: str, order: str) -> tuple[floa
 
 def to_sitk(volume: Volume) -> sitk.Image:
     """SimpleITK image of the same geometry; booleans become uint8 and float16 float32, which ITK lacks."""
+    import SimpleITK as sitk  # here, so that simulating and training do without it
+
     kinds = {"bool": np.uint8, "float16": np.float32, "longdouble": np.float64, "float128": np.float64}
     array = volume.array.astype(kinds.get(volume.array.dtype.name, volume.array.dtype), copy=False)
     # ITK takes the machine's own byte order only
@@ -153,6 +157,8 @@ def from_sitk(image: sitk.Image) -> Volume:
     So R = G = B keeps its value. Alpha is ignored. Raises ValueError for any other number of channels
     or dimensions.
     """
+    import SimpleITK as sitk
+
     if image.GetDimension() not in (2, 3):
         raise ValueError(
             f"the image has {image.GetDimension()} dimensions of size {image.GetSize()}: export one volume without time"

@@ -30,7 +30,7 @@ def to_network_grid(volume: Volume, preparation: Preparation) -> Volume:
     Raises ValueError for non-finite intensities.
     """
     _require_finite(volume)
-    return _min_max(resample(volume, _target_spacing(volume, preparation), smooth=True))
+    return min_max(resample(volume, _target_spacing(volume, preparation), smooth=True))
 
 
 def at_original_resolution(volume: Volume) -> Volume:
@@ -38,7 +38,7 @@ def at_original_resolution(volume: Volume) -> Volume:
     min-max scaled to [0, 1] over the whole volume (float32). Raises ValueError for non-finite intensities.
     """
     _require_finite(volume)
-    return _min_max(volume)
+    return min_max(volume)
 
 
 def _require_finite(volume: Volume) -> None:
@@ -46,7 +46,7 @@ def _require_finite(volume: Volume) -> None:
         raise ValueError("the image holds NaN or infinite intensities: repair or exclude it")
 
 
-def _min_max(volume: Volume) -> Volume:
+def min_max(volume: Volume) -> Volume:
     array = volume.array.astype(np.float32)
     low, high = float(array.min()), float(array.max())
     return volume.with_array((array - low) / (high - low) if high > low else np.zeros_like(array))

@@ -6,6 +6,7 @@ flipped ones and, if those were added, 1512 erased ones. That is a share of 0.71
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from fhlib.models.inputs import flips_of
 from fhlib.presets import Training
 
 Array = NDArray[np.float32]
+Box = tuple[slice, ...]
 ZOOM, ANGLE, SHIFT = (0.6, 1.6), np.deg2rad(25), 0.08
 
 
@@ -36,15 +38,24 @@ def random_erasing(
         rng: what draws.
         edge: least and largest edge of the box, as a fraction of the image's. The paper does not give the sizes: these are ours.
     """
-    (around,) = ndimage.find_objects(label > 0, max_label=1)
-    if around is None:
-        around = tuple(slice(0, n) for n in label.shape)
-    centre = rng.uniform([side.start for side in around], [side.stop for side in around])
-    half = rng.uniform(*edge, size=image.ndim) * image.shape / 2
-    box = tuple(slice(max(0, round(c - h)), max(0, round(c + h))) for c, h in zip(centre, half, strict=True))
     erased = image.copy()
-    erased[box] = 0
+    erased[erased_box(head_box(label), image.shape, rng, edge)] = 0
     return erased
+
+
+def head_box(label: NDArray[np.uint8]) -> Box:
+    """The head's bounding box in a label, or the whole of it where there is no head."""
+    (around,) = ndimage.find_objects(label > 0, max_label=1)
+    return tuple(slice(0, n) for n in label.shape) if around is None else around
+
+
+def erased_box(
+    around: Box, shape: Sequence[int], rng: np.random.Generator, edge: tuple[float, float] = (0.15, 0.45)
+) -> Box:
+    """What `random_erasing` sets to 0 in an image of this shape, whose head lies in the box `around`."""
+    centre = rng.uniform([side.start for side in around], [side.stop for side in around])
+    half = rng.uniform(*edge, size=len(shape)) * shape / 2
+    return tuple(slice(max(0, round(c - h)), max(0, round(c + h))) for c, h in zip(centre, half, strict=True))
 
 
 @cache
@@ -89,6 +100,14 @@ def zoom_and_rotate(arrays: list[NDArray[Any]], rng: np.random.Generator) -> lis
     ]
 
 
+def drawn_symmetry(ndim: int, rng: np.random.Generator, training: Training) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The order of the axes, and which of them are then flipped."""
+    options = flips_of(ndim)
+    flipped = options[rng.integers(len(options))]
+    order = rng.permutation(ndim).tolist() if training.symmetries == "all" else range(ndim)
+    return tuple(order), flipped
+
+
 def augment(
     image: Array, label: NDArray[np.uint8], context: Array | None, rng: np.random.Generator, training: Training
 ) -> tuple[Array, NDArray[np.uint8], Array | None]:
@@ -105,9 +124,7 @@ def augment(
         rng: what draws.
         training: says what is done, and how often.
     """
-    options = flips_of(image.ndim)
-    flipped = options[rng.integers(len(options))]
-    order = rng.permutation(image.ndim) if training.symmetries == "all" else range(image.ndim)
+    order, flipped = drawn_symmetry(image.ndim, rng, training)
 
     def turn(array: NDArray[Any]) -> NDArray[Any]:
         return np.flip(np.transpose(array, order), flipped)

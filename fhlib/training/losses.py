@@ -10,10 +10,12 @@ from torch.nn import functional as F
 
 from fhlib.networks.usegnet import SegmentorOutput
 
-_POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
+POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def composite_loss(output: SegmentorOutput, label: Tensor, dice_weight: float = 0.0) -> tuple[Tensor, dict[str, float]]:
+def composite_loss(
+    output: SegmentorOutput, label: Tensor, dice_weight: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Sum of the cross-entropies of the main output and of each side branch, with equal weights.
 
     Side branches are compared with the label downscaled to their size (S_m of Eq. 2). The L2 term of Eq. 2 is the optimiser's weight
@@ -25,13 +27,13 @@ def composite_loss(output: SegmentorOutput, label: Tensor, dice_weight: float = 
         dice_weight: beyond the paper, this times MONAI's soft Dice loss of the head is added to each cross-entropy. Alone that one
             hardly notices a head that takes a hundredth of the volume.
 
-    Returns the loss and its parts by name.
+    Returns the loss and its parts by name, without gradients. They stay on the device: to read one waits for a GPU.
     """
     parts = {"main_loss": _loss(output.logits, label.long(), dice_weight)}
     for logits, factor in zip(output.side_logits, (2, 4), strict=False):
         parts[f"side_{factor}_loss"] = _loss(logits, downscale_label(label, factor, logits.shape[2:]), dice_weight)
     total = sum(parts.values(), start=parts["main_loss"].new_zeros(()))
-    return total, {name: float(part.detach()) for name, part in parts.items()}
+    return total, {name: part.detach() for name, part in parts.items()}
 
 
 def _loss(logits: Tensor, label: Tensor, dice_weight: float) -> Tensor:
@@ -61,4 +63,4 @@ def downscale_label(label: Tensor, factor: int, size: Sequence[int]) -> Tensor:
     """
     missing = [n * factor - m for n, m in zip(size, label.shape[1:], strict=True)]
     padded = F.pad(label.float().unsqueeze(1), [amount for n in reversed(missing) for amount in (0, n)])
-    return (_POOL[label.dim() - 1](padded, factor) >= 0.5).long().squeeze(1)
+    return (POOL[label.dim() - 1](padded, factor) >= 0.5).long().squeeze(1)

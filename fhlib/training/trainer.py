@@ -30,12 +30,21 @@ from fhlib.training.augment import intensity_changes
 from fhlib.training.contexts import contexts_of
 from fhlib.training.losses import composite_loss
 from fhlib.training.prepared import PreparedCases
-from fhlib.training.samples import Sampler
+from fhlib.training.samples import sampler_for
 from fhlib.variants import VARIANTS
 
 MISSING = math.nan
 
 Watch = Callable[[pd.DataFrame], None]
+
+
+ALGORITHMS_TRIED = 4
+STEPS_AHEAD = 50
+"""A GPU is given so many steps before their losses are read: reading waits for it, and leaves it without work."""
+
+
+class TrainingPaused(RuntimeError):
+    """Its time is over; the checkpoint lets the same call continue."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -49,6 +58,7 @@ def fit(
     previous: Path | None = None,
     watch: Watch | None = None,
     contexts: Path | None = None,
+    pause: Callable[[], bool] | None = None,
 ) -> pd.DataFrame:
     """Train one segmentor of `parameters.variant` at `parameters.level`; write its weights, parameters and history to `folder`.
 
@@ -71,9 +81,10 @@ def fit(
         previous: folder of the variant whose levels come before this one.
         watch: called with the history at each validation.
         contexts: where several trainings share their contexts; by default they lie in `folder` until the training ends.
+        pause: asked now and then whether to stop here, with a checkpoint.
 
     Returns the history, a row a step: step, case, loss and its parts, learning_rate, and where validated val_dsc (0 to 1, at the
-    network's resolution). Raises TrainingDiverged, and ValueError where the variant cannot be trained on these cases.
+    network's resolution). Raises TrainingDiverged, TrainingPaused, and ValueError where the variant cannot be trained on these cases.
     """
     if not cases.cases("train"):
         raise ValueError("no case has split 'train': mark some in cohort.csv, or leave the column empty")
@@ -82,7 +93,10 @@ def fit(
     finished = read_json(folder / PARAMETERS_FILE) if (folder / WEIGHTS_FILE).exists() else {}
     if finished.get("fingerprint") == parameters.fingerprint:
         return pd.read_csv(folder / HISTORY_FILE)
-    return _Trainer(cases, parameters, folder, previous, contexts).run(watch)
+    trainer = _Trainer(cases, parameters, folder, previous, contexts)
+    # a GPU tries a few algorithms for each layer, once a shape, and keeps the fastest
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, benchmark_limit=ALGORITHMS_TRIED):
+        return trainer.run(watch, pause)
 
 
 def fingerprint_of(parameters: SegmentorParameters, cases: PreparedCases, previous: Path | None = None) -> str:
@@ -129,9 +143,9 @@ class _Trainer:
     ) -> None:
         self.cases, self.parameters, self.folder, self.previous = cases, parameters, folder, previous
         self.contexts_folder, self.contexts_are_shared = contexts or folder / "contexts", contexts is not None
-        self.sampler = Sampler(cases, parameters)
         training, execution = parameters.training, parameters.execution
         self.accelerator: Accelerator = execution.accelerator(keep_memory=not training.activation_checkpointing)
+        self.sampler = sampler_for(cases, parameters, self.accelerator.device)
         torch.manual_seed(training.seed)
         net = execution.place(self._initial_network(), self.accelerator.device)
         betas = (training.beta1, 0.999)
@@ -140,6 +154,9 @@ class _Trainer:
         self.schedule = _schedule(self.optimiser, training)
         self.step = 0
         self.history: list[dict[str, Any]] = []
+        self.unread: list[
+            tuple[dict[str, Any], dict[str, Tensor]]
+        ] = []  # rows of history, and their losses on the device
 
     def _initial_network(self) -> nn.Module:
         """Drawn weights, or those of the level before or of shipped weights, as the parameters say."""
@@ -153,7 +170,7 @@ class _Trainer:
             _continue_weights(net, load_cascade(own_or_shipped("weights", training.start_from), execution), p)
         return net
 
-    def run(self, watch: Watch | None) -> pd.DataFrame:
+    def run(self, watch: Watch | None, pause: Callable[[], bool] | None) -> pd.DataFrame:
         self._resume()
         training = self.parameters.training
         if self.previous is not None and self.step < training.steps:
@@ -170,45 +187,72 @@ class _Trainer:
                 names, images, labels = drawn.result()
                 if self.step + 1 < training.steps:
                     drawn = ahead.submit(self._draw, self.step + 1)
-                row = self._train_step(names, images, labels)
+                self._train_step(names, images, labels)
                 self.step += 1
-                last = self.step == training.steps
-                if last or self.step % training.validate_every == 0:
-                    row["val_dsc"] = self._validate()
-                    bar.set_postfix_str(f"loss {row['loss']:.3f}, val DSC {row['val_dsc']:.3f}")
-                self.history.append(row)
-                if watch is not None and (last or self.step % training.validate_every == 0):
-                    watch(pd.DataFrame(self.history))
-                if last or self.step % training.checkpoint_every == 0:
-                    self._save_checkpoint()
+                self._after_step(bar, watch, pause)
         return self._finish()
+
+    def _after_step(self, bar: Any, watch: Watch | None, pause: Callable[[], bool] | None) -> None:
+        """Read losses, validate, save and stop, each where it is due."""
+        training, last = self.parameters.training, self.step == self.parameters.training.steps
+        validates = last or self.step % training.validate_every == 0
+        saves = last or self.step % training.checkpoint_every == 0
+        if not (validates or saves or len(self.unread) >= self.steps_ahead):
+            return
+        self._read_losses()
+        if validates:
+            row = self.history[-1]
+            row["val_dsc"] = self._validate()
+            bar.set_postfix_str(f"loss {row['loss']:.3f}, val DSC {row['val_dsc']:.3f}")
+            if watch is not None:
+                watch(pd.DataFrame(self.history))
+        stops = not last and pause is not None and pause()
+        if saves or stops:
+            self._save_checkpoint()
+        if stops:
+            raise TrainingPaused(
+                f"{self.parameters.variant} stopped after {self.step} of {training.steps} steps: the same command continues"
+            )
+
+    @property
+    def steps_ahead(self) -> int:
+        return STEPS_AHEAD if self.accelerator.device.type == "cuda" else 1
 
     def _draw(self, step: int) -> tuple[list[str], Tensor, Tensor]:
         return self.sampler.draw(step, self.accelerator.process_index, self.accelerator.num_processes)
 
-    def _train_step(self, names: list[str], images: Tensor, labels: Tensor) -> dict[str, Any]:
+    def _train_step(self, names: list[str], images: Tensor, labels: Tensor) -> None:
         training, device = self.parameters.training, self.accelerator.device
         x = self.parameters.execution.place(images, device)
         y = labels.to(device, non_blocking=True)
         with self.parameters.execution.autocast(device):
             output = self.net(x, with_attention=False)
         loss, parts = composite_loss(output, y, training.dice_weight)
-        values = {"loss": float(loss.detach()), **parts}
-        if self.accelerator.num_processes > 1:
-            mean = self.accelerator.reduce(torch.tensor(list(values.values()), device=device), "mean")
-            values = dict(zip(values, mean.tolist(), strict=True))
-        if not math.isfinite(values["loss"]):
-            raise TrainingDiverged(
-                f"the loss became {values['loss']} at step {self.step} on {', '.join(names)}: look at that case, "
-                f"or lower learning_rate ({training.learning_rate}); the checkpoint before it is kept"
-            )
-        row = {"step": self.step + 1, "case": "; ".join(names), **values}
+        row = {"step": self.step + 1, "case": "; ".join(names)}
+        row |= dict.fromkeys(["loss", *parts], MISSING)
         row |= {"learning_rate": self.optimiser.param_groups[0]["lr"], "val_dsc": MISSING}
+        self.unread.append((row, {"loss": loss.detach(), **parts}))
         self.accelerator.backward(loss)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.schedule.step()
-        return row
+
+    def _read_losses(self) -> None:
+        """Take the losses of the last steps into the history. Raises TrainingDiverged at the first that is not finite."""
+        if not self.unread:
+            return
+        losses = torch.stack([torch.stack(list(values.values())) for _, values in self.unread])
+        if self.accelerator.num_processes > 1:
+            losses = self.accelerator.reduce(losses, "mean")
+        for (row, values), numbers in zip(self.unread, losses.tolist(), strict=True):
+            row |= dict(zip(values, numbers, strict=True))
+            if not math.isfinite(row["loss"]):
+                raise TrainingDiverged(
+                    f"the loss became {row['loss']} at step {row['step'] - 1} on {row['case']}: look at that case, "
+                    f"or lower learning_rate ({self.parameters.training.learning_rate}); the checkpoint before it is kept"
+                )
+            self.history.append(row)
+        self.unread = []
 
     def _validate(self) -> float:
         """Mean DSC over the validation cases at the network's resolution; nan without any."""

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from fhlib.benchmarks.networks import (
-    _largest_convolution,
     compare_precisions,
     costs,
-    operations,
     training_memory,
 )
+from fhlib.benchmarks.throughput import largest_convolution, operations
 from fhlib.models.cascade import Cascade
 from fhlib.models.device import Execution
 from fhlib.models.parameters import SegmentorParameters
@@ -33,8 +32,8 @@ def test_operations_are_those_counted_by_hand():
     assert [round(gflop) for gflop in found] == [77, 87, 103, 442]
 
 
-def test_the_largest_convolution_is_the_one_after_the_attention_at_half_size():
-    layer = _largest_convolution((16, 8, 24), 32)
+def test_thelargest_convolution_is_the_one_after_the_attention_at_half_size():
+    layer = largest_convolution((16, 8, 24), 32)
     assert (layer.in_channels, layer.out_channels, layer.kernel_size) == (64, 64, (5, 5, 5))
 
 

@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fhlib.benchmarks.networks import (
-    operations,
-)
+from fhlib.benchmarks.throughput import operations
 from fhlib.benchmarks.tools import installed
 from fhlib.cohorts.manifest import load_cohort
 from fhlib.phantom.realism import (
