@@ -111,7 +111,7 @@ def disk_full(error: BaseException | str, folder: Path) -> DiskFullError | None:
             "raise that limit; the same command then continues"
         )
     return DiskFullError(
-        f"no space left on the disk of {place}/ ({_free_bytes(folder) / 1e6:.1f} MB free): free some space or raise the "
+        f"no space left on the disk of {place}/ ({size_of(_free_bytes(folder))} free): free some space or raise the "
         "quota; the same command then continues"
     )
 
@@ -120,6 +120,11 @@ def _free_bytes(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def size_of(count: float) -> str:
+    """So many bytes as MB or GB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def shown_folder(folder: Path) -> str:
@@ -243,7 +248,7 @@ def require_free_space(folder: Path | str, needed_bytes: float) -> None:
     free = _free_bytes(folder)
     if free < needed_bytes:
         raise DiskFullError(
-            f"{needed_bytes / 1e9:.1f} GB are needed for {folder.name}/ and {free / 1e9:.1f} GB are free: "
+            f"{size_of(needed_bytes)} are needed for {folder.name}/ and {size_of(free)} are free: "
             "free some space, or set FHLIB_ROOT to a folder on a larger disk"
         )
 

@@ -115,7 +115,7 @@ def _claims(folder: Path) -> tuple[str, str]:
 
 
 def _render(folder: Path, notebooks: list[Path], pictures: Pictures) -> str:
-    read = [nbformat.read(path, as_version=4) for path in notebooks]
+    read = [_read(path) for path in notebooks]
     scrub = scrubber_of(folder, read)
     chapters = [
         chapter_of(scrub.content(content), path.stem, pictures) for content, path in zip(read, notebooks, strict=True)
@@ -140,6 +140,15 @@ def _render(folder: Path, notebooks: list[Path], pictures: Pictures) -> str:
         credit=HC18_CREDIT if is_hc18(folder) else "",
         plotly=_packed_plotly() if interactive else "",
     )
+
+
+def _read(path: Path) -> NotebookNode:
+    """An executed notebook. Raises ValueError for a file that is none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat raises whatever the damage leads to
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ValueError(f"{path.name} is no notebook ({reason}): run the step that makes it again") from error
 
 
 def scrubber_of(folder: Path, notebooks: Sequence[NotebookNode] = ()) -> Scrubber:

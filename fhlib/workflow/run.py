@@ -29,6 +29,9 @@ LEFTOVER_SECONDS = 3600
 ENDING_SECONDS = 1.5
 """What processes are given to end by themselves."""
 
+THREAD_SECONDS = 5.0
+"""What Snakemake is given to notice that its step has ended."""
+
 HOMES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
 """Where Snakemake, Jupyter and Matplotlib keep what they do not keep in the home folder itself."""
 
@@ -105,10 +108,11 @@ def _run_snakemake(arguments: list[str], narrator: Narrator) -> int:
     except BaseException:
         narrator.stopping.set()
         end_children()
-        working.join(ENDING_SECONDS)
+        working.join(THREAD_SECONDS)
         raise
     finally:
-        log.removeFilter(narrator)
+        if not working.is_alive():  # else what it still says is not for the reader
+            log.removeFilter(narrator)
     code = ended[0] if ended else 0
     if isinstance(code, BaseException):
         raise disk_full(code, narrator.timings.parent) or code

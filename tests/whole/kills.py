@@ -126,16 +126,18 @@ def heard(process: subprocess.Popen[str]) -> list[str]:
 
 def stop(process: subprocess.Popen[str], kind: signal.Signals, said: list[str]) -> tuple[float, list[str]]:
     """Send a signal; seconds until all processes had ended, and what was wrong."""
-    parent = psutil.Process(process.pid)
-    children = parent.children(recursive=True)
+    children = psutil.Process(process.pid).children(recursive=True)
     before, start = len(said), time.monotonic()
     process.send_signal(kind)
-    _, left = psutil.wait_procs([parent, *children], LEFT_RUNNING_SECONDS)
+    try:
+        process.wait(LEFT_RUNNING_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    _, left = psutil.wait_procs(children, LEFT_RUNNING_SECONDS)
     seconds = time.monotonic() - start
     faults = [f"{child.name()} still runs" for child in left if child.is_running()]
     for child in left:
         child.kill()
-    process.wait()
     if kind == signal.SIGTERM and process.returncode != 128 + signal.SIGTERM and process.returncode != -signal.SIGTERM:
         faults.append(f"exit code {process.returncode} after SIGTERM")
     time.sleep(0.2)

@@ -301,3 +301,23 @@ def test_summary_beside_the_paper_and_provenance(tmp_path: Path, monkeypatch: py
 def test_a_run_without_notebooks_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="run the study first"):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "x",
+        "{}",
+        "[]",
+        "null",
+        "[" * 100_000,
+        '{"nbformat": 3}',
+        '{"nbformat": 4, "nbformat_minor": 5, "cells": [{}]}',
+    ],
+)
+def test_a_file_that_is_no_notebook_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "05_accuracy.ipynb").write_text(content)
+    with pytest.raises(ValueError, match=r"^05_accuracy\.ipynb is no notebook .*: run the step that makes it again"):
+        write_report(tmp_path)
