@@ -107,12 +107,12 @@ def _run_snakemake(arguments: list[str], narrator: Narrator) -> int:
             working.join(0.2)
     except BaseException:
         narrator.stopping.set()
-        end_children()
-        working.join(THREAD_SECONDS)
-        raise
-    finally:
-        if not working.is_alive():  # else what it still says is not for the reader
-            log.removeFilter(narrator)
+        until = time.monotonic() + THREAD_SECONDS
+        while working.is_alive() and time.monotonic() < until:
+            end_children()  # again and again: a step may begin meanwhile
+            working.join(0.2)
+        raise  # the narrator stays: what Snakemake still says is not for the reader
+    log.removeFilter(narrator)
     code = ended[0] if ended else 0
     if isinstance(code, BaseException):
         raise disk_full(code, narrator.timings.parent) or code
