@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from fhlib import __version__
@@ -47,31 +48,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Stopped(KeyboardInterrupt):
-    """SIGTERM, or a terminal that was closed."""
+    """Ctrl-C, SIGTERM, or a terminal that was closed."""
 
 
 def _told(options: argparse.Namespace) -> int:
     """Run a command; what stops it from outside, a signal or a full disk, is told in one line. Returns the exit code."""
 
-    def stop(number: int, _: Any) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        if _imports(frame):  # libraries take what is raised here for a fault of theirs; nothing has begun
+            os._exit(_say_stopped(number, options))
         raise _Stopped(number)
 
     heard = {}
     if threading.current_thread() is threading.main_thread():
-        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        heard = {n: signal.signal(n, stop) for n in numbers if signal.getsignal(n) == signal.SIG_DFL}
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        usual = (signal.SIG_DFL, signal.default_int_handler)
+        heard = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) in usual}
     try:
         return options.call(options)
     except KeyboardInterrupt as error:
-        number = error.args[0] if isinstance(error, _Stopped) else signal.SIGINT
-        again = getattr(options, "again", "") or "type the same command again"
-        print(f"\nstopped ({signal.Signals(number).name}); to continue: {again}", file=sys.stderr, flush=True)
-        return 128 + number
+        return _say_stopped(error.args[0] if isinstance(error, _Stopped) else signal.SIGINT, options)
     except (OSError, RuntimeError) as error:
         return _told_error(error)
     finally:
         for number, before in heard.items():
             signal.signal(number, before)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a signal came while a module was being imported."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _say_stopped(number: int, options: argparse.Namespace) -> int:
+    again = getattr(options, "again", "") or "type the same command again"
+    print(f"\nstopped ({signal.Signals(number).name}); to continue: {again}", file=sys.stderr, flush=True)
+    return 128 + number
 
 
 def _told_error(error: Exception) -> int:

@@ -6,6 +6,8 @@ import argparse
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -39,6 +41,18 @@ def test_a_signal_is_told_in_one_line_that_says_how_to_continue(kind, capsys):
     assert told(lambda _: os.kill(os.getpid(), number) or time.sleep(5)) == 128 + number
     assert capsys.readouterr().err == f"\nstopped ({kind}); to continue: python -m fhlib study --run x\n"
     assert signal.getsignal(number) == before
+
+
+def test_a_signal_while_a_module_is_imported_is_told_too(tmp_path):
+    """A library would take what the handler raises for a fault of its own, or go on without a part."""
+    (tmp_path / "slow.py").write_text(
+        "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\nexcept BaseException:\n    raise ImportError('none')\n"
+    )
+    code = "import argparse; from fhlib.__main__ import _told; _told(argparse.Namespace(call=lambda _: __import__('slow')))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, encoding="utf-8")
+    assert done.returncode == 143
+    assert done.stderr == "\nstopped (SIGTERM); to continue: type the same command again\n"
 
 
 def test_a_full_disk_is_told_in_one_line(capsys, tmp_path, monkeypatch):
