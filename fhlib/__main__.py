@@ -1,10 +1,12 @@
-"""The command line: `python -m fhlib study`, `segment`, `train`, `report`, `export`, `publish` and `notebooks`; `fhlib` is the same."""
+"""The command line: `python -m fhlib study`, `segment`, `train`, `report`, `cohort`, `export`, `publish` and `notebooks`.
+
+`fhlib` is the same.
+"""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import math
 import os
 import re
 import shutil
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _add_train,
         _add_report,
         _add_segment,
+        _add_cohort,
         _add_export,
         _add_publish,
         _add_notebooks,
@@ -109,7 +112,7 @@ def _add_study(commands: Any) -> None:
     study.add_argument(
         "--preset",
         default="quick",
-        help="a preset of fhlib's (smoke, quick, all-ages, fine-tune, sim-to-real, desk, desk-2d, paper) "
+        help="a preset of fhlib's (smoke, quick, all-ages, fine-tune, sim-to-real, desk, desk-2d, gpu, paper) "
         "or a file of your own in data/presets/ (default quick)",
     )
     study.add_argument("--run", help="the run's folder in data/runs/ (default: named for the preset and the cohort)")
@@ -153,8 +156,8 @@ def _add_segment(commands: Any) -> None:
         description="Segment a volume, or a folder of them; for research only, not a medical device. A second start continues where "
         "the first stopped. Exit code 0: all is written; 1: a volume failed, or its skull or page; 2: the request cannot be met.",
     )
-    segment.add_argument("volumes", type=Path, help="a volume, a folder of volumes, or a DICOM export")
-    segment.add_argument("results", type=Path, help="folder for masks, pages and segment.csv")
+    segment.add_argument("volumes", type=given_path, help="a volume, a folder of volumes, or a DICOM export")
+    segment.add_argument("results", type=given_path, help="folder for masks, pages and segment.csv")
     segment.add_argument(
         "--weights",
         default="head",
@@ -189,6 +192,26 @@ def _add_export(commands: Any) -> None:
     export.set_defaults(call=_export)
 
 
+def _add_cohort(commands: Any) -> None:
+    cohort = commands.add_parser("cohort", help="hand a cohort on to other programs")
+    actions = cohort.add_subparsers(dest="action", required=True)
+    export = actions.add_parser(
+        "export",
+        help="write a cohort with its splits in another program's format",
+        description="Write a cohort as nnU-Net's raw dataset: train and val as fold 0 of splits_final.json, test cases apart.",
+    )
+    export.add_argument(
+        "cohort", metavar="COHORT_OR_RUN", help="a folder with cohort.csv, or the name of a run or cohort"
+    )
+    export.add_argument(
+        "folder", metavar="DIR", type=Path, help="where the dataset comes, such as nnU-Net's nnUNet_raw"
+    )
+    export.add_argument("--to", choices=["nnunet"], required=True, help="the format")
+    export.add_argument("--number", type=int, default=501, help="of nnU-Net's dataset, 1 to 999 (default 501)")
+    export.add_argument("--name", help="of nnU-Net's dataset: letters, digits and _ (default: the cohort's)")
+    export.set_defaults(call=_export_cohort)
+
+
 def _add_publish(commands: Any) -> None:
     publish = commands.add_parser(
         "publish",
@@ -202,7 +225,7 @@ def _add_notebooks(commands: Any) -> None:
     notebooks = commands.add_parser(
         "notebooks", help="copy the notebooks that come with fhlib into a folder of your own"
     )
-    notebooks.add_argument("folder", type=Path, nargs="?", default=Path(), help="default: the working folder")
+    notebooks.add_argument("folder", type=given_path, nargs="?", default=Path(), help="default: the working folder")
     notebooks.set_defaults(call=_notebooks)
 
 
@@ -321,26 +344,36 @@ def run_name(preset: str, cohort: Path | None, changes: Mapping[str, Any] | None
 
 def spacing(text: str) -> tuple[float, ...]:
     """What --spacing-mm says: one number, or two or three with commas; argparse tells the user what is wrong."""
+    from fhlib.images.volume import parse_spacing
+
     try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (1, 2, 3) or not all(math.isfinite(number) and number > 0 for number in numbers):
+        numbers = parse_spacing(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if numbers is None:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no spacing: give mm as 0.5, or one number above 0 an axis as 0.5,0.5,0.7 (d,h,w)"
+            f"{text!r} is no spacing: give mm as 0.5, or one number an axis as 0.5,0.5,0.7"
         )
     return numbers
 
 
+def given_path(text: str) -> Path:
+    """A path that must be given, `~` and all; argparse tells the user what is wrong."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty: give one")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no such user's home folder") from error
+
+
 def _train(options: argparse.Namespace) -> int:
-    from fhlib.presets import suggestion
     from fhlib.study.run import reopen_study
-    from fhlib.study.train import train
-    from fhlib.variants import VARIANTS, levels_of
+    from fhlib.study.train import require_known, train
+    from fhlib.variants import levels_of
 
     try:
-        if options.variant not in VARIANTS:
-            raise ValueError(f"variant {options.variant!r} is not known{suggestion(options.variant, VARIANTS)}")
+        require_known(options.variant)
         study = reopen_study(options.run)
         for variant, level in levels_of(options.variant):
             train(study, variant, level)
@@ -355,10 +388,11 @@ def _report(options: argparse.Namespace) -> int:
     from fhlib.workflow.report import write_report
 
     try:
+        folder = reopen_study(options.run).folder
         for path in options.notebooks:
-            if not path.is_file():
-                raise FileNotFoundError(f"there is no notebook {path.name!r}: name executed notebooks, or none for all")
-        write_report(reopen_study(options.run).folder, notebooks=options.notebooks)
+            if path.suffix != ".ipynb" or not path.is_file():
+                raise ValueError(f"{path.name!r} is no executed notebook: give files named .ipynb, or none for all")
+        write_report(folder, notebooks=options.notebooks)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -366,10 +400,10 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from fhlib.segmentation.outputs import require_usable, unfinished
+    from fhlib.segmentation.outputs import reason_of, require_usable, unfinished
     from fhlib.segmentation.own_volumes import segment_files, volumes_in, weights_digest
     from fhlib.segmentation.segmentor import load_segmentor
-    from fhlib.segmentation.sources import passed_over
+    from fhlib.segmentation.sources import not_searched, passed_over
 
     beside = options.skull_weights
     if beside is None:
@@ -377,9 +411,8 @@ def _segment(options: argparse.Namespace) -> int:
     names = [options.weights, *([beside] if beside else [])]
     try:
         sources = volumes_in(options.volumes)
-        if others := passed_over(options.volumes):
-            more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-            print(f"no scans but results or labels: {', '.join(others[:5])}{more}", file=sys.stderr)
+        _say_some("no scans but results or labels", passed_over(options.volumes))
+        _say_some("not read, since only DICOM is looked for in folders below", not_searched(options.volumes))
         require_usable(options.results)  # a folder that cannot be written to is told before weights are loaded
         head, *skull = [load_segmentor(name) for name in names]
         rows, _ = segment_files(
@@ -393,27 +426,58 @@ def _segment(options: argparse.Namespace) -> int:
             spacing_mm=options.spacing_mm,
         )
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(reason_of(error), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped: the same command continues where it was", file=sys.stderr)
+        return 130
     if options.json:
         print(rows.to_json(orient="records", indent=2))
     else:
         print(rows.dropna(axis=1, how="all").to_string(index=False))
-    return 1 if unfinished(options.results, rows["volume"]) else 0
+    failed = rows.loc[rows["status"] == "failed", "volume"]
+    return 1 if len(failed) or unfinished(options.results, rows["volume"]) else 0
+
+
+def _say_some(what: str, names: Sequence[str]) -> None:
+    """Names on standard error, the first of many."""
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        print(f"{what}: {', '.join(names[:5])}{more}", file=sys.stderr)
 
 
 def _export(options: argparse.Namespace) -> int:
     from fhlib.files import DATA, ROOT, safe_name
     from fhlib.study.run import reopen_study
     from fhlib.study.ship_weights import export_weights
+    from fhlib.study.train import require_known
 
     try:
         destination = DATA / "weights" / safe_name(options.name, "name")
-        export_weights(reopen_study(options.run), safe_name(options.variant, "variant"), destination)
+        require_known(options.variant)
+        export_weights(reopen_study(options.run), options.variant, destination)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"weights: {destination.relative_to(ROOT)}")
+    return 0
+
+
+def _export_cohort(options: argparse.Namespace) -> int:
+    from fhlib.cohorts.nnunet import export_nnunet
+    from fhlib.study.cohort import cohort_with_splits
+
+    try:
+        cohort, table = cohort_with_splits(options.cohort)
+        name = options.name or re.sub(r"\W+", "_", cohort.name, flags=re.ASCII)
+        folder = export_nnunet(cohort, table, options.folder, f"Dataset{options.number:03d}_{name}")
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    counts = table["split"].value_counts()
+    print(f"{folder}: " + ", ".join(f"{counts[split]} {split}" for split in counts.index))
+    if "val" not in counts:
+        print("no case is val: train nnU-Net's fold `all`")
     return 0
 
 
@@ -422,7 +486,7 @@ def _publish(options: argparse.Namespace) -> int:
     from fhlib.workflow.publish import publish, refresh_pages
 
     try:
-        written = publish(options.run) if options.run else refresh_pages()
+        written = refresh_pages() if options.run is None else publish(options.run)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -435,13 +499,20 @@ def _notebooks(options: argparse.Namespace) -> int:
     from fhlib.files import CLONE, DATA, NOTEBOOKS
 
     sources = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
-    taken = [path.name for path in sources if (options.folder / path.name).exists()]
-    if taken:
-        print(f"{options.folder} holds {taken[0]} already: name another folder, or move yours away", file=sys.stderr)
+    try:
+        taken = [path.name for path in sources if (options.folder / path.name).exists()]
+        if taken:
+            raise ValueError(f"{options.folder} holds {taken[0]} already: name another folder, or move yours away")
+        options.folder.mkdir(parents=True, exist_ok=True)
+        for path in sources:
+            shutil.copyfile(path, options.folder / path.name)
+    except OSError as error:
+        said = f"cannot write notebooks to {str(options.folder)!r} ({error.strerror}): name another folder"
+        print(said, file=sys.stderr)
         return 2
-    options.folder.mkdir(parents=True, exist_ok=True)
-    for path in sources:
-        shutil.copyfile(path, options.folder / path.name)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     place = options.folder.resolve()
     written = DATA if CLONE or os.environ.get("FHLIB_ROOT") else place / "data"
     print(f"{len(sources)} notebooks are in {place}: open them with `jupyter lab`. What they write goes to {written}")

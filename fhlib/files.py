@@ -38,6 +38,14 @@ REFERENCE_TABLES = SHIPPED / "reference"
 
 HIDDEN = "FHLIB_HIDDEN"
 """Environment variable, for kernels: a JSON list of the files and folders that a user brought."""
+FOREIGN = (
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information", "lost+found", "@eadir",
+    "__pycache__",
+)  # fmt: skip
+"""What operating systems and tools leave in folders, in lower case; hidden names (`.git`, `.DS_Store`) need no list."""
+
+IDS = ("case", "subject")
+"""Columns whose cells are names, whatever they look like."""
 
 Item = TypeVar("Item")
 
@@ -55,7 +63,7 @@ FULL_BYTES = 200_000
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """What a drive without file locks answers."""
 
-LONGEST_NAME = 100
+LONGEST_NAME = 200
 """Characters of a folder's name: file systems end at 255 bytes, and paths below it need some."""
 
 FORMULA = re.compile(r"[=+\-@\t\n＝＋－＠]")
@@ -212,6 +220,15 @@ def _no_formula(cell: str) -> str:
     return cell
 
 
+def read_csv(path: Path | str) -> pd.DataFrame:
+    """Read a table of the study: ids stay text (`007`, `NA`, `1e3`), other columns become numbers where they hold them."""
+    table = pd.read_csv(path)
+    ids = [name for name in IDS if name in table]
+    if not ids:
+        return table
+    return table.assign(**pd.read_csv(path, usecols=ids, dtype=str, keep_default_na=False))
+
+
 def write_json(content: Any, path: Path | str) -> Path:
     """Write JSON atomically, indented."""
     return write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", path)
@@ -226,6 +243,21 @@ def read_json(path: Path | str) -> Any:
         raise ValueError(
             f"{shown_folder(path.parent)}/{path.name} is damaged ({error}): remove it, and it is made anew"
         ) from error
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a file or folder is an operating system's or a tool's, by its name: hidden, a backup, a lock."""
+    return name.startswith((".", "~$")) or name.endswith("~") or name.lower() in FOREIGN
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Files in a folder and the folders below it, sorted. What is foreign is left out; links to folders are not followed."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_foreign(name)]
+        paths = [Path(place, name) for name in names if not is_foreign(name)]
+        found += [path for path in paths if path.is_file()]
+    return sorted(found)
 
 
 def own_or_shipped(kind: str, name: str) -> Path:

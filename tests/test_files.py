@@ -19,6 +19,8 @@ from fhlib.files import (
     BusyError,
     DiskFullError,
     atomic_path,
+    files_below,
+    read_csv,
     read_json,
     require_free_space,
     safe_name,
@@ -173,12 +175,12 @@ def test_an_error_of_a_lock_that_says_something_else_is_raised(tmp_path, monkeyp
         pass
 
 
-@pytest.mark.parametrize("name", ["quick", "20240115", "a.b_c-d", "CONtrast", "x" * 100])
+@pytest.mark.parametrize("name", ["quick", "20240115", "a.b_c-d", "CONtrast", "x" * 200])
 def test_names_that_are_folders_everywhere(name):
     assert safe_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "-x", "x.", "a/b", "a b", "a\n", "é", "NUL", "com1.nii", "x" * 101])
+@pytest.mark.parametrize("name", ["", ".", "..", "-x", "x.", "a/b", "a b", "a\n", "é", "NUL", "com1.nii", "x" * 201])
 def test_names_that_are_no_folders_somewhere(name):
     with pytest.raises(ValueError):
         safe_name(name)
@@ -189,3 +191,19 @@ def test_a_damaged_json_file_is_named(tmp_path):
         (tmp_path / "run.json").write_text(content)
         with pytest.raises(ValueError, match=r"run\.json is damaged"):
             read_json(tmp_path / "run.json")
+
+
+def test_ids_in_tables_are_text_and_other_columns_numbers(tmp_path):
+    ids = ["NA", "nan", "None", "007", "1e3", "True", "0x1F", "12345678901234567890"]
+    path = write_csv(pd.DataFrame({"case": ids, "subject": ids, "dsc": [0.5] * 7 + [None]}), tmp_path / "scores.csv")
+    table = read_csv(path)
+    assert table["case"].tolist() == table["subject"].tolist() == ids
+    assert table["dsc"].tolist()[:7] == [0.5] * 7 and table["dsc"].isna().sum() == 1
+    assert read_csv(write_csv(pd.DataFrame({"n": [7]}), tmp_path / "n.csv"))["n"].tolist() == [7]
+
+
+def test_files_below_leave_out_what_systems_and_tools_put_there(tmp_path):
+    for name in ("a", "sub/b", ".git/c", "sub/.d", "sub/Thumbs.db", "__MACOSX/._e", "f~"):
+        write_text("x", tmp_path / name)
+    (tmp_path / "sub" / "circle").symlink_to(tmp_path)
+    assert files_below(tmp_path) == [tmp_path / "a", tmp_path / "sub" / "b"]

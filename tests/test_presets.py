@@ -8,7 +8,9 @@ from fhlib.models.inputs import patch_voxels
 from fhlib.presets import Preparation, PresetError, load_preset, parse_preset
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "desk", "paper", "all-ages", "fine-tune", "sim-to-real", "desk-2d"])
+@pytest.mark.parametrize(
+    "name", ["smoke", "quick", "desk", "paper", "gpu", "all-ages", "fine-tune", "sim-to-real", "desk-2d"]
+)
 def test_shipped_presets_are_valid(name):
     assert load_preset(name).name == name
 

@@ -6,6 +6,7 @@ simulated on the network's own grid, and scored there.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from fhlib.benchmarks.card import check_device, describe_device, survey, throughput
-from fhlib.cohorts.plan import Task, plan_cohort
+from fhlib.figures.style import save_figure
+from fhlib.figures.training_charts import learning_curves
 from fhlib.files import atomic_path, read_json, require_free_space, write_csv, write_json
 from fhlib.fingerprints import code_digest, digest, kept_or_made
 from fhlib.measures.comparison import compare_trainings
@@ -33,6 +35,7 @@ from fhlib.models.device import Execution
 from fhlib.models.inputs import min_max
 from fhlib.models.parameters import HISTORY_FILE, PARAMETERS_FILE, WEIGHTS_FILE, SegmentorParameters
 from fhlib.models.weights import load_cascade
+from fhlib.phantom.plan import Task, plan_cohort
 from fhlib.phantom.probe import SITES
 from fhlib.phantom.scan import simulate_scan
 from fhlib.phantom.workers import default_workers, in_processes
@@ -142,7 +145,7 @@ class GpuStudy:
             self.say(f"scans and throughput after {self._minutes():.1f} minutes")
             plan = self._plan(execution, speed)
             complete = self._train_all(plan, pool, tests)
-        self._compare(plan)
+        self.compare()
         return complete
 
     def _largest_voxels(self) -> float:
@@ -306,21 +309,32 @@ class GpuStudy:
             )
         return rows, futures
 
-    def _compare(self, plan: Plan) -> None:
-        """summary.csv, comparison.csv (against the first variant) and timings.csv of what is there."""
-        files = sorted((self.out / "scores").glob("*.csv"))
+    def compare(self) -> None:
+        """Tables and a figure of the trainings that are there.
+
+        scores.csv and its means and SD in summary.csv; comparison.csv against the first variant; timings.csv; learning.png.
+        """
+        trainings = itertools.product(self.seeds, self.variants)
+        files = [self.out / "scores" / f"{variant}-seed{seed}.csv" for seed, variant in trainings]
+        files = [path for path in files if path.exists()]
         if not files:
             return
         scores = pd.concat([pd.read_csv(path) for path in files], ignore_index=True)
+        write_csv(scores, self.out / "scores.csv")
         summary = scores.groupby(["variant", "seed"], sort=False)[[*REPORTED, "seconds"]].agg(["mean", "std"])
         summary.columns = ["_".join(pair) for pair in summary.columns]
         write_csv(summary.reset_index(), self.out / "summary.csv")
-        tables = [compare_trainings(scores, measure, plan.variants[0]) for measure in REPORTED]
+        tables = [compare_trainings(scores, measure, self.variants[0]) for measure in REPORTED]
         write_csv(pd.concat(tables, ignore_index=True), self.out / "comparison.csv")
         times = [
             {"training": path.parent.name, **read_json(path)} for path in sorted(self.out.glob("trainings/*/time.json"))
         ]
         write_csv(pd.DataFrame(times), self.out / "timings.csv")
+        paths = sorted(self.out.glob(f"trainings/*/{HISTORY_FILE}"))
+        histories = {
+            path.parent.name.replace("-seed", ", seed ").removesuffix("-level1"): pd.read_csv(path) for path in paths
+        }
+        save_figure(learning_curves(histories), self.out, "learning")
 
 
 def _require_sense(preset: Preset, minutes: float, variants: Sequence[str], seeds: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ from fhlib.cohorts.manifest import load_cohort
 from fhlib.cohorts.simulated import add_planes
 from fhlib.figures.cohort_charts import compare_distributions
 from fhlib.figures.planes import gallery
-from fhlib.files import DATA, progress, write_csv
+from fhlib.files import DATA, progress, read_csv, write_csv
 from fhlib.measures.comparison import by_head_size
 from fhlib.phantom.plane import simulate_plane
 from fhlib.phantom.realism import MEASURES, compare_planes, plane_measures
@@ -110,7 +110,7 @@ def scores_on_real_images(study: Study, images: pd.DataFrame, trained_run: str) 
     path = DATA / "runs" / trained_run / "tables" / "scores.csv"
     if images.empty or not path.exists():
         return pd.DataFrame()
-    scores = pd.read_csv(path)
+    scores = read_csv(path)
     left_out = by_head_size(scores[~scores["case"].isin(images.loc[images["looked_at"], "case"])])
     left_out = left_out[left_out["hc_band_mm"] == "all"].assign(hc_band_mm="all, without those looked at")
     by_size = pd.concat([by_head_size(scores), left_out], ignore_index=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fhlib.cohorts.segments import SEGMENTATION, has_head_and_skull, is_segmentation, outlines_skull_only, read_label
-from fhlib.files import read_json
+from fhlib.files import files_below, is_foreign, read_json
 from fhlib.fingerprints import file_digest
 from fhlib.images.formats import READABLE, read_volume, suffix_of
 from fhlib.images.volume import Volume
@@ -23,6 +25,15 @@ RECORD_SUFFIX = ".fhlib.json"
 LABEL = re.compile(r"(?P<of>.+)_(?P<kind>label|mask)")
 NO_SCAN = re.compile(r"(?P<of>.+?)(~new\d*_mask|(~new\d*)?_(skull|probability))")
 """What `segment` writes beside a scan and is neither a scan nor its label; in lower case."""
+
+
+PICTURES = (".png", ".tif", ".tiff")
+DETACHED = (".mhd", ".nhdr", ".hdr", ".img")
+"""Headers whose voxels lie in another file."""
+HEADER_BYTES = 20_000
+
+MOST_WITHOUT_LABEL = 50
+"""A folder with so many more images than labels is not a study's."""
 
 
 class Content(NamedTuple):
@@ -37,20 +48,31 @@ class Content(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceScan:
-    """One scan to import: its row of the manifest (ids and known values), its files, and how they are read."""
+    """One scan to import: its row of the manifest (ids and known values), its files, and how they are read.
+
+    `tables` are files that its row was found in.
+    """
 
     row: dict[str, str]
     files: tuple[Path, ...]
     read: Callable[[], Content]
     label_is_skull: bool = False
+    tables: tuple[Path, ...] = ()
 
 
 def contents_of(folder: Path) -> str:
     """The first names in a folder, for an error's message."""
-    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(folder) if not is_foreign(entry.name))
     shown = ", ".join(names[:8]) or "nothing"
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"found in it: {shown}{more}"
+    more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
+    folders = sum(name.endswith("/") for name in names)
+    counts = f"; {len(names) - folders:,} files and {folders:,} folders in all" if more else ""
+    return f"found in it: {shown}{more}{counts}"
+
+
+def case_name(stem: str) -> str:
+    """A case's id from a file's name: letters, digits, `-`, `_` and `.`."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "scan"
 
 
 def pair_scans(source: Path) -> list[SourceScan]:
@@ -61,11 +83,11 @@ def pair_scans(source: Path) -> list[SourceScan]:
     images, labels = _images_and_labels(source)
     scans: dict[str, SourceScan] = {}
     for key, image in images.items():
-        case = re.sub(r"[^A-Za-z0-9._-]+", "-", _stem(image)).strip("-._") or "scan"
+        case = case_name(_stem(image))
         if case.lower() in scans:
             raise ValueError(f"{image.name} and another file both become case {case!r}: rename one of them")
         label = _one_label(labels[key], source) if key in labels else None
-        files = _files(image) if label is None else (*_files(image), *_files(label))
+        files = files_of(image) if label is None else (*files_of(image), *files_of(label))
         scans[case.lower()] = SourceScan({"case": case, "subject": case}, files, partial(_read_pair, image, label))
     return list(scans.values())
 
@@ -73,8 +95,11 @@ def pair_scans(source: Path) -> list[SourceScan]:
 def _images_and_labels(source: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
     """Images and their labels by their common name in lower case; both empty if there is no label."""
     readable = {}
-    for path in sorted(source.glob("[!.]*")):
-        if path.is_dir() or suffix_of(path) in READABLE:
+    for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
+        if is_foreign(entry.name):
+            continue
+        if entry.is_dir() or (suffix_of(entry.name) in READABLE and entry.is_file()):
+            path = source / entry.name
             readable[path] = _stem(path).lower()
     names = set(readable.values())
     labels: dict[str, list[Path]] = {}
@@ -98,9 +123,27 @@ def _images_and_labels(source: Path) -> tuple[dict[str, Path], dict[str, list[Pa
         if name in images:
             raise ValueError(f"{images[name].name} and {path.name} are two images of one name: keep one of them")
         images[name] = path
+    _pass_over_pictures(images, labels)
+    if len(images) > MOST_WITHOUT_LABEL and len(images) > MOST_WITHOUT_LABEL * len(labels):
+        raise ValueError(
+            f"{len(labels)} of {len(images):,} images in {source.name}/ have a label: give a folder that holds the study's "
+            "scans alone, or write a cohort.csv that names them"
+        )
     if orphans := sorted(labels[name][0].name for name in set(labels) - set(images)):
         raise ValueError(f"there is no image for {', '.join(orphans[:5])}: X_Label and X_mask need an X beside them")
     return images, labels
+
+
+def _pass_over_pictures(images: dict[str, Path], labels: Mapping[str, list[Path]]) -> None:
+    """Take out pictures beside volumes (screenshots, photographs), and say so: only where labels are pictures are they scans."""
+    if any(suffix_of(path) in PICTURES for paths in labels.values() for path in paths):
+        return
+    pictures = [name for name, path in images.items() if name not in labels and suffix_of(path) in PICTURES]
+    if pictures:
+        shown = ", ".join(images[name].name for name in pictures[:5]) + (" and others" if len(pictures) > 5 else "")
+        warnings.warn(f"passed over, as pictures without a label beside volumes: {shown}", stacklevel=2)
+    for name in pictures:
+        del images[name]
 
 
 def _one_label(paths: list[Path], source: Path) -> Path:
@@ -134,10 +177,23 @@ def _written(mask: Path, source: Path) -> list[str]:
     return list(read_json(record).get("written", {}).get(mask.name, []))
 
 
-def _files(path: Path) -> tuple[Path, ...]:
-    """The file itself, or the files of a DICOM folder."""
-    entries = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return tuple(entry for entry in entries if entry.is_file())
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The file itself with those that its header may name, or the files of a DICOM folder."""
+    if path.is_dir():
+        return tuple(files_below(path))
+    return (path, *_data_of(path)) if suffix_of(path) in DETACHED else (path,)
+
+
+def _data_of(header: Path) -> list[Path]:
+    """Files beside a header that hold its voxels: the one it names, else all of its name."""
+    start = header.read_bytes()[:HEADER_BYTES].decode("latin-1")
+    named = re.search(r"^(?:ElementDataFile|data ?file)\s*[:=]\s*(.*?)\s*$", start, re.MULTILINE | re.IGNORECASE)
+    data = header.parent / named[1] if named else header
+    if data != header and data.is_file():
+        return [data]
+    stem = header.name.split(".")[0]
+    beside = [file for file in header.parent.iterdir() if file.is_file() and not is_foreign(file.name)]
+    return sorted(file for file in beside if file != header and file.name.split(".")[0] == stem)
 
 
 def _stem(path: Path) -> str:

@@ -14,11 +14,11 @@ import pandas as pd
 import psutil
 
 from fhlib.cohorts.manifest import Cohort, load_cohort, write_manifest
-from fhlib.cohorts.plan import Task, plan_cohort
 from fhlib.files import require_free_space, write_csv
 from fhlib.fingerprints import code_digest, digest, file_digest, kept_or_made, stamped_row
 from fhlib.images.formats import write_volume
 from fhlib.measures import growth
+from fhlib.phantom.plan import Task, plan_cohort
 from fhlib.phantom.plane import SHAPE, simulate_plane
 from fhlib.phantom.probe import SITES
 from fhlib.phantom.scan import ANY, SCAN_DIRECTIONS, simulate_scan

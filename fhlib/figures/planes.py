@@ -117,8 +117,8 @@ class Panel:
 
     def _outline(self, axis: Axes, cut: int | None, mask: Array, number: int, linewidth: float) -> None:
         """Outline of a mask's slice; `number` chooses colour and line style."""
-        if not mask.any() or mask.all():
-            return  # nothing to outline: matplotlib would warn
+        if not mask.any() or mask.all() or min(mask.shape) < 2:
+            return  # nothing to outline: matplotlib would warn, or refuse a single row
         colour, style = CONTOURS[number % len(CONTOURS)]
         high_mm, wide_mm = self.size_mm(cut)
         y = (np.arange(mask.shape[0]) + 0.5) * high_mm / mask.shape[0]

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -122,6 +121,8 @@ class LiveCurves:
     """Redraws the learning curves in place while a training runs; call it with the history so far."""
 
     def __init__(self, name: str) -> None:
+        from IPython.display import display  # here, so that charts need no notebook
+
         self.name = name
         self.handle = display(Figure(figsize=(0.1, 0.1)), display_id=True)
 

@@ -23,6 +23,19 @@ NAMES = {"head": "Fetal head", "skull": "Fetal skull, filled"}
 SNOMED = {"head": ("69536005", "Head"), "skull": ("89546000", "Skull")}
 CATEGORY = ("123037004", "Anatomical Structure")
 
+MAY_BE_EMPTY = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+)
+"""Attributes that a de-identified series may lack: of type 2, which DICOM wants there and lets be empty (PS3.3 C.7.1.1, C.7.2.1)."""
+
 
 def write_segmentation(mask: Volume, path: Path | str, structure: str = "head") -> None:
     """Write a mask as a .seg.nrrd that 3D Slicer opens as a segmentation, with name, colour and terminology.
@@ -113,7 +126,10 @@ def _source_slices(mask: Volume, source: Path | str | Sequence[Path]) -> list[Fi
         )
     normal = np.array(mask.direction).reshape(3, 3)[:, 2]
     images.sort(key=lambda image: float(np.dot(normal, np.array(image.ImagePositionPatient, dtype=float))))
-    for image in images:  # ultrasound often has its pixel size elsewhere; the mask has what `read_volume` found
+    for image in images:
+        for lacking in (name for name in MAY_BE_EMPTY if name not in image):
+            setattr(image, lacking, "")
+        # ultrasound often has its pixel size elsewhere; the mask has what `read_volume` found
         image.PixelSpacing = [float(step) for step in mask.spacing_mm[1:]]
         image.SliceThickness = image.get("SliceThickness") or mask.spacing_mm[0]
     return images

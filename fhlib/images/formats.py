@@ -1,4 +1,4 @@
-"""Read and write volumes: NRRD, MHA, NIfTI, PNG; DICOM is read by `dicom.py`, GE Kretz by `kretz.py`."""
+"""Read and write volumes: NRRD, MHA, NIfTI, PNG; DICOM and GE Kretz are read by `dicom/`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from fhlib.files import atomic_path
-from fhlib.images.dicom import REMEDY, is_dicom, per_axis, read_dicom
+from fhlib.images.dicom import REMEDY, is_dicom, kretz_in, per_axis, read_dicom
 from fhlib.images.kretz import SUFFIXES as KRETZ
-from fhlib.images.kretz import kretz_in, read_kretz
 from fhlib.images.volume import Volume, from_sitk, to_sitk
 
 WRITABLE = (".nrrd", ".mha", ".nii.gz", ".nii", ".png")
@@ -58,14 +57,14 @@ def read_volume(path: Path | str, spacing_mm: float | Sequence[float] | None = N
         raise FileNotFoundError(f"there is no {path.name} in {path.parent.name or '.'}/")
     if path.name.upper() == "DICOMDIR":
         path = path.resolve().parent
-    if (kretz := kretz_in(path)) is not None:
-        return read_kretz(kretz, spacing_mm)
     given = None if spacing_mm is None else tuple(float(step) for step in np.ravel(spacing_mm))
 
     try:
-        kind = "" if path.is_dir() else sitk.ImageFileReader.GetImageIOFromFileName(str(path))
-        # a file without DICOM's preamble is known to SimpleITK alone
-        if path.is_dir() or is_dicom(path) or kind == "GDCMImageIO":
+        if path.is_dir() or is_dicom(path) or kretz_in(path) is not None:
+            return read_dicom(path, given)
+        kind = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
+        # DICOM under another format's name is known to SimpleITK alone
+        if kind == "GDCMImageIO":
             return read_dicom(path, given)
         if given is None and kind in PICTURES:
             raise ValueError(

@@ -25,14 +25,12 @@ Of all items only sizes, geometry and voxels are read. Those that name a patient
 from __future__ import annotations
 
 import math
-import mmap
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,9 +38,6 @@ from scipy import ndimage
 
 from fhlib.files import atomic_path
 from fhlib.images.volume import Floats, Volume
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
 
 Tag = tuple[int, int]
 Bytes = NDArray[np.uint8]
@@ -55,7 +50,7 @@ STEP_M = (0xC100, 0x0001)
 OFFSET1, OFFSET2 = (0xC200, 0x0001), (0xC200, 0x0002)
 PHI, THETA = (0xC300, 0x0001), (0xC300, 0x0002)
 CARTESIAN_SPACING = (0x0010, 0x0022)
-VOXELS = (0xD000, 0x0001)
+VOXELS, FILTERED_VOXELS = (0xD000, 0x0001), (0xD000, 0x0002)
 FRAME_COUNT, FRAME_SIZE = (0xD400, 0x0001), (0xD400, 0x0002)
 FRAMES = (0xD600, 0x0001)
 COMPRESSED = ((0x0002, 0x1000), (0x0002, 0x1100), (0x0002, 0x1200))
@@ -73,6 +68,7 @@ MEANING = {
     THETA: "angles of the beams",
     CARTESIAN_SPACING: "spacing",
     VOXELS: "voxels",
+    FILTERED_VOXELS: "a filtered copy of the voxels",
     FRAME_COUNT: "number of frames",
     FRAMES: "frames",
 }
@@ -83,10 +79,14 @@ BLOCK_VOXELS = 2_000_000
 # no voxel or step of ultrasound is outside this, whatever the unit meant
 SHORTEST_STEP_MM, LONGEST_STEP_MM = 0.01, 10.0
 FARTHEST_MM = 1000.0
+NARROWEST_RAD = 0.01
 
 
 def read_kretz(
-    path: Path | str | bytes, spacing_mm: float | Sequence[float] | None = None, frame: int | None = None
+    path: Path | str | bytes,
+    spacing_mm: float | Sequence[float] | None = None,
+    frame: int | None = None,
+    name: str | None = None,
 ) -> Volume:
     """Read a Kretz file into a volume of equal voxels, (z, y, x) in the probe's coordinates.
 
@@ -103,6 +103,7 @@ def read_kretz(
         path: the file, or its bytes.
         spacing_mm: edge of the voxels. Of a Cartesian file it replaces what stands there.
         frame: which volume of a 4D file, from 0. None takes the first, with a warning if there are more.
+        name: what messages call it; the file's own name if None.
 
     Raises ValueError where the file is damaged, compressed, or lacks the frame.
 
@@ -116,55 +117,14 @@ def read_kretz(
     (31, 45, 45)
     """
     data = path if isinstance(path, bytes) else Path(path).read_bytes()
-    name = "the Kretz data" if isinstance(path, bytes) else Path(path).name
+    if name is None:
+        name = "the Kretz data" if isinstance(path, bytes) else Path(path).name
     items = _Items(name, _kept_items(data, name))
 
     voxels = _frame(items, _shape(items), frame)
     if items.has(PHI) or items.has(THETA):
         return _scan_converted(voxels, _sector(items, voxels.shape), spacing_mm, name)
     return Volume(voxels.copy(), _cartesian_spacing_mm(items, spacing_mm))
-
-
-def kretz_in(path: Path) -> Path | bytes | None:
-    """What `read_kretz` takes of a file: the path, the bytes inside a DICOM file, or None if it is neither.
-
-    A folder that holds one file counts as that file: scanners export so.
-
-    Raises ImportError for such a DICOM file where pydicom is missing.
-    """
-    if path.is_dir():
-        files = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-        if len(files) != 1 or not files[0].is_file():
-            return None
-        path = files[0]
-    with path.open("rb") as stream:
-        start = stream.read(132)
-        if start.startswith(MAGIC[:9]) or path.suffix.lower() in SUFFIXES:
-            return path
-        if start[128:] != b"DICM":
-            return None
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-            if whole.find(MAGIC) < 0:
-                return None
-
-    try:
-        import pydicom
-    except ImportError as error:
-        raise ImportError(
-            f"{path.name} is DICOM around a GE Kretz volume, which needs pydicom: pip install 'fhlib[dicom]'"
-        ) from error
-    return kretz_bytes_in_dicom(pydicom.dcmread(path))
-
-
-def kretz_bytes_in_dicom(dataset: Dataset) -> bytes | None:
-    """The Kretz file in the private element (7FE1,1101) of creator `KRETZ_US`, None where there is none.
-
-    The pixel data beside it is a screenshot, not the volume.
-    """
-    try:
-        return bytes(dataset.private_block(0x7FE1, "KRETZ_US")[0x01].value)
-    except KeyError:
-        return None
 
 
 def write_kretz(
@@ -231,8 +191,12 @@ def _kept_items(data: bytes, name: str) -> dict[Tag, memoryview]:
                 f"{name} is compressed ({_named(tag)}), which no public reader decodes: save it again in 4D View with "
                 'wavelet compression "None"'
             )
-        if tag in MEANING:
-            kept[tag] = content
+        if tag not in MEANING:
+            continue
+        if kept.setdefault(tag, content) != content:
+            raise ValueError(
+                f"{name} holds {_named(tag)} twice, and not the same, expected once: save one volume a file"
+            )
     return kept
 
 
@@ -301,6 +265,11 @@ def _shape(items: _Items) -> tuple[int, int, int]:
 def _frame(items: _Items, shape: tuple[int, int, int], frame: int | None) -> Bytes:
     """The voxels of one volume (planes, beams, samples)."""
     size, tag = math.prod(shape), FRAMES if items.has(FRAMES) else VOXELS
+    if not items.has(tag) and items.has(FILTERED_VOXELS):
+        raise ValueError(
+            f"{items.name} holds {_named(FILTERED_VOXELS)} alone, whose levels are not the scan's, and lacks "
+            f"{_named(VOXELS)}: save it again with the original data"
+        )
     data, count = items.data(tag, 0), 1
     if tag == FRAMES:
         count = max(1, len(data) // size)
@@ -327,10 +296,16 @@ def _cartesian_spacing_mm(items: _Items, spacing_mm: float | Sequence[float] | N
     if spacing_mm is not None:
         return tuple(np.broadcast_to(spacing_mm, 3).tolist())
     tag = CARTESIAN_SPACING if items.has(CARTESIAN_SPACING) else STEP_M
-    value = items.number(tag)
-    # Of 0010,0022 readers say millimetres or metres. No voxel of ultrasound is larger than 10 mm or smaller than 0.01.
-    metres = tag == STEP_M or value < SHORTEST_STEP_MM
-    spacing = value * 1000 if metres else value
+    value, spacing = items.number(tag), _in_mm(items, tag)
+    if (
+        tag == CARTESIAN_SPACING
+        and items.has(STEP_M)
+        and not math.isclose(spacing, _in_mm(items, STEP_M), rel_tol=0.01)
+    ):
+        raise ValueError(
+            f"{items.name} is a Cartesian Kretz file that states {spacing:g} mm in {_named(tag)} and "
+            f"{_in_mm(items, STEP_M):g} mm in {_named(STEP_M)}, expected one: compare a known length, and pass spacing_mm"
+        )
     if not SHORTEST_STEP_MM <= spacing <= LONGEST_STEP_MM:
         raise ValueError(
             f"{items.name} has {value:g} in {_named(tag)}, expected a voxel of {SHORTEST_STEP_MM} to {LONGEST_STEP_MM:g} mm: "
@@ -342,6 +317,12 @@ def _cartesian_spacing_mm(items: _Items, spacing_mm: float | Sequence[float] | N
         stacklevel=3,
     )
     return (spacing,) * 3
+
+
+def _in_mm(items: _Items, tag: Tag) -> float:
+    """A spacing, by the unit that its size tells: of 0010,0022 readers say millimetres or metres."""
+    value = items.number(tag)
+    return value * 1000 if tag == STEP_M or value < SHORTEST_STEP_MM else value
 
 
 @dataclass(frozen=True)
@@ -393,10 +374,11 @@ def _sector(items: _Items, shape: tuple[int, ...]) -> _Sector:
 
     # beyond this the planes cross each other before the first sample
     reach_mm = near_mm * math.cos(float(np.abs(theta_rad).max()))
-    if not 0 <= near_mm <= FARTHEST_MM or not -FARTHEST_MM <= centre_distance_mm < reach_mm:
+    far_mm = near_mm + (shape[2] - 1) * step_mm
+    if not 0 <= near_mm < far_mm <= FARTHEST_MM or not -FARTHEST_MM <= centre_distance_mm < reach_mm:
         raise ValueError(
-            f"{items.name} begins {near_mm:.4g} mm from the centre of curvature, with the sweep's axis at "
-            f"{centre_distance_mm:.4g} mm: expected 0 to {FARTHEST_MM:g} mm, and the axis behind the first sample of "
+            f"{items.name} goes from {near_mm:.4g} to {far_mm:.4g} mm from the centre of curvature, with the sweep's axis "
+            f"at {centre_distance_mm:.4g} mm: expected 0 to {FARTHEST_MM:g} mm, and the axis behind the first sample of "
             "every beam: copy it again"
         )
     return _Sector(phi_rad, theta_rad, near_mm, step_mm, shape[2], centre_distance_mm)
@@ -411,10 +393,11 @@ def _angles(items: _Items, tag: Tag, count: int) -> Floats:
         )
     angles = np.frombuffer(data, "<f8").astype(float) - math.pi / 2
     steps = np.diff(angles)
-    if not (np.abs(angles) < math.pi / 2).all() or not ((steps > 0).all() or (steps < 0).all()):
+    monotonic = (steps > 0).all() or (steps < 0).all()
+    if not (np.abs(angles) < math.pi / 2).all() or not monotonic or abs(angles[-1] - angles[0]) < NARROWEST_RAD:
         raise ValueError(
             f"{items.name} has in {_named(tag)} what no probe can have: expected between 0 and pi, rising or falling "
-            "throughout; copy it again"
+            f"throughout, by {NARROWEST_RAD} in all; copy it again"
         )
     return angles
 
@@ -486,9 +469,9 @@ def _default_spacing_mm(low: Floats, high: Floats, step_mm: float) -> float:
 def _one_spacing_mm(spacing_mm: float | Sequence[float]) -> float:
     given = {float(number) for number in np.ravel(spacing_mm)}
     spacing = given.pop()
-    if given or not 0 < spacing < math.inf:
+    if given or not SHORTEST_STEP_MM <= spacing <= LONGEST_STEP_MM:
         raise ValueError(
-            f"spacing_mm must be one positive number for all axes of a scan-converted volume, got {spacing_mm}: "
-            "resample it afterwards"
+            f"spacing_mm must be one positive number for all axes of a scan-converted volume, {SHORTEST_STEP_MM} to "
+            f"{LONGEST_STEP_MM:g} mm, got {spacing_mm}: resample it afterwards"
         )
     return spacing

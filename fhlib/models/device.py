@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import parse_flag_from_env
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from fhlib.files import read_json, write_json
@@ -33,9 +34,11 @@ MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
 class Execution:
     """`precision`: `no` (fp32), `bf16` or `fp16`. `channels_last`: memory format. `threads`: of the CPU, 0 for PyTorch's default."""
 
-    precision: str = "no"
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    precision: Annotated[str, Field(pattern="^(no|bf16|fp16)$")] = "no"
     channels_last: bool = False
-    threads: int = 0
+    threads: Annotated[int, Field(ge=0, le=4096)] = 0
 
     def here(self) -> Execution:
         """How weights that were trained so run here: a GPU's own way; on a processor bf16 only where it has it, fp32 for a GPU's fp16;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -10,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 
 from fhlib.cohorts.pairs import RECORD_SUFFIX
-from fhlib.files import require_free_space, write_json
+from fhlib.files import atomic_path, require_free_space, write_json
 from fhlib.fingerprints import file_digest, stamped_row
 from fhlib.images.dicom import Source
 from fhlib.images.exchange import write_dicom_seg, write_segmentation
-from fhlib.images.formats import write_volume
+from fhlib.images.volume import Volume, to_sitk
 from fhlib.segmentation.predictions import PROBABILITY_STEPS
+from fhlib.segmentation.rows import STRUCTURES
 from fhlib.segmentation.segmentor import Segmentation
-from fhlib.segmentation.sources import printable, read_record
-
-STRUCTURES = {"skin": "head", "skull": "skull"}
-"""What a mask is called, by what it outlines."""
+from fhlib.segmentation.sources import RESULT_MARK, TABLE, printable, read_record
 
 PAGE_BYTES = 3e6
 """A page with its picture, masks and record, at most."""
@@ -39,6 +39,7 @@ class Record:
     folder: Path
     name: str
     written: dict[str, list[str]] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path, name: str) -> Record:
@@ -63,8 +64,9 @@ class Record:
         said = f"{', '.join(changed)} was changed since and is kept: the numbers are of the mask as it was computed"
         return row | {"note": "; ".join(filter(None, (row["note"], said)))}
 
-    def begin(self) -> None:
-        """From here on the volume is not complete."""
+    def begin(self, place: str, content: str) -> None:
+        """From here on the volume is not complete. Keeps hashes of its scan: of where it lies, and of its bytes."""
+        self.source = {"place": place, "content": content}
         self._save({})
 
     def add(self, files: Mapping[str, str]) -> None:
@@ -81,10 +83,12 @@ class Record:
     def is_changed(self, file: str, fresh: str = "") -> bool:
         """Whether a file is there that neither an earlier start wrote nor this one would write."""
         path = self.folder / file
-        return path.exists() and file_digest(path) not in (fresh, *self.written.get(file, []))
+        if not path.is_file():
+            return path.exists()  # a folder of that name
+        return file_digest(path) not in (fresh, *self.written.get(file, []))
 
     def _save(self, more: Mapping[str, Any]) -> None:
-        write_json({**more, "written": self.written}, self.path)
+        write_json({**more, "source": self.source, "written": self.written}, self.path)
 
 
 def require_usable(folder: Path) -> None:
@@ -94,9 +98,12 @@ def require_usable(folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as place:
             (Path(place) / "probe").write_bytes(b"1")
     except OSError as error:
+        reason = error.strerror or type(error).__name__
         raise OSError(
-            f"cannot write results to {folder.name!r} ({reason_of(error)}): name a folder that can be written to"
+            f"cannot write results to {folder.name!r} ({reason}): name a folder that can be written to"
         ) from error
+    if (folder / TABLE).is_dir():
+        raise OSError(f"in {folder.name!r} {TABLE} is a folder: move it away, or name another folder for the results")
 
 
 def require_space(folder: Path, named: Iterable[tuple[str, Source]]) -> None:
@@ -107,14 +114,35 @@ def require_space(folder: Path, named: Iterable[tuple[str, Source]]) -> None:
     needed = 0.0
     for name, source in named:
         if unfinished(folder, [name]):
-            files: Iterable[Path] = [source] if isinstance(source, Path) else source.files
-            if isinstance(source, Path) and source.is_dir():
-                files = source.iterdir()
-            needed += PAGE_BYTES + sum(file.stat().st_size for file in files if file.is_file())
+            needed += PAGE_BYTES + _bytes_of(source)
     try:
         require_free_space(folder, needed)
     except OSError as error:
         raise OSError(f"{error}, or name a folder for the results on one") from error
+
+
+def _bytes_of(source: Source) -> int:
+    """Size of what a volume is read from; what cannot be looked at counts nothing."""
+    files: Iterable[Path] = [source] if isinstance(source, Path) else source.files
+    try:
+        if isinstance(source, Path) and source.is_dir():
+            files = list(source.iterdir())
+        return sum(file.stat().st_size for file in files if file.is_file())
+    except OSError:
+        return 0
+
+
+def earlier_rows(folder: Path, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Rows of volumes that are complete in a folder, but for these; a second call with other scans loses none."""
+    rows = []
+    others = {name.lower() for name in names}
+    for path in sorted(folder.glob(f"*{RECORD_SUFFIX}")):
+        name = path.name.removesuffix(RECORD_SUFFIX)
+        known = read_record(path)
+        if name.lower() not in others and "fingerprint" in known:
+            kept = Record.open(folder, name).kept_row(known["fingerprint"])
+            rows += [kept] if kept else []
+    return rows
 
 
 def unfinished(folder: Path, names: Iterable[str]) -> list[str]:
@@ -126,7 +154,7 @@ def write_probability(found: Segmentation, record: Record) -> str:
     """Write the probability in steps of 1/255, as predictions are; returns the file's name."""
     steps = np.rint(found.probability.array * PROBABILITY_STEPS).astype(np.uint8)
     path = record.folder / f"{record.name}_probability.nrrd"
-    write_volume(found.probability.with_array(steps), path)
+    _write_marked(found.probability.with_array(steps), path)
     record.add({path.name: file_digest(path)})
     return path.name
 
@@ -159,9 +187,9 @@ def _stage(result: Segmentation, label: str, source: Source, place: Path) -> lis
     """Write a mask in all its formats, with names that lack the volume's; what could not be made, in words."""
     structure = STRUCTURES[result.outline]
     if result.mask.ndim == 2:
-        write_volume(result.mask, place / f"_{label}.nrrd")
+        _write_marked(result.mask, place / f"_{label}.nrrd")
         return []
-    write_volume(result.mask, place / f"_{label}.nii.gz")
+    _write_marked(result.mask, place / f"_{label}.nii.gz")
     write_segmentation(result.mask, place / f"_{label}.seg.nrrd", structure)
     slices = source if isinstance(source, Path) else source.files
     if not ((isinstance(slices, tuple) or slices.is_dir()) and result.mask.array.any()):
@@ -173,6 +201,14 @@ def _stage(result: Segmentation, label: str, source: Source, place: Path) -> lis
         path.unlink(missing_ok=True)
         return [f"no DICOM SEG of the {structure}: {reason_of(error)}"]
     return []
+
+
+def _write_marked(volume: Volume, path: Path) -> None:
+    """Write a volume, compressed, with `RESULT_MARK` in its header."""
+    image = to_sitk(volume)
+    image.SetMetaData("ITK_FileNotes", RESULT_MARK)
+    with atomic_path(path) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
 
 
 def _free_stem(staged: Mapping[Path, str], record: Record) -> tuple[str, list[str]]:
@@ -188,11 +224,13 @@ def _free_stem(staged: Mapping[Path, str], record: Record) -> tuple[str, list[st
 
 def reason_of(error: BaseException) -> str:
     """Why something failed, in words."""
-    if isinstance(error, MemoryError):
-        return f"not enough memory: free some, or resample the volume ({error or 'none was left'})"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
     text = printable(str(error))
-    if isinstance(error, AttributeError) and (lacking := re.search(r"no attribute '(\w+)'", text)):
+    # torch has no MemoryError of its own on a processor
+    if isinstance(error, MemoryError) or "allocate memory" in text or type(error).__name__ == "OutOfMemoryError":
+        return "not enough memory: free some, or resample the volume"
+    if isinstance(error, OSError) and error.strerror:
+        file = printable(Path(os.fsdecode(error.filename)).name) if isinstance(error.filename, str | bytes) else ""
+        return f"{error.strerror}: {file}" if file else error.strerror
+    if lacking := re.search(r"Dataset' object has no attribute '(\w+)'", text):
         return f"the series lacks the attribute {lacking[1]}"
     return text or type(error).__name__

@@ -13,18 +13,24 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
 from scipy import ndimage
 
-from fhlib.files import read_json, write_json
+from fhlib.files import write_json
 from fhlib.images.volume import Mask, Volume
 from fhlib.measures.growth import reference, valid_weeks
 from fhlib.measures.metrics import dice
+from fhlib.models.parameters import read_beside_weights, validated
 
 CALIBRATION = "calibration.json"
+FEATURES = 5
+"""How many numbers `intensity_features` gives."""
+Share = Annotated[float, Field(ge=0, le=1)]
+Features = Annotated[tuple[float, ...], Field(min_length=FEATURES, max_length=FEATURES)]
 
 # Reasoned, not measured: a head of 12 to 40 weeks, and what voxels an ultrasound machine exports.
 SMALLEST_HEAD_ML, LARGEST_HEAD_ML = 4.0, 900.0
@@ -48,19 +54,23 @@ class Calibration:
     `flips`: how many flipped copies are segmented. `least_agreement` (mean DSC of their masks, two by two) and `least_confidence` (mean
     probability inside the mask): below one of them is no head, or a doubtful one. The interval of a volume V is
     V exp(`log_bias` +- `quantile` (s + `floor`)), s the SD of the copies' log volumes. `intensity_low` and `intensity_high` bound what is
-    familiar of each of `intensity_features`.
+    familiar of each of `intensity_features`. `weights_digest`: of the weights that it was measured with (`model_digest`), empty where an
+    earlier version wrote none.
     """
 
-    cases: int
-    headless: int
-    flips: int
-    least_agreement: float
-    least_confidence: float
-    log_bias: float
-    floor: float
-    quantile: float
-    intensity_low: tuple[float, ...]
-    intensity_high: tuple[float, ...]
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    cases: Annotated[int, Field(ge=1)]
+    headless: Annotated[int, Field(ge=0)]
+    flips: Annotated[int, Field(ge=1, le=8)]
+    least_agreement: Share
+    least_confidence: Share
+    log_bias: Annotated[float, Field(ge=-5, le=5)]
+    floor: Annotated[float, Field(ge=0)]
+    quantile: Annotated[float, Field(ge=0)]
+    intensity_low: Features
+    intensity_high: Features
+    weights_digest: str = ""
 
     def save(self, folder: Path) -> None:
         """Write beside the weights."""
@@ -68,13 +78,9 @@ class Calibration:
 
     @classmethod
     def load(cls, folder: Path) -> Calibration | None:
-        """What `save` wrote, None where the segmentor was not calibrated."""
+        """What `save` wrote, None where the segmentor was not calibrated. Raises ValueError for a file that cannot be used."""
         path = folder / CALIBRATION
-        if not path.exists():
-            return None
-        content = read_json(path)
-        lists = {name: tuple(content[name]) for name in ("intensity_low", "intensity_high")}
-        return cls(**{**content, **lists})
+        return validated(cls, read_beside_weights(path), path) if path.exists() else None
 
     def interval(self, volume: float, copies: Sequence[float]) -> tuple[float, float]:
         """95 % interval of a volume in mL from the volumes of the flipped copies; NaN where a copy has none.

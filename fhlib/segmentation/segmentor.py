@@ -15,10 +15,11 @@ from fhlib.images.volume import Volume
 from fhlib.models.cascade import Cascade
 from fhlib.models.device import Execution
 from fhlib.models.inputs import flips_of
-from fhlib.models.parameters import SegmentorParameters
-from fhlib.models.weights import load_cascade, weights_folder
+from fhlib.models.parameters import SegmentorParameters, shown
+from fhlib.models.weights import load_cascade, model_digest, weights_folder
 from fhlib.presets import Prediction
 from fhlib.segmentation.quality import (
+    CALIBRATION,
     Calibration,
     Evidence,
     Look,
@@ -74,6 +75,11 @@ class Segmentor:
         """Those of the cascade's last level."""
         return self.cascade.parameters
 
+    @property
+    def outline(self) -> str:
+        """What it outlines, skin or skull."""
+        return self.parameters.outline
+
     def segment(self, volume: Volume, flips: int | None = None, ga_weeks: float | None = None) -> Segmentation:
         """Segment one volume (or single image) of any size and geometry.
 
@@ -124,10 +130,8 @@ class Segmentor:
         flips = flips_of(image.ndim)
         if not 1 <= count <= len(flips):
             raise ValueError(f"flips is {count}: there are 1 to {len(flips)} in {image.ndim}D")
-        return [
-            np.flip(self.cascade.probability(np.ascontiguousarray(np.flip(image, axes))), axes)
-            for axes in flips[:count]
-        ]
+        # a copy: an axis of one voxel keeps its negative stride otherwise, which torch refuses
+        return [np.flip(self.cascade.probability(np.flip(image, axes).copy()), axes) for axes in flips[:count]]
 
 
 def load_segmentor(
@@ -140,10 +144,18 @@ def load_segmentor(
         prediction: threshold and choice of the mask; by default one half, largest component.
         execution: how to run; without it as the weights were trained, adapted to this machine.
 
-    Raises FileNotFoundError for a folder without weights, ValueError where a level is missing.
+    Raises FileNotFoundError for a folder without weights, ValueError where a level is missing, and for files that are damaged or do not
+    belong together.
 
     >>> load_segmentor("head").parameters.variant
     'USegNet-DS'
     """
     folder = weights_folder(folder)
-    return Segmentor(load_cascade(folder, execution), prediction, Calibration.load(folder))
+    segmentor = Segmentor(load_cascade(folder, execution), prediction, Calibration.load(folder))
+    known = segmentor.calibration.weights_digest if segmentor.calibration else ""
+    if known not in ("", model_digest(folder)):
+        raise ValueError(
+            f"{shown(folder / CALIBRATION)} was measured with other weights, and its intervals are wrong for these: "
+            "copy the one that came with them, or move it away"
+        )
+    return segmentor

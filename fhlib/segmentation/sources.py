@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fhlib.cohorts.pairs import RECORD_SUFFIX
 from fhlib.files import read_json
 from fhlib.fingerprints import digest, file_digest
-from fhlib.images.dicom import Source, dicom_sources, is_damaged, is_dicom
+from fhlib.images.dicom import Source, dicom_sources, is_dicom
 from fhlib.images.formats import READABLE, suffix_of
 
 TABLE = "segment.csv"
@@ -17,19 +20,28 @@ TABLE = "segment.csv"
 HEADERS = (".mhd", ".nhdr", ".hdr")
 """Formats whose voxels lie in another file of the same name."""
 
+RESULT_MARK = "fhlib segment: a result, no scan"
+"""What the header of a mask or probability says, so that it is known under any name and in any folder."""
+MARKED = (".nrrd", ".nii.gz")
+HEADER_BYTES = 4096
+
+LONGEST_NAME = 180
+"""Bytes of a result's name; disks take 255, and what tells the files of a volume apart follows."""
+
 _RESULT = re.compile(r"(?P<of>.+?)(~new\d*)?_(mask|skull|probability|label)", re.IGNORECASE)
 
 
 def volumes_in(path: str | Path) -> list[Source]:
-    """The file named, or what a folder holds: files that may be volumes, and the DICOM in it and in the folders below it.
+    """The file named, or what a folder holds: files that may be volumes, and the DICOM and GE Kretz in it and in the folders below it.
 
-    Each DICOM series is a volume of its own, and so is each DICOM file of several frames. A folder that holds one
+    Each DICOM series is a volume of its own, and so is each DICOM file of several frames, and each damaged one. A folder that holds one
     series and nothing else of DICOM stands for it. A DICOMDIR stands for its folder. Hidden files are passed over
     (macOS leaves `._a.nrrd` beside `a.nrrd`), and so are results and labels, see `results_in`.
 
-    Raises FileNotFoundError if it is missing or holds no volume, ValueError for a name that is not UTF-8.
+    Raises FileNotFoundError if it is missing or holds no volume, ValueError for a name that is not UTF-8 and for a single file that is a
+    result.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
     require_utf8(path)
     if not path.exists():
         raise FileNotFoundError(
@@ -40,14 +52,17 @@ def volumes_in(path: str | Path) -> list[Source]:
     if path.name in ("", ".."):
         path = path.resolve()  # results are named for it
     if path.is_file():
+        if path.name.lower().endswith(".seg.nrrd") or is_marked(path):
+            raise ValueError(f"{path.name} is a mask or a probability, no scan: give the scan that it was made of")
         return [path]
 
     passed_over = results_in(path)
     shown = [entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.name not in passed_over]
-    files = {entry for entry in shown if suffix_of(entry) in READABLE and entry.is_file()}
+    # a link that leads nowhere stands for a volume that is missing
+    files = {entry for entry in shown if suffix_of(entry) in READABLE and (entry.is_file() or not entry.exists())}
     dicom = [source for source in dicom_sources(path) if source.name not in passed_over]
     # what is DICOM stands in the second list, or is no image
-    single = {file for file in files if not is_dicom(file) or is_damaged(file)}
+    single = {file for file in files if not is_dicom(file)}
     single |= {source for source in dicom if isinstance(source, Path) and source.parent == path and source.is_file()}
     found = [*sorted(single), *(source for source in dicom if source not in single)]
     if not found:
@@ -61,7 +76,8 @@ def volumes_in(path: str | Path) -> list[Source]:
 def results_in(folder: Path) -> set[str]:
     """Names of files in a folder that are results of `segment` or labels, which are no scans.
 
-    Those are what a record lists, any `.seg.nrrd`, and `X_mask`, `X_skull`, `X_probability` and `X_Label` where an X lies beside.
+    Those are what a record lists, any `.seg.nrrd`, what bears `RESULT_MARK` under any name, and `X_mask`, `X_skull`, `X_probability` and
+    `X_Label` where an X lies beside.
     """
     found = {TABLE}
     entries = sorted(folder.iterdir())
@@ -69,7 +85,7 @@ def results_in(folder: Path) -> set[str]:
     for entry in entries:
         name = entry.name.lower()
         result = _RESULT.fullmatch(_stem(entry))
-        if name.endswith(".seg.nrrd") or (result and result["of"].lower() in beside):
+        if name.endswith(".seg.nrrd") or (result and result["of"].lower() in beside) or is_marked(entry):
             found.add(entry.name)
         if name.endswith(RECORD_SUFFIX):
             found |= {entry.name, *read_record(entry).get("written", {})}
@@ -78,19 +94,55 @@ def results_in(folder: Path) -> set[str]:
 
 def passed_over(path: str | Path) -> list[str]:
     """Names of images in a folder that `volumes_in` takes for results or labels."""
-    folder = Path(path).expanduser()
+    folder = Path(path)
     if not folder.is_dir():
         return []
     return sorted(name for name in results_in(folder) if suffix_of(name) in READABLE and (folder / name).is_file())
 
 
-def read_record(path: Path) -> dict:
-    """What a record says; nothing where there is none, or where it cannot be read."""
+def is_marked(path: Path) -> bool:
+    """Whether a file's header says that it is a result of `segment`."""
+    if suffix_of(path) not in MARKED or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(HEADER_BYTES)
+        if suffix_of(path) == ".nii.gz":
+            start = zlib.decompressobj(wbits=31).decompress(start, HEADER_BYTES)
+    except (OSError, zlib.error):  # who reads it will say so
+        return False
+    return RESULT_MARK.encode() in start
+
+
+def not_searched(path: Path) -> list[str]:
+    """Volumes below the folders of a folder, which only DICOM is looked for in; by their place there."""
+    if not path.is_dir():
+        return []
+    found = []
+    for inner in sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        for place, folders, _ in os.walk(inner):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            results = results_in(Path(place))
+            for entry in sorted(Path(place).iterdir()):
+                if suffix_of(entry) in READABLE and suffix_of(entry) != ".dcm" and entry.name not in results:
+                    found.append(entry.relative_to(path).as_posix())
+    return found
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a record says; nothing where there is none, or where it is not as `segment` writes it."""
     try:
         content = read_json(path)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    whole = isinstance(content, dict) and _are_digests(content.get("written"))
+    return content if whole and isinstance(content.get("row", {}), dict) else {}
+
+
+def _are_digests(written: Any) -> bool:
+    if not isinstance(written, dict) or any(Path(name).name != name for name in written):
+        return False
+    return all(isinstance(known, list) and all(isinstance(one, str) for one in known) for known in written.values())
 
 
 def source_digest(source: Source) -> str:
@@ -109,22 +161,51 @@ def source_digest(source: Source) -> str:
     return digest([file_digest(file) for file in files])
 
 
-def named(sources: Sequence[Source]) -> list[tuple[str, Source]]:
-    """Each source with the name of its results: that of the file, with `~2` and so on where it is taken.
+def named(sources: Sequence[Source], folder: Path) -> list[tuple[str, Source]]:
+    """Each source with the name of its results: that of the file, with `~2` and so on where another scan has it.
 
-    Capital letters do not tell names apart, since some disks do not. What is not UTF-8 becomes `_`.
+    Another scan is one of these sources, or one whose results lie in the folder already (by their record: neither from the same place nor
+    of the same bytes). Capital letters do not tell names apart, since some disks do not.
     """
     taken: set[str] = set()
     pairs = []
     for source in sources:
-        stem = printable(_stem(source) if isinstance(source, Path) else source.name)
+        stem = plain_name(source)
         name, count = stem, 1
-        while name.lower() in taken:
+        while name.lower() in taken or _is_of_another(folder / f"{name}{RECORD_SUFFIX}", source):
             count += 1
             name = f"{stem}~{count}"
         taken.add(name.lower())
         pairs.append((name, source))
     return pairs
+
+
+def plain_name(source: Source) -> str:
+    """A source's own name, as that of results: UTF-8, in one line, not too long, and no formula where a table shows it."""
+    stem = printable(_stem(source) if isinstance(source, Path) else source.name)
+    stem = "".join(character if character.isprintable() else "_" for character in stem) or "volume"
+    if stem[0] in "=+-@":
+        stem = f"_{stem}"
+    if len(stem.encode()) > LONGEST_NAME:
+        stem = f"{stem.encode()[:LONGEST_NAME].decode(errors='ignore')}~{digest(stem)[:6]}"
+    return stem
+
+
+def place_of(source: Source) -> str:
+    """Short hash of where a source lies."""
+    path, name = (source, "") if isinstance(source, Path) else (source.files[0], source.name)
+    return digest(os.fsencode(path.absolute()).hex(), name)
+
+
+def _is_of_another(record: Path, source: Source) -> bool:
+    """Whether a record is of another scan; one that says nothing of its scan may be of any."""
+    known = read_record(record).get("source")
+    if not isinstance(known, dict) or known.get("place") == place_of(source):
+        return False
+    try:
+        return known.get("content") != source_digest(source)
+    except OSError:  # it cannot be read, and its row will say so
+        return True
 
 
 def printable(text: str) -> str:

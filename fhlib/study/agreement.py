@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from fhlib.figures.agreement_charts import correlation_and_agreement, volume_chart
 from fhlib.files import write_csv
-from fhlib.images.formats import read_volume
 from fhlib.measures.agreement import Agreement, bland_altman
 from fhlib.measures.biometry import biometry
 from fhlib.measures.growth import fit_volume_chart, valid_weeks, zscore
@@ -108,7 +107,7 @@ def against_charts(study: Study) -> pd.DataFrame:
         path, age = case.get("label_skull", ""), pd.to_numeric(case.get("ga_weeks", ""), errors="coerce")
         if not path or case.get("has_head") == "false" or not low <= age <= high:
             continue
-        found = biometry(read_volume(cohort.folder / path), "skull").asdict()
+        found = biometry(cohort.read_label(case["case"], "label_skull"), "skull").asdict()
         for measure in ("bpd", "ofd", "hc"):
             value = found[f"{measure}_mm"]
             z = float(zscore(measure, value, age))

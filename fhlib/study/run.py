@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import psutil
 
+from fhlib.cohorts.importers import look_at
 from fhlib.cohorts.manifest import Cohort, load_cohort
 from fhlib.cohorts.simulated import largest_box_mm, require_room, require_sites
 from fhlib.files import DATA, ROOT, read_json, safe_name, sole, write_json
@@ -127,6 +128,7 @@ def open_study(
     Raises:
         StudyError: the run was started with another preset, cohort or changes, the cohort's folder is missing, or what is asked cannot
             be done (see `require_possible`).
+        ValueError: the folder of a new run is no cohort (`import_cohort`).
         PresetError: the preset or a change is not valid.
         ValueError: the name is none for a folder, or the run's record is damaged.
     """
@@ -150,6 +152,8 @@ def open_study(
         return Study(run, folder, made, _source(known["cohort"]), known["changes"])
 
     study = Study(run, folder, load_preset(preset or "quick", given), source, given)
+    if source:
+        look_at(source)
     require_possible(study)
     if record:
         study.write_record(record_path)

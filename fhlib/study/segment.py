@@ -12,8 +12,9 @@ from fhlib.images.dicom import Source
 from fhlib.images.formats import write_volume
 from fhlib.phantom.scan import simulate_scan
 from fhlib.presets import SUBJECTS_A_SEED
-from fhlib.segmentation.own_volumes import Found, picture, volumes_in
+from fhlib.segmentation.own_volumes import volumes_in
 from fhlib.segmentation.quality import MEANINGS
+from fhlib.segmentation.rows import Found, picture
 from fhlib.segmentation.segmentor import Segmentor, load_segmentor
 from fhlib.study.run import Study, open_cohort
 
@@ -50,7 +51,14 @@ def unseen_example(study: Study) -> list[Path]:
     """
     cohort, table = open_cohort(study)
     if cohort.spatial_dims == 2:
-        return [cohort.path(table.loc[table["split"] == "test", "case"].iloc[0])]
+        row = table[table["split"] == "test"].iloc[0]
+        if not row.get("spacing_mm"):
+            return [cohort.path(row["case"])]
+        path = (
+            study.folder / "unseen" / f"{row['case']}.nrrd"
+        )  # carries the size of a pixel that the file does not state
+        write_volume(cohort.read_image(row["case"]), path)
+        return [path]
     spacing = min(study.preset.simulated_cohort.spacing_mm, 2.0)
     number = UNSEEN_SEED + (
         SUBJECTS_A_SEED if study.preset.simulated_cohort.seed == UNSEEN_SEED // SUBJECTS_A_SEED else 0

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from fhlib.cohorts.manifest import Cohort
 from fhlib.cohorts.simulated import simulate_cohort
-from fhlib.files import atomic_path, write_csv
+from fhlib.files import write_csv
 from fhlib.images.volume import Volume
+from fhlib.models.parameters import PARAMETERS_FILE, SegmentorParameters
+from fhlib.models.weights import model_digest, save_level, weights_files
 from fhlib.segmentation.calibration import calibrate, coverage, flag_rates
 from fhlib.segmentation.quality import CALIBRATION, Calibration
 from fhlib.segmentation.segmentor import load_segmentor
@@ -25,22 +29,31 @@ FEWEST_TO_CALIBRATE, HELD_OUT, DAMAGED = 25, 180, 25
 def export_segmentor(folder: Path | str, destination: Path | str) -> None:
     """Copy a variant's folder to one that ships: weights in half precision, parameters, calibration.
 
-    `load_segmentor` reads both. Raises as it does, before anything is written.
+    `load_segmentor` reads both. What the destination holds of other weights is removed once the new ones are written. Raises as
+    `load_segmentor` does, and ValueError for weights that half precision cannot hold, before anything is changed.
     """
+    folder, destination = Path(folder), Path(destination)
     load_segmentor(folder)
-    for name in (CALIBRATION, COVERAGE_TABLE, FLAGS_TABLE):  # of other weights
-        (Path(destination) / name).unlink(missing_ok=True)
-    for level in Path(destination).glob("level*"):
+    destination.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=destination) as place:
+        staged = Path(place)
+        for path in weights_files(folder):
+            half = {name: tensor.half() for name, tensor in load_file(path).items()}
+            parameters = SegmentorParameters.load(path.with_name(PARAMETERS_FILE))
+            save_level(half, parameters, staged / path.parent.name)
+        if calibration := Calibration.load(folder):
+            replace(calibration, weights_digest=model_digest(staged)).save(staged)
+        _put_in_place(staged, destination)
+
+
+def _put_in_place(staged: Path, destination: Path) -> None:
+    """Replace weights and what was measured of them."""
+    for name in (CALIBRATION, COVERAGE_TABLE, FLAGS_TABLE):
+        (destination / name).unlink(missing_ok=True)
+    for level in destination.glob("level*"):
         shutil.rmtree(level)
-    for path in Path(folder).glob("level*/weights.safetensors"):
-        target = Path(destination) / path.parent.name / path.name
-        half = {name: tensor.half() for name, tensor in load_file(path).items()}
-        with atomic_path(target.with_name("parameters.json")) as temporary:
-            shutil.copyfile(path.with_name("parameters.json"), temporary)
-        with atomic_path(target) as temporary:
-            save_file(half, temporary)
-    if calibration := Calibration.load(Path(folder)):
-        calibration.save(Path(destination))
+    for entry in staged.iterdir():
+        entry.replace(destination / entry.name)
 
 
 def export_weights(study: Study, variant: str, destination: Path) -> None:
@@ -61,7 +74,8 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
     if cohort.spatial_dims == 2 or len(validation) < FEWEST_TO_CALIBRATE:
         return
     segmentor = load_segmentor(destination, study.preset.prediction)
-    segmentor.calibration = calibrate(segmentor, _Scans(cohort, validation))
+    measured = calibrate(segmentor, _Scans(cohort, validation))
+    segmentor.calibration = replace(measured, weights_digest=model_digest(destination))
     segmentor.calibration.save(destination)
 
     if study.cohort_kind == "simulated":

@@ -42,6 +42,8 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
     if level != VARIANTS[variant].levels:
         remedy = f"the levels before are those of {base}: train that" if base else "it has no other"
         raise StudyError(f"{variant} is trained at level {VARIANTS[variant].levels}, not {level}; {remedy}")
+    if not (study.prepared / "index.csv").exists():
+        raise StudyError(f"run {study.name!r} has no prepared cases yet: run 02_prepare first")
     cases = PreparedCases(study.prepared)
     previous = study.model_folder(base) if base else None
     folder = study.model_folder(variant) / f"level{level}"

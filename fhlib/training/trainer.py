@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fhlib.files import atomic_path, own_or_shipped, progress, read_json, write_csv
@@ -23,7 +22,7 @@ from fhlib.measures.metrics import dice
 from fhlib.models.cascade import Cascade
 from fhlib.models.device import process_group
 from fhlib.models.parameters import CHECKPOINT_FILE, HISTORY_FILE, PARAMETERS_FILE, WEIGHTS_FILE, SegmentorParameters
-from fhlib.models.weights import load_cascade, model_digest
+from fhlib.models.weights import load_cascade, model_digest, save_level
 from fhlib.networks.build import build_level, initialise
 from fhlib.presets import Training
 from fhlib.training.augment import intensity_changes
@@ -314,9 +313,7 @@ class _Trainer:
                 )  # DynUNet names some twice; safetensors wants them apart
             (self.folder / WEIGHTS_FILE).unlink(missing_ok=True)
             write_csv(history, self.folder / HISTORY_FILE)
-            self.parameters.save(self.folder / PARAMETERS_FILE)
-            with atomic_path(self.folder / WEIGHTS_FILE) as temporary:
-                save_file(weights, temporary)
+            save_level(weights, self.parameters, self.folder)
             if not self.contexts_are_shared:
                 shutil.rmtree(self.contexts_folder, ignore_errors=True)
         self.accelerator.wait_for_everyone()

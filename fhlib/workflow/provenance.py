@@ -13,9 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from fhlib.files import CLONE, scrubber
+from fhlib.files import CLONE, read_csv, scrubber
 from fhlib.fingerprints import file_digest
 from fhlib.presets import PresetError, load_preset
 from fhlib.privacy import REMOVED
@@ -30,7 +28,7 @@ def provenance(folder: Path) -> dict[str, dict[str, str]]:
     run["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores"
     cohort = folder / "tables" / "cohort.csv"
     if cohort.exists():
-        table = pd.read_csv(cohort, dtype=str)
+        table = read_csv(cohort)
         subjects = f", {table['subject'].nunique()} subjects" if "subject" in table else ""
         run["cohort"] = f"{len(table)} scans{subjects}"
     parameters: dict[str, Any] = {}

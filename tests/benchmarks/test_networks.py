@@ -32,7 +32,7 @@ def test_operations_are_those_counted_by_hand():
     assert [round(gflop) for gflop in found] == [77, 87, 103, 442]
 
 
-def test_thelargest_convolution_is_the_one_after_the_attention_at_half_size():
+def test_the_largest_convolution_is_the_one_after_the_attention_at_half_size():
     layer = largest_convolution((16, 8, 24), 32)
     assert (layer.in_channels, layer.out_channels, layer.kernel_size) == (64, 64, (5, 5, 5))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from fhlib.cohorts.checks import check_cohort
 from fhlib.cohorts.manifest import CohortError, load_cohort
 from fhlib.images.formats import write_volume
-from fhlib.images.volume import Volume
+from fhlib.images.volume import Volume, from_sitk, to_sitk
 from tests.cohorts.made import checks, head, make, scan
 
 
@@ -108,3 +109,61 @@ def test_a_label_of_255_is_binary_and_of_two_structures_is_not(tmp_path):
     spoil(tmp_path, label=with_values(head(), other=7))
     with pytest.raises(CohortError, match=r"more than one value besides 0 \(1.0 to 7.0\)"):
         load_cohort(tmp_path).read_label("c1")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (lambda mask: mask * np.linspace(0.1, 1, mask.size).reshape(mask.shape), "a probability, a smoothed mask"),
+        (lambda mask: np.where(mask, 0.5, 0) + 0.25 * np.roll(mask, 1, 0), "save 1 where it is at least half"),
+        (lambda mask: (np.linspace(1, 255, mask.size).reshape(mask.shape) * mask).astype(np.uint8), "a smoothed mask"),
+        (lambda mask: mask + np.uint8(1), r"2 values besides 0 \(1, 2\): save one structure"),
+    ],
+)
+def test_probabilities_and_smoothed_masks_are_refused(tmp_path, values, words):
+    make(tmp_path)
+    spoil(tmp_path, label=head(array=values(head().array)))
+    findings = check_cohort(tmp_path, show_progress=False)
+    assert findings[["case", "check", "severity"]].values.tolist() == [["c1", "label not binary", "error"]]
+    assert findings["message"].str.contains(words).all()
+    with pytest.raises(CohortError, match="more than one value besides 0"):
+        load_cohort(tmp_path).read_label("c1")
+
+
+def test_one_value_other_than_1_is_taken_and_said(tmp_path):
+    make(tmp_path)
+    spoil(tmp_path, label=head(array=head().array * np.uint8(2)))
+    findings = check_cohort(tmp_path, show_progress=False)
+    assert findings[["check", "severity"]].values.tolist() == [["label value", "warning"]]
+    assert "besides 0 is 2, and it is taken for the head" in findings["message"].iloc[0]
+    assert load_cohort(tmp_path).read_label("c1").array.sum() == 315
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("again.nii.gz", lambda volume: volume),
+        ("again.mha", lambda volume: volume.with_array((volume.array * 257).astype(np.uint16))),
+        ("again.nrrd", lambda volume: volume.with_array((volume.array / 254).astype(np.float64))),
+        ("again.nrrd", lambda volume: volume.with_array(np.rint(volume.array * 0.8 + 20).astype(np.uint8))),
+        # the same voxels, axes in another order, as a tool that turns all to one orientation writes them
+        ("again.nii.gz", lambda volume: from_sitk(sitk.DICOMOrient(to_sitk(volume), "RAS"))),
+        ("again.nrrd", lambda volume: from_sitk(sitk.DICOMOrient(to_sitk(volume), "SPL"))),
+    ],
+)
+def test_a_scan_that_stands_twice_is_found_in_any_type_of_file(tmp_path, name, change):
+    make(tmp_path, image=["images/c0.nrrd", "images/c1.nrrd", name], label=["labels/c0.nrrd", "labels/c1.nrrd", ""])
+    write_volume(change(scan(1)), tmp_path / name)
+    found = check_cohort(tmp_path, show_progress=False)
+    twice = found[found["check"] == "duplicate image"]
+    assert twice[["case", "severity"]].values.tolist() == [["c2", "error"]]
+    assert "those of case c1" in twice["message"].iloc[0] and "subjects s1 and s2" in twice["message"].iloc[0]
+
+
+def test_a_scan_that_differs_in_one_voxel_is_another(tmp_path, monkeypatch):
+    make(tmp_path)
+    monkeypatch.setattr("fhlib.cohorts.checks.LOOKS", 5)  # at first sight both are one
+    other = scan(2).array.copy()
+    other[4, 5, 6] = 255 - other[4, 5, 6]
+    spoil(tmp_path, image=scan(2).with_array(other))
+    assert checks(tmp_path) == []

@@ -100,6 +100,14 @@ def grouped(volume, sop_class=ENHANCED_US, order=None, word="Volume"):
     return ds
 
 
+def with_kretz(data, **tags):
+    """A screenshot with a GE Kretz file in its private element; as in real files, another vendor block comes first."""
+    ds = dataset(US, np.arange(35).reshape(5, 7), PixelSpacing=[0.5, 0.4], **tags)
+    ds.private_block(0x7FE1, "GEMS_Ultrasound_MovieGroup_001", create=True)
+    ds.private_block(0x7FE1, "KRETZ_US", create=True).add_new(0x01, "OB", data + b"\0" * (len(data) % 2))
+    return ds
+
+
 def slices(volume, folder, suffix=".dcm", step=None, **tags):
     """One file a slice, in an order of names that is not that of the slices; `step` moves a slice (x, y, z in mm).
 

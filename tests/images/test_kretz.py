@@ -9,12 +9,17 @@ import warnings
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from fhlib.images.dicom import read_dicom
+from fhlib.images.dicom.embedded import kretz_bytes_in_dicom
 from fhlib.images.formats import read_volume
-from fhlib.images.kretz import kretz_bytes_in_dicom, read_kretz, write_kretz
+from fhlib.images.kretz import read_kretz, write_kretz
 from fhlib.phantom.acoustics import form_image
 from fhlib.phantom.probe import Box, scan_convert
 from fhlib.phantom.scan import _labels, acquire, set_up
+from fhlib.segmentation.sources import volumes_in
+from tests.images import made_dicom
 
 MAGIC = b"KRETZFILE 1.0   "
 PATIENT = b"Jane^Planted"
@@ -155,9 +160,13 @@ def test_cartesian_files_keep_their_voxels_and_warn():
         volume = read_kretz(joined(items))
     np.testing.assert_array_equal(volume.array, voxels)
     assert volume.spacing_mm == pytest.approx((0.6,) * 3)
+    alone = without(items, (0xC100, 1))
     for written_value in (0.0004, 0.4):  # metres, millimetres
+        spacing = ((0x0010, 0x0022), double(written_value))
         with pytest.warns(UserWarning, match="0.4 mm is taken from item 0010,0022"):
-            volume = read_kretz(joined([((0x0010, 0x0022), double(written_value)), *items]))
+            volume = read_kretz(joined([spacing, *alone]))
+        with pytest.raises(ValueError, match=r"states 0.4 mm in item 0010,0022 .* and 0.6 mm in item C100,0001"):
+            read_kretz(joined([spacing, *items]))
         assert volume.spacing_mm == pytest.approx((0.4,) * 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -165,7 +174,7 @@ def test_cartesian_files_keep_their_voxels_and_warn():
     with pytest.raises(
         ValueError, match=r"has 40 in item 0010,0022.*expected a voxel of 0.01 to 10 mm: pass spacing_mm"
     ):
-        read_kretz(joined([((0x0010, 0x0022), double(40.0)), *items]))
+        read_kretz(joined([((0x0010, 0x0022), double(40.0)), *alone]))
 
 
 def test_a_file_cut_anywhere_is_refused(small):
@@ -194,6 +203,19 @@ def test_a_file_cut_anywhere_is_refused(small):
         (lambda items: replaced(items, (0xC100, 1), double(math.inf)), "has inf in item C100,0001"),
         (lambda items: replaced(items, (0xC100, 1), double(0.5)), "step of 500 mm along a beam, expected 0.01 to 10"),
         (lambda items: replaced(items, (0xC200, 2), double(-60)), "sweep's axis at 60 mm: expected .* the axis behind"),
+        (lambda items: replaced(items, (0xC200, 1), double(-3)), "goes from -3 to 16 mm from the centre"),
+        (lambda items: replaced(items, (0xC200, 1), double(990)), "goes from 990 to 1009 mm from the centre"),
+        (
+            lambda items: [((0xC100, 1), double(0.0005)), *items],
+            r"C100,0001 \(step along a beam\) twice, and not the same",
+        ),
+        (lambda items: replaced(items, (0xC300, 1), double(*[0.0] * 5)), "C300,0001.*what no probe can have"),
+        (lambda items: replaced(items, (0xC300, 1), double(*(1.57 + 1e-9 * np.arange(5)))), "by 0.01 in all"),
+        (lambda items: replaced(items, (0xC300, 2), double(*np.linspace(80, 100, 7))), "C300,0002.*between 0 and pi"),
+        (
+            lambda items: replaced(items, (0xC000, 1), b"\xff\xff"),
+            "700 bytes in item D000,0001.*expected 2293725 a frame",
+        ),
         (lambda items: replaced(items, (0xD000, 1), b"\0" * 699), "has 699 bytes in item D000,0001.*expected 700"),
         (
             lambda items: [((0x0002, 0x1100), b"\1"), *items],
@@ -223,7 +245,7 @@ def test_recognised_by_first_bytes_and_by_suffix(small, tmp_path):
 def test_spacing_is_one_number_and_memory_is_bounded(small):
     data = joined(small)
     assert read_kretz(data).spacing_mm == (1.0,) * 3
-    for wrong in ((1.0, 1.0, 2.0), 0.0, -1.0, math.nan):
+    for wrong in ((1.0, 1.0, 2.0), 0.0, -1.0, math.nan, 1000.0):
         with pytest.raises(ValueError, match="spacing_mm must be one positive number"):
             read_kretz(data, wrong)
     with pytest.raises(ValueError, match=r"at 0.01 mm would take .* voxels, expected at most 5e\+08: give a larger"):
@@ -237,23 +259,98 @@ def test_the_default_spacing_grows_with_the_box(small, monkeypatch):
 
 
 def test_inside_dicom(small, tmp_path):
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    dataset = pydicom.dataset.FileDataset(str(tmp_path / "a.dcm"), {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.6.1", "1.2.826.0.1.3680043.2.1125.7"
-    dataset.PatientName = PATIENT.decode()
-    assert kretz_bytes_in_dicom(dataset) is None
     data = joined(small)
     data += b"\0" * (len(data) % 2)
-    # as in real files, another vendor block comes first
-    dataset.private_block(0x7FE1, "GEMS_Ultrasound_MovieGroup_001", create=True)
-    dataset.private_block(0x7FE1, "KRETZ_US", create=True).add_new(0x01, "OB", data)
-    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    dataset = made_dicom.with_kretz(data)
+    path = made_dicom.save(dataset, tmp_path / "a.dcm")
     assert dataset[0x7FE1, 0x0011].value == "KRETZ_US" and dataset[0x7FE1, 0x1101].value == data
-    assert kretz_bytes_in_dicom(pydicom.dcmread(tmp_path / "a.dcm")) == data
-    expected = read_kretz(joined(small)).array
-    for given in (tmp_path / "a.dcm", tmp_path):  # a folder of one file is that file
+    assert kretz_bytes_in_dicom(pydicom.dcmread(path)) == data
+    assert kretz_bytes_in_dicom(pydicom.dcmread(made_dicom.save(plain(), tmp_path / "b" / "b.dcm"))) is None
+    (tmp_path / "b" / "b.dcm").unlink()
+    expected = read_kretz(data).array
+    for given in (path, tmp_path):  # a folder of one file is that file
         np.testing.assert_array_equal(read_volume(given).array, expected)
+
+
+def plain():
+    return made_dicom.dataset(made_dicom.US, np.zeros((5, 7)), PixelSpacing=[0.5, 0.4])
+
+
+def deflated(dataset):
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return dataset
+
+
+def without_pixels(dataset):
+    for tag in ("PixelData", "Rows", "Columns"):
+        del dataset[tag]
+    return dataset
+
+
+@pytest.mark.parametrize("change", [lambda dataset: dataset, deflated, without_pixels])
+def test_the_screenshot_never_passes_for_the_volume(small, tmp_path, change):
+    data, uid = joined(small), pydicom.uid.generate_uid()
+    expected = read_kretz(data).shape
+    one, two = tmp_path / "one", tmp_path / "two"
+    files = [
+        made_dicom.save(change(made_dicom.with_kretz(data, SeriesInstanceUID=uid)), folder / name)
+        for folder, name in ((one, "IM1"), (two, "IM1"), (two, "IM2.vol"))
+    ]
+    (one / "Thumbs.db").write_bytes(b"x" * 500)
+    assert read_volume(one).shape == read_volume(files[0]).shape == expected
+    assert volumes_in(one) == files[:1]
+    # of one series, and each a volume
+    assert volumes_in(two) == files[1:]
+    assert [read_volume(source).shape for source in volumes_in(two)] == [expected] * 2
+    with pytest.raises(ValueError, match=r"two/ holds 2 DICOM series \(1 file, IM1; 1 file, IM2.vol\)"):
+        read_volume(two)
+
+
+def test_a_volume_beside_the_slices_of_its_series(small, tmp_path):
+    slices = made_dicom.oblique_ellipsoid()
+    uid = pydicom.uid.generate_uid()
+    made_dicom.slices(slices, tmp_path / "in", SeriesInstanceUID=uid)
+    made_dicom.save(made_dicom.with_kretz(joined(small), SeriesInstanceUID=uid), tmp_path / "in" / "V1")
+    shapes = [read_dicom(source).shape for source in volumes_in(tmp_path / "in")]
+    assert shapes == [read_kretz(joined(small)).shape, slices.shape]
+
+
+def test_files_without_a_suffix_and_in_folders_below(small, tmp_path):
+    for path in (tmp_path / "VOL1", tmp_path / "SER" / "VOL2", tmp_path / "SER" / "c.vol"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(joined(small))
+    (tmp_path / "notes.txt").write_bytes(b"KRETZ files lie here")
+    assert [source.name for source in volumes_in(tmp_path)] == ["VOL1", "VOL2", "c.vol"]
+    with pytest.raises(ValueError, match=r"holds 3 DICOM series"):
+        read_volume(tmp_path)
+
+
+def test_damaged_ones_in_dicom_name_their_file(small, tmp_path):
+    whole = joined(small)
+    cases = {
+        "cut": (whole[:-60], "cut is cut short"),
+        "packed": (joined([((0x0002, 0x1100), b"\1"), *small]), 'packed is compressed .*"None"'),
+        "other": (b"KRETZFILE 2.0   " + whole[16:], "other does not begin with"),
+    }
+    for name, (data, message) in cases.items():
+        path = made_dicom.save(made_dicom.with_kretz(data), tmp_path / name)
+        with pytest.raises(ValueError, match=message) as caught:
+            read_volume(path)
+        assert "Planted" not in str(caught.value) and "PLANTED" not in str(caught.value)
+    # elsewhere than it is known to be
+    dataset = plain()
+    dataset.private_block(0x7FE3, "OTHER", create=True).add_new(0x01, "OB", whole + b"\0" * (len(whole) % 2))
+    with pytest.raises(ValueError, match=r"elsewhere holds a GE Kretz volume in another element than \(7FE1,1101\)"):
+        read_volume(made_dicom.save(dataset, tmp_path / "elsewhere"))
+
+
+def test_other_groups_are_passed_over(small):
+    doppler = [((0xC000, 0x0201), b"\5\0"), ((0xC100, 0x0201), double(9.0)), ((0xD000, 0x0201), b"\0" * 50)]
+    filtered = [((0xD000, 0x0002), b"\0" * 700)]
+    whole = [*doppler, *small[:-1], *filtered, small[-1]]
+    np.testing.assert_array_equal(read_kretz(joined(whole)).array, read_kretz(joined(small)).array)
+    with pytest.raises(ValueError, match=r"D000,0002 \(a filtered copy of the voxels\) alone"):
+        read_kretz(joined(without(whole, (0xD000, 0x0001))))
 
 
 def test_only_bytes_are_written(tmp_path):

@@ -16,8 +16,10 @@ from fhlib.__main__ import main
 from fhlib.cohorts.importers import import_cohort
 from fhlib.images.exchange import write_segmentation
 from fhlib.images.formats import read_volume, write_volume
-from fhlib.segmentation import outputs, own_volumes, segmentor
+from fhlib.segmentation import outputs, segmentor
 from fhlib.segmentation.own_volumes import segment_files, volumes_in, weights_digest
+from fhlib.segmentation.quality import MEANINGS
+from fhlib.segmentation.rows import NO_HEAD
 from fhlib.segmentation.sources import named, results_in, source_digest
 from tests.images.made import dicom_series, ellipsoid
 from tests.segmentation.fixed import Fixed
@@ -306,7 +308,7 @@ def test_disk_space_is_asked_for_first(scans, tmp_path, monkeypatch):
 
 def test_names_are_told_apart(tmp_path):
     paths = [tmp_path / name for name in ("a.nrrd", "A.NRRD", "a~2.nrrd", "a.nii.gz")]
-    assert [name for name, _ in named(paths)] == ["a", "A~2", "a~2~2", "a~3"]
+    assert [name for name, _ in named(paths, tmp_path)] == ["a", "A~2", "a~2~2", "a~3"]
 
 
 def test_voxels_beside_a_header_count(scans):
@@ -320,4 +322,4 @@ def test_voxels_beside_a_header_count(scans):
 
 def test_weights_have_one_digest():
     assert weights_digest("head") == weights_digest("head") != weights_digest("head", "skull")
-    assert own_volumes.NO_HEAD in own_volumes.MEANINGS
+    assert NO_HEAD in MEANINGS

@@ -169,7 +169,8 @@ def test_each_series_of_an_export_has_a_row_and_its_own_dicom_seg(tmp_path):
     rows, _ = segment_files(Fixed(50, "skin"), volumes_in(tmp_path), tmp_path / "out")
     assert rows["volume"].tolist() == ["STU1-IM000", "STU1-IM000~2", "1.2.840.113"]
     assert rows["volume_ml"].to_numpy() == pytest.approx(made_dicom.VOLUME_ML, rel=0.005)
-    assert rows["note"].tolist() == ["", "", ""] and "PLANTED" not in rows.to_csv()
+    taken = "the name STU1-IM000 is another scan's: this one is STU1/IM000.b"
+    assert rows["note"].tolist() == ["", taken, ""] and "PLANTED" not in rows.to_csv()
     seg = pydicom.dcmread(tmp_path / "out" / "STU1-IM000~2_mask.dcm")
     source = pydicom.dcmread(shared / "IM000.b")
     assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID

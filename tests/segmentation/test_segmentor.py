@@ -38,6 +38,16 @@ def test_a_second_part_is_flagged_and_only_the_largest_kept(kept):
     assert result.volume_ml == pytest.approx(54.0 if kept else 55.8)
 
 
+@pytest.mark.parametrize("shape", [(1, 20, 24), (20, 1, 24), (2, 20, 24), (1, 1, 1)])
+def test_a_volume_of_one_or_two_slices_is_segmented_with_all_flips(shape):
+    preparation, training = Preparation(spacing_mm=4.0), Training(width=2, steps=1, learning_rate=1e-3)
+    parameters = SegmentorParameters("USegNet-DS", 1, 3, preparation, training, Execution())
+    segmentor = Segmentor(Cascade([build_network("USegNet-DS", 2)], parameters))
+    volume = Volume(np.random.default_rng(0).random(shape, np.float32), (2.0, 1.5, 1.8))
+    result = segmentor.segment(volume, flips=8)
+    assert result.mask.same_geometry(volume) and len(result.evidence.copies_ml) == 8
+
+
 def test_training_learns_and_predicts_in_native_geometry(cohort, cases, tmp_path):
     training = TRAINING.model_copy(update={"steps": 60, "validate_every": 30})
     model = tmp_path / "USegNet-DS"

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
 from fhlib.files import SHIPPED as FILES
+from fhlib.fingerprints import file_digest
+from fhlib.models.parameters import SegmentorParameters
+from fhlib.models.weights import model_digest, save_level
 from fhlib.phantom.scan import simulate_scan
 from fhlib.segmentation.segmentor import load_segmentor
 from fhlib.study.ship_weights import export_segmentor
@@ -30,6 +34,15 @@ def test_exported_weights_are_half_as_large_and_segment_alike(cohort, cases, tmp
     image = cohort.read_image("c4")
     first, second = (load_segmentor(tmp_path / name).segment(image).probability for name in ("whole", "shipped"))
     assert np.abs(first.array - second.array).max() < 0.01
+    # half precision ends at 65504; what was there stays
+    level = tmp_path / "whole" / "level1"
+    tensors = load_file(level / "weights.safetensors")
+    tensors["head.bias"] = tensors["head.bias"] + 1e5
+    save_level(tensors, SegmentorParameters.load(level / "parameters.json"), level)
+    before = model_digest(tmp_path / "shipped")
+    with pytest.raises(ValueError, match=r"NaN or infinite weights in head\.bias"):
+        export_segmentor(tmp_path / "whole", tmp_path / "shipped")
+    assert model_digest(tmp_path / "shipped") == before and not list((tmp_path / "shipped").glob(".partial*"))
 
 
 SHIPPED = sorted(path.parent.parent for path in (FILES / "weights").glob("*/level1/weights.safetensors"))
@@ -42,6 +55,15 @@ def test_weights_are_small_and_have_a_card():
     headings = ("Intended use", "Training", "Measured", "Limits", "Not a medical device")
     assert not [heading for heading in headings if heading not in card]
     assert not [folder.name for folder in SHIPPED if f"`{folder.name}`" not in card]
+
+
+@each
+def test_checksums_are_of_the_files_that_ship(folder):
+    for weights in folder.glob("level*/weights.safetensors"):
+        parameters = SegmentorParameters.load(weights.with_name("parameters.json"))
+        assert parameters.weights_digest == file_digest(weights)
+    segmentor = load_segmentor(folder)
+    assert segmentor.calibration and segmentor.calibration.weights_digest == model_digest(folder)
 
 
 @each

@@ -19,7 +19,7 @@ from fhlib.models.weights import load_cascade
 from fhlib.segmentation.segmentor import load_segmentor
 from fhlib.study.ship_weights import export_segmentor
 from fhlib.training.prepared import prepare_cohort
-from fhlib.training.trainer import TrainingDiverged, _Trainer, fingerprint_of, fit
+from fhlib.training.trainer import TrainingDiverged, TrainingPaused, _Trainer, fingerprint_of, fit
 from tests.small_cohort import PREPARATION, TRAINING, parameters, scan
 
 
@@ -43,6 +43,24 @@ def test_resumed_training_equals_uninterrupted_bit_for_bit(cases, tmp_path):
     fit(cases, p, tmp_path / "parts", watch=lambda history: pytest.fail("trained again"))
     again = load_file(tmp_path / "parts" / "weights.safetensors")
     assert all(torch.equal(a[name], again[name]) for name in a)
+
+
+def test_a_paused_training_continues_to_the_same_weights_also_where_losses_are_read_seldom(
+    cases, tmp_path, monkeypatch
+):
+    training = TRAINING.model_copy(update={"half_resolution_share": 0.5})
+    p = parameters("USegNet-DS", training=training)
+    whole = fit(cases, p, tmp_path / "whole")
+
+    # as on a GPU: steps run ahead of their losses
+    monkeypatch.setattr(_Trainer, "steps_ahead", property(lambda self: 3))
+    asked = []
+    with pytest.raises(TrainingPaused, match=rf"USegNet-DS stopped after \d of {training.steps} steps"):
+        fit(cases, p, tmp_path / "parts", pause=lambda: asked.append(1) is None and len(asked) == 2)
+    resumed = fit(cases, p, tmp_path / "parts")
+    pd.testing.assert_frame_equal(whole, resumed)
+    a, b = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.slow

@@ -1,0 +1,161 @@
+"""What is said of one segmented volume: its row, its words and its picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fhlib.figures.planes import planes
+from fhlib.images.volume import Volume
+from fhlib.measures.biometry import biometry
+from fhlib.measures.growth import centile, valid_weeks
+from fhlib.segmentation.quality import MEANINGS
+from fhlib.segmentation.segmentor import Segmentation
+
+STRUCTURES = {"skin": "head", "skull": "skull"}
+"""What a mask is called, by what it outlines."""
+
+COLUMNS = (
+    "volume",
+    "status",
+    "volume_ml",
+    "volume_low_ml",
+    "volume_high_ml",
+    "bpd_mm",
+    "ofd_mm",
+    "hc_mm",
+    "hc_centile",
+    "flags",
+    "note",
+)
+
+NO_HEAD = "no head"
+"""The flag of a mask that may be none."""
+
+THINNEST = 3
+"""Voxels that a mask must span along each axis to have sizes."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One volume with what was found in it; `skull` where a skull's segmentor was given."""
+
+    volume: Volume
+    head: Segmentation
+    skull: Segmentation | None
+
+
+def table_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of `measures` as a table with COLUMNS, and what else they have."""
+    extra: dict[str, None] = {}
+    for row in rows:
+        extra |= dict.fromkeys(key for key in row if key not in COLUMNS)
+    return pd.DataFrame(rows, columns=[*COLUMNS, *extra])
+
+
+def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
+    """Status, volume with its interval, biometry, flags and note of one result (see `segment_files`)."""
+    low, high = found.head.interval_ml
+    skull_flags = found.skull.flags if found.skull else ()
+    flags = [*found.head.flags, *(f"skull: {flag}" for flag in skull_flags)]
+    row: dict[str, Any] = {
+        "status": _status(found),
+        "volume_ml": found.head.volume_ml,
+        "volume_low_ml": low,
+        "volume_high_ml": high,
+        "flags": "; ".join(flags),
+    }
+    notes = []
+    if found.head.outline == "skull" and found.volume.ndim == 3 and row["status"] != "nothing found":
+        notes.append("volume_ml is of the skull")
+    if row["status"] == "found":
+        sizes, why = _sizes(found.skull or found.head)
+        row |= {name: value for name, value in sizes.items() if math.isfinite(value)}
+        notes += [f"no BPD, OFD and HC: {why}"] if why else []
+    if ga_weeks is not None:
+        centile, why = _centile(row, ga_weeks)
+        row |= centile
+        notes += [f"no centile: {why}"] if why else []
+    return row | {"note": "; ".join(notes)}
+
+
+def _sizes(outlined: Segmentation) -> tuple[dict[str, float], str]:
+    """BPD, OFD and HC by name, and why there are none, in words."""
+    mask = outlined.mask.array != 0
+    if not mask.any():
+        return {}, f"no {STRUCTURES[outlined.outline]} is found"
+    if mask.all():
+        return {}, "the mask fills the whole image"
+    if mask.ndim == 3 and min(np.ptp(place) + 1 for place in mask.nonzero()) < THINNEST:
+        return {}, f"the mask spans fewer than {THINNEST} voxels along an axis"
+    found = biometry(outlined.mask, "skull" if outlined.outline == "skull" else "skin")
+    if not math.isfinite(found.hc_mm):
+        return {}, found.note or "the mask is no ellipse"
+    numbers = found.asdict()
+    return {name: float(value) for name, value in numbers.items() if name.endswith(("bpd_mm", "ofd_mm", "hc_mm"))}, ""
+
+
+def _centile(row: Mapping[str, Any], ga_weeks: float) -> tuple[dict[str, float], str]:
+    """The centile of a row's HC, and why an age gives none, in words."""
+    first, last = valid_weeks("hc")
+    if not first <= ga_weeks <= last:
+        days = f" ({ga_weeks:g} days are {ga_weeks / 7:.3g} weeks)" if first <= ga_weeks / 7 <= last else ""
+        return {}, f"{ga_weeks:g} weeks is outside the chart's {first:g} to {last:g} weeks{days}"
+    if "hc_mm" in row and "implausible spacing" in row["flags"]:
+        return {}, "the spacing is implausible"
+    if "hc_mm" in row:
+        return {"hc_centile": float(centile("hc", row["hc_mm"], ga_weeks))}, ""
+    return {}, "growth charts are of the skull, and this is the skin" if "skin_hc_mm" in row else ""
+
+
+def _status(found: Found) -> str:
+    if not found.head.mask.array.any():
+        return "nothing found"
+    if NO_HEAD in found.head.flags or (found.skull and NO_HEAD in found.skull.flags):
+        return "uncertain"
+    return "found"
+
+
+def picture(found: Found, name: str) -> Any:
+    """Three planes with the outlines that were found."""
+    given = {STRUCTURES[result.outline]: result for result in (found.head, found.skull) if result}
+    outlines = {label: result.mask for label, result in given.items() if result.mask.array.any()}
+    title = f"{name}: {'; '.join(found.head.flags) or 'no flag'}"
+    return planes(found.volume, outlines, probability=found.head.probability, title=title)
+
+
+def meanings(found: Found) -> dict[str, str]:
+    """The flags of a result with what they mean."""
+    flags = [*found.head.flags, *(found.skull.flags if found.skull else ())]
+    return {flag: MEANINGS[flag] for flag in dict.fromkeys(flags)}
+
+
+def in_words(row: Mapping[str, Any], found: Found, ga_weeks: float | None) -> dict[str, str]:
+    """A row in words, for a page: label -> text."""
+
+    def number(name: str, unit: str, digits: int = 1) -> str:
+        value = row.get(name)
+        return "" if value is None or not math.isfinite(value) else f"{value:.{digits}f} {unit}".strip()
+
+    volume, low, high = (number(name, "", 0) for name in ("volume_ml", "volume_low_ml", "volume_high_ml"))
+    words = {"Result": str(row["status"])}
+    if row["status"] == "uncertain":
+        words["Result"] = "uncertain: something is outlined, and it may be no head; no sizes are given"
+    if volume and row["status"] in ("found", "uncertain"):
+        whole = "the skull" if found.head.outline == "skull" else "the whole head, to the skin"
+        whole = whole if row["status"] == "found" else "what is outlined"
+        words[f"Volume of {whole}"] = f"{volume} mL" + (f" (95 % interval {low} to {high} mL)" if low else "")
+    for label, name in (("BPD", "bpd_mm"), ("OFD", "ofd_mm"), ("HC", "hc_mm")):
+        skull, skin = number(name, "mm"), number(f"skin_{name}", "mm")
+        if skull or skin:
+            words[f"{label}, {'outer skull' if skull else 'to the skin: not for growth charts'}"] = skull or skin
+    if centile := number("hc_centile", "", 0):
+        words[f"HC centile at {ga_weeks:g} weeks (INTERGROWTH-21st)"] = centile
+    if row["note"]:
+        words["Note"] = str(row["note"])
+    return words
