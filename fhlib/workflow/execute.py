@@ -10,6 +10,7 @@ import argparse
 import ast
 import json
 import os
+import platform
 import re
 import sys
 import tempfile
@@ -23,11 +24,15 @@ from typing import Any
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 import nbformat  # noqa: E402
+import psutil  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
 
 from fhlib.files import DATA, HIDDEN, NOTEBOOKS, ROOT, DiskFullError, atomic_path, disk_full, read_json, scrubber  # noqa: E402
 from fhlib.presets import suggestion  # noqa: E402
 from fhlib.privacy import Scrubber, is_path  # noqa: E402
+
+STARTER = "FHLIB_STARTER"
+"""Environment variable: the process of the study, and its machine."""
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -199,8 +204,14 @@ def _without_progress(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it has gone, so that a killed study leaves no notebook running."""
+    """End this process when the one that started it has gone, so that a killed study leaves no notebook running.
+
+    The study may have been killed before this process came so far: STARTER names it.
+    """
     parent = os.getppid()
+    process, _, machine = os.environ.get(STARTER, "").partition("@")
+    if process and machine == platform.node() and not psutil.pid_exists(int(process)):
+        os._exit(1)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from fhlib.files import scrubber
 from fhlib.privacy import REMOVED
-from fhlib.workflow.execute import NotebookError, check_parameters, execute_notebook, main, scrub_notebook
+from fhlib.workflow.execute import STARTER, NotebookError, check_parameters, execute_notebook, main, scrub_notebook
 
 
 @pytest.fixture
@@ -110,3 +112,13 @@ def test_a_grammar_that_takes_seconds_to_compile_is_not_loaded():
     asked = "import sys, fhlib.workflow.execute; print(sys.modules['rfc3987_syntax'])"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "None"
+
+
+@pytest.mark.parametrize(("machine", "ends"), [(platform.node(), True), ("another", False)])
+def test_a_notebook_whose_study_was_killed_before_it_looked_ends_at_once(machine, ends):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    code = "from fhlib.workflow.execute import end_with_parent; end_with_parent(); print('goes on')"
+    environment = {**os.environ, STARTER: f"{gone.pid}@{machine}"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stdout) == ((1, "") if ends else (0, "goes on\n"))
