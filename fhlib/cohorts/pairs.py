@@ -87,8 +87,11 @@ def pair_scans(source: Path) -> list[SourceScan]:
         if case.lower() in scans:
             raise ValueError(f"{image.name} and another file both become case {case!r}: rename one of them")
         label = _one_label(labels[key], source) if key in labels else None
-        files = files_of(image) if label is None else (*files_of(image), *files_of(label))
-        scans[case.lower()] = SourceScan({"case": case, "subject": case}, files, partial(_read_pair, image, label))
+        skull = _corrected_skull(key, source) if label else None
+        files = tuple(file for path in (image, label, skull) if path for file in files_of(path))
+        scans[case.lower()] = SourceScan(
+            {"case": case, "subject": case}, files, partial(_read_pair, image, label, skull)
+        )
     return list(scans.values())
 
 
@@ -163,6 +166,18 @@ def _one_label(paths: list[Path], source: Path) -> Path:
     return changed[0] if changed else as_written[0]
 
 
+def _corrected_skull(name: str, source: Path) -> Path | None:
+    """X_skull that a person has changed since `segment` wrote it; as it was written it is a guess that nobody has looked at."""
+    skulls = [path for path in sorted(source.iterdir()) if _stem(path).lower() == f"{name}_skull" and path.is_file()]
+    readable = [path for path in skulls if suffix_of(path) in READABLE and suffix_of(path) != ".dcm"]
+    changed = [path for path in readable if file_digest(path) not in _written(path, source)]
+    if len(changed) > 1 and not _agree(changed):
+        raise ValueError(
+            f"{' and '.join(path.name for path in changed)} are skulls of one scan: keep the one that is right"
+        )
+    return changed[0] if changed else None
+
+
 def _agree(masks: list[Path]) -> bool:
     """Whether masks hold the same voxels."""
     first, *others = (read_label(path, None).array > 0 for path in masks)
@@ -170,11 +185,14 @@ def _agree(masks: list[Path]) -> bool:
 
 
 def _written(mask: Path, source: Path) -> list[str]:
-    """Digests that the record of `segment` has for a mask; none where there is no record."""
-    record = source / f"{_stem(mask)[: -len('_mask')]}{RECORD_SUFFIX}"
+    """Digests that the record of `segment` has for a mask or skull; none where there is no record, or a damaged one."""
+    record = source / f"{_stem(mask).rpartition('_')[0]}{RECORD_SUFFIX}"
     if mask.is_dir() or not record.is_file():
         return []
-    return list(read_json(record).get("written", {}).get(mask.name, []))
+    try:
+        return list(read_json(record)["written"][mask.name])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
@@ -203,11 +221,12 @@ def _stem(path: Path) -> str:
     return path.name if path.is_dir() else path.name[: len(path.name) - len(suffix_of(path))]
 
 
-def _read_pair(image: Path, label: Path | None) -> Content:
+def _read_pair(image: Path, label: Path | None, skull_file: Path | None = None) -> Content:
     scan = read_volume(image)
     if label is None:
         return Content(scan, None, {})
     if outlines_skull_only(label):
         return Content(scan, read_label(label, scan, "skull"), {}, label_is_skull=True)
-    skull = read_label(label, scan, "skull") if has_head_and_skull(label) else None
+    skull_file = label if has_head_and_skull(label) else skull_file
+    skull = read_label(skull_file, scan, "skull") if skull_file else None
     return Content(scan, read_label(label, scan), {}, skull)

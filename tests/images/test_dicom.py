@@ -314,6 +314,25 @@ def test_colour_that_is_grey_becomes_grey_and_colour_is_refused(tmp_path):
     refused(save(dataset(made.US, picture), tmp_path / "g"), "g is an image that states no pixel size")
 
 
+def test_a_makers_logo_beside_the_scan_is_no_colour_of_it(tmp_path):
+    picture = np.repeat(GREY[..., None], 3, axis=-1) * 5  # 5 x 7 pixels
+    picture[0, 6] = 200, 30, 30
+
+    def saved(name, left, right):
+        corners = {"RegionLocationMinX0": left, "RegionLocationMaxX1": right}
+        corners |= {"RegionLocationMinY0": 0, "RegionLocationMaxY1": 4}
+        regions = made.region(0.5, 0.4, **corners)
+        return save(dataset(made.US, picture, SequenceOfUltrasoundRegions=regions), tmp_path / name)
+
+    np.testing.assert_array_equal(read_volume(saved("a", 0, 5)).array[:, :6], (GREY * 5)[:, :6])
+    refused(saved("b", 0, 6), "b has colours in 2.9 %")
+    refused(saved("c", 20, 40), "c has colours in 2.9 %")  # a region that lies outside says nothing
+
+
+def test_a_segmentation_is_no_scan(tmp_path):
+    refused(save(dataset(made.US, GREY, PixelSpacing=[1, 1], Modality="SEG"), tmp_path / "a"), "a DICOM segmentation")
+
+
 def test_a_palette_of_greys_is_grey(tmp_path):
     ds = dataset(made.US, GREY, PixelSpacing=[0.5, 0.4], PhotometricInterpretation="PALETTE COLOR")
     table = (np.arange(256, dtype="<u2") * 257).tobytes()

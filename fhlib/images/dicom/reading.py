@@ -21,6 +21,7 @@ from fhlib.images.dicom.embedded import kretz_in
 from fhlib.images.dicom.folders import DicomSeries, Source, only_source
 from fhlib.images.dicom.geometry import grid_of_frames, grid_of_image, grid_of_slices
 from fhlib.images.dicom.headers import DamagedError, frame_count, read_header, require_one_scan
+from fhlib.images.dicom.pixel_size import tissue_boxes
 from fhlib.images.kretz import MOST_VOXELS, read_kretz
 from fhlib.images.volume import Array, Volume, from_sitk
 
@@ -122,6 +123,8 @@ def _image_header(path: Path) -> Dataset:
     header = read_header(path)
     if "Rows" not in header or "Columns" not in header:
         raise ValueError(f"cannot read {path.name} as an image: it is no DICOM file, or one without pixels")
+    if header.get("Modality") == "SEG":
+        raise ValueError(f"{path.name} is a DICOM segmentation, expected a scan: it can be a label, beside its scan")
     _require_size((frame_count(header), int(header.Rows), int(header.Columns)), path.name)
     require_one_scan(header, path.name)
     return header
@@ -148,7 +151,7 @@ def _pixels(path: Path, header: Dataset) -> Array:
             "decode: export it again, uncompressed"
         ) from error
     if image.GetNumberOfComponentsPerPixel() in (3, 4):
-        _refuse_colour(sitk.GetArrayViewFromImage(image)[..., :3], path.name)
+        _refuse_colour(sitk.GetArrayViewFromImage(image)[..., :3], tissue_boxes(header), path.name)
 
     array = from_sitk(image).array
     stated = (frame_count(header), int(header.Rows), int(header.Columns))
@@ -210,10 +213,13 @@ def _bytes_of_pixels(path: Path) -> int:
     return int(lengths[0])
 
 
-def _refuse_colour(channels: Array, name: str) -> None:
-    spread = channels.max(axis=-1) - channels.min(axis=-1)
+def _refuse_colour(channels: Array, boxes: Sequence[tuple[slice, slice]], name: str) -> None:
+    """Raise ValueError for colours within the boxes, or anywhere where there is none: a logo beside the scan is no echo."""
+    spread = channels.max(axis=-1) - channels.min(axis=-1)  # (..., h, w)
     scale = 255 if channels.dtype == np.uint8 else max(float(channels.max()), 1.0)
-    coloured = np.mean(spread > GREY_LEVELS / 255 * scale)
+    is_coloured = spread > GREY_LEVELS / 255 * scale
+    parts = [is_coloured[(..., *box)] for box in boxes]
+    coloured = max(float(np.mean(part)) for part in [part for part in parts if part.size] or [is_coloured])
     if coloured > 0:
         raise ValueError(
             f"{name} has colours in {100 * coloured:.2g} % of its pixels (Doppler, markers or a tinted picture), "
