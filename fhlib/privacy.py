@@ -38,7 +38,7 @@ _UNIX = rf"(?<![\w./<~])/(?:{_WORDS}/)+{_LAST}|(?<![\w./<~])/(?:root|tmp|home)\b
 _WINDOWS = rf"(?:\b[A-Za-z]:\\+|\\\\(?=\w))(?:{_WORDS}[\\/]+)*{_LAST}"
 _PATHS = re.compile("|".join((_KEPT, _QUOTED, r"\bfile:/+[^\s\"'<>]+", _UNIX, _WINDOWS)))
 _CELL_FILE = re.compile(r"/(?:[\w.-]+/)*ipykernel_\d+/\d+\.py")
-_PACKED = re.compile(r"[A-Za-z0-9+/=\s]{200,}")
+_PACKED = re.compile(r"(?=.{76}\n|.{200})(?:[A-Za-z0-9+/=]{76}\n)*[A-Za-z0-9+/=]+\n?")
 
 
 class Scrubber:

@@ -107,6 +107,13 @@ def test_packed_numbers_and_pictures_are_no_text() -> None:
     packed = "+/ab/" * 60
     content = {"bdata": "/a/b/c", "image/png": "/a/b/c", "text": packed, "name": ["/a/b/c"]}
     assert SCRUB.content(content) == {**content, "name": [REMOVED]}
+    wrapped = "\n".join(["+/ab/" * 15 + "x"] * 3 + ["ab=="])
+    assert SCRUB.text(wrapped) == wrapped
+
+
+def test_many_short_lines_with_paths_are_not_taken_for_packed_numbers() -> None:
+    for line in ("/clinic/DoeJane/scans\n", "reading /clinic/DoeJane/scans "):
+        assert "DoeJane" not in SCRUB.text(line * 50)
 
 
 def test_the_notebooks_themselves_say_nothing_that_is_taken_for_a_path() -> None:
