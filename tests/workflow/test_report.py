@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
@@ -21,6 +22,7 @@ from PIL import Image
 from fhlib.workflow import report
 from fhlib.workflow.fragments import Pictures, chapter_of
 from fhlib.workflow.report import write_report
+from tests.test_privacy import PLANTED
 
 
 def png(width: int = 40, height: int = 20, noise: bool = False) -> str:
@@ -72,6 +74,31 @@ def test_planted_name_and_path_never_reach_the_page(tmp_path: Path) -> None:
     page = write_report(run).read_text(encoding="utf-8")
     assert not re.search(r"planted", page, re.IGNORECASE)
     assert str(tmp_path) not in page and str(Path.home()) + "/" not in page
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_no_folder_above_the_volumes_of_a_notebook_reaches_the_page(name: str, tmp_path: Path) -> None:
+    """A notebook that was run by hand: nothing was taken out of it before."""
+    volumes = f"/clinic/{name}/MRN 007"
+    file = f"{volumes}/scan 1.nii"
+    cells = [
+        v4.new_markdown_cell("# Segment: what?"),
+        v4.new_code_cell(f"volumes = {volumes!r}", metadata={"tags": ["parameters"]}),
+        v4.new_code_cell(
+            "rows",
+            outputs=[
+                v4.new_output("stream", name="stdout", text=f"{file} is read\nfrom {volumes}\n"),
+                shown(text__html=f"<table><tr><td>{html.escape(file)}: cannot be read</td></tr></table>"),
+                shown(text__markdown=f"**What we found.** In {volumes} one."),
+                v4.new_output("error", ename="E", evalue=file, traceback=[f"RuntimeError: ITK ERROR: {file}"]),
+            ],
+        ),
+    ]  # fmt: skip
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "notebooks" / "10_segment.ipynb")
+    page = html.unescape(write_report(tmp_path).read_text(encoding="utf-8"))
+    body = page[page.index("<main>") :]
+    assert name not in body and "clinic" not in body and "MRN 007" in body
 
 
 def test_widget_gives_way_to_its_static_twin(tmp_path: Path) -> None:
