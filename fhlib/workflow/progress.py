@@ -107,7 +107,9 @@ class Narrator(logging.Filter):
         message = record.getMessage()
         if "Nothing to be done" in message:
             say(UP_TO_DATE)
-        elif record.levelno >= logging.ERROR and not (self.failed or self.stopping.is_set()):
+        elif record.levelno < logging.ERROR or self.failed or self.stopping.is_set():
+            return
+        elif "CalledProcessError" not in message:  # the step has said by itself what is wrong
             say(message)
 
     def _remaining(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -105,18 +106,33 @@ def _run_snakemake(arguments: list[str], narrator: Narrator) -> int:
         working.start()
         while working.is_alive():
             working.join(0.2)
-    except BaseException:
+    except BaseException as error:
         narrator.stopping.set()
         until = time.monotonic() + THREAD_SECONDS
         while working.is_alive() and time.monotonic() < until:
             end_children()  # again and again: a step may begin meanwhile
             working.join(0.2)
+        if working.is_alive():
+            _end_soon(error)
         raise  # the narrator stays: what Snakemake still says is not for the reader
     log.removeFilter(narrator)
     code = ended[0] if ended else 0
     if isinstance(code, BaseException):
         raise disk_full(code, narrator.timings.parent) or code
     return code
+
+
+def _end_soon(error: BaseException) -> None:
+    """End this process in some seconds, whatever its threads do: Python waits for them at its end, and they for their steps."""
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else signal.SIGINT
+
+    def end() -> None:
+        end_children()
+        os._exit(128 + number)
+
+    last = threading.Timer(ENDING_SECONDS, end)
+    last.daemon = True
+    last.start()
 
 
 def end_children(parent: psutil.Process | None = None) -> None:

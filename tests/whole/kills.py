@@ -129,13 +129,17 @@ def stop(process: subprocess.Popen[str], kind: signal.Signals, said: list[str]) 
     children = psutil.Process(process.pid).children(recursive=True)
     before, start = len(said), time.monotonic()
     process.send_signal(kind)
+    faults = []
     try:
         process.wait(LEFT_RUNNING_SECONDS)
     except subprocess.TimeoutExpired:
+        below = [child.name() for child in psutil.Process(process.pid).children(recursive=True)]
+        faults.append(f"still runs after {LEFT_RUNNING_SECONDS} s, with {below}: {''.join(said)[-800:]}")
         process.kill()
+        process.wait()
     _, left = psutil.wait_procs(children, LEFT_RUNNING_SECONDS)
     seconds = time.monotonic() - start
-    faults = [f"{child.name()} still runs" for child in left if child.is_running()]
+    faults += [f"{child.name()} still runs" for child in left if child.is_running()]
     for child in left:
         child.kill()
     if kind == signal.SIGTERM and process.returncode != 128 + signal.SIGTERM and process.returncode != -signal.SIGTERM:
@@ -190,7 +194,7 @@ def full_disks(whole: Path, stopped: Path) -> int:
         for filler in fillers:
             filler.unlink()
         text = "".join(said)
-        told = re.findall(r"^.*no space left on the disk of.*$", text, re.MULTILINE)
+        told = re.findall(r"^.*(?:no space left on the disk of|are needed for).*$", text, re.MULTILINE)
         print(f"{step}: exit code {code}; {told[:1] or text[-600:]}", flush=True)
         if code == 0 or not told or "Traceback" in text:
             faults.append(f"{step}: {text[-1500:]}")
