@@ -21,8 +21,8 @@ from fhlib.files import read_json, write_json
 if TYPE_CHECKING:
     from grimp import ImportGraph
 
-DATA_ONLY = frozenset({"fhlib.variants", "fhlib.presets"})
-"""Modules whose values enter as parameters of their own: a new variant or preset must not make every training stale."""
+UNCOUNTED = frozenset({"fhlib.variants", "fhlib.presets", "fhlib.privacy"})
+"""Modules that make nothing stale: values of variants and presets are parameters of their own; what hides paths changes no number."""
 
 
 def digest(*parts: Any) -> str:
@@ -84,7 +84,7 @@ def code_reached(*modules: str, source: str = "") -> dict[str, str]:
     for module in start:
         if module in _graph().modules:
             reached |= _graph().find_upstream_modules(module)
-    return {module: _module_digest(module) for module in sorted(reached - DATA_ONLY)}
+    return {module: _module_digest(module) for module in sorted(reached - UNCOUNTED)}
 
 
 @cache
