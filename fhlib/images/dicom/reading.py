@@ -28,11 +28,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 PIXEL_DATA = 0x7FE00010
-PHOTOMETRIC = frozenset(
-    "MONOCHROME1,MONOCHROME2,PALETTE COLOR,RGB,YBR_FULL,YBR_FULL_422,YBR_PARTIAL_420,YBR_PARTIAL_422,YBR_ICT,YBR_RCT".split(
-        ","
-    )
-)
+GREY = {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"}
+COLOUR = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"}
 """What the standard calls grey and colours (PS3.3 C.7.6.3.1.2)."""
 PIXEL_TAGS = (
     "PixelData",
@@ -145,7 +142,7 @@ def _pixels(path: Path, header: Dataset) -> Array:
     import SimpleITK as sitk  # here, so that training does without it
 
     meaning = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
-    if meaning not in PHOTOMETRIC:
+    if meaning not in GREY | COLOUR:
         raise ValueError(
             f"{path.name} states no known PhotometricInterpretation, expected MONOCHROME2 for instance: SimpleITK would turn "
             "bright to dark; export it again"
