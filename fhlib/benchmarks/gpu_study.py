@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from fhlib.benchmarks.card import check_device, describe_device, survey, throughput
-from fhlib.cohorts.plan import Task, plan_cohort
 from fhlib.figures.style import save_figure
 from fhlib.figures.training_charts import learning_curves
 from fhlib.files import atomic_path, read_json, require_free_space, write_csv, write_json
@@ -36,6 +35,7 @@ from fhlib.models.device import Execution
 from fhlib.models.inputs import min_max
 from fhlib.models.parameters import HISTORY_FILE, PARAMETERS_FILE, WEIGHTS_FILE, SegmentorParameters
 from fhlib.models.weights import load_cascade
+from fhlib.phantom.plan import Task, plan_cohort
 from fhlib.phantom.probe import SITES
 from fhlib.phantom.scan import simulate_scan
 from fhlib.phantom.workers import default_workers, in_processes

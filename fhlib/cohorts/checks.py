@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+import warnings
 from collections.abc import Generator, Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from fhlib.cohorts.manifest import (
+    PATHS,
     Cohort,
     CohortError,
     Finding,
@@ -17,13 +19,29 @@ from fhlib.cohorts.manifest import (
     check_manifest,
     leaves_folder,
     load_cohort,
-    structure_of,
+    read_file,
 )
 from fhlib.cohorts.outlines import Problem, Problems, check_nesting, check_outline
-from fhlib.cohorts.segments import has_head_and_skull, read_label
+from fhlib.cohorts.segments import has_head_and_skull
+from fhlib.cohorts.splits import subjects_alike
 from fhlib.files import progress
 from fhlib.images.formats import read_volume
 from fhlib.images.volume import Array, Volume
+
+LOOKS = 4096
+"""So many voxels tell a scan from others at first sight."""
+SAME_GREY = 0.003
+"""Grey levels, of 1, that differ by less are the same after a change of the pixel type (half a step of 255 is 0.002)."""
+
+
+class Look(NamedTuple):
+    """A scan at first sight: case, subject, shape, and some grey levels, 0 to 1, whatever its file's type or order of axes."""
+
+    case: str
+    subject: str
+    shape: tuple[int, ...]
+    levels: Array
+
 
 FEWEST_SLICES = 3
 SMALLEST_HEAD_MM = 8.0
@@ -36,7 +54,8 @@ def check_cohort(cohort: Cohort | Path | str, show_progress: bool = True, raise_
     The checks are:
 
     - the manifest's schema, missing or unreadable files;
-    - of images: dimensions, spacing, intensities, and scans whose voxels are those of another;
+    - of images: dimensions, spacing, intensities, and scans whose voxels are those of another, whatever their files' types;
+    - subjects whose names may be one woman's (`subjects_alike`);
     - geometry of image and label (corners within a tenth of a voxel);
     - of labels: not binary, empty where a head is expected or filled where none is, implausible in size; form and place
       (see `fhlib.cohorts.outlines`), with the slices where they are wrong;
@@ -53,7 +72,8 @@ def check_cohort(cohort: Cohort | Path | str, show_progress: bool = True, raise_
         cohort = load_cohort(cohort, strict=False)
     manifest = check_manifest(cohort, tuple(cohort.table.columns))
     rows: list[Finding] = list(manifest.itertuples(index=False, name=None))
-    seen: dict[str, str] = {}
+    rows += subjects_alike(cohort.table["subject"].tolist())
+    seen: list[Look] = []
     dimensions: dict[int, str] = {}
     cases = cohort.table.to_dict("records")
     for row in progress(cases, f"Checking {cohort.name}") if show_progress else cases:
@@ -65,22 +85,20 @@ def check_cohort(cohort: Cohort | Path | str, show_progress: bool = True, raise_
     return findings
 
 
-def _check_files(
-    cohort: Cohort, row: dict[Hashable, str], seen: dict[str, str], dimensions: dict[int, str]
-) -> Problems:
-    """Findings of one case; `seen` (voxels) and `dimensions` name the first case that had the same."""
+def _check_files(cohort: Cohort, row: dict[Hashable, str], seen: list[Look], dimensions: dict[int, str]) -> Problems:
+    """Findings of one case; `seen` has the scans before it, and `dimensions` names the first case that had the same."""
     image = yield from _read(cohort, row, "image")
     if image is not None:
-        yield from _check_image(image)
+        given = bool(row["spacing_mm"])
+        yield from _check_image(image, given)
+        if given:
+            yield from _check_spacing(cohort, row, image)
         dimensions.setdefault(image.ndim, row["case"])
         expected = next(iter(dimensions))
         if image.ndim != expected:
             message = f"the image is {image.ndim}D, the cohort began with {expected}D: split it in two"
             yield "dimensions", "error", message
-        content = hashlib.sha256(np.ascontiguousarray(image.array).tobytes()).hexdigest() + str(image.shape)
-        first = seen.setdefault(content, row["case"])
-        if first != row["case"]:
-            yield "duplicate image", "error", f"the voxels are those of case {first}: keep one of the two"
+        yield from _check_repeated(cohort, row, image, seen)
     masks = {}
     # where both columns name one file, it is checked once
     one_file = row["label_skull"] == row["label"]
@@ -111,9 +129,7 @@ def _read(
     if not relative or leaves_folder(cohort.folder, relative):
         return None  # the manifest's check has said so
     try:
-        if column == "image":
-            return read_volume(cohort.folder / relative)
-        return read_label(cohort.folder / relative, image, structure_of(row, column))
+        return read_file(cohort.folder, row, column, image)
     except FileNotFoundError:
         yield "missing file", "error", f"{column}: there is no {relative}"
     except (ValueError, TypeError, OSError, RuntimeError) as error:
@@ -121,8 +137,76 @@ def _read(
     return None
 
 
-def _check_image(image: Volume) -> Problems:
-    """Intensities and spacing of an image."""
+def _check_repeated(cohort: Cohort, row: Mapping[Hashable, str], image: Volume, seen: list[Look]) -> Problems:
+    """Whether a scan is one of those before it, in another type of file or voxel, or with its axes in another order."""
+    look = _look(row, image)
+    for other in seen:
+        if look is None or look.shape != other.shape or not _same_grey(look.levels, other.levels):
+            continue
+        # sure only where every voxel agrees
+        if _same_grey(_grey(image), _grey(cohort.read_image(other.case))):
+            message = f"the voxels are those of case {other.case}: keep one of the two"
+            if other.subject != row["subject"]:
+                message += (
+                    f"; they are given to subjects {other.subject} and {row['subject']}, who would be in two splits"
+                )
+            yield "duplicate image", "error", message
+            return
+    if look is not None:
+        seen.append(look)
+
+
+def _look(row: Mapping[Hashable, str], image: Volume) -> Look | None:
+    """None for an image that is blank or not finite, which is a finding of its own."""
+    array = _oriented(image)
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high]).all() or low == high:
+        return None
+    chosen = np.linspace(0, array.size - 1, LOOKS).round().astype(int)
+    levels = (array.flat[chosen].astype(np.float64) - low) / (high - low)
+    return Look(row["case"], row["subject"], array.shape, levels)
+
+
+def _grey(image: Volume) -> Array:
+    """Voxels from 0 to 1, oriented."""
+    array = _oriented(image).astype(np.float32)
+    return (array - array.min()) / np.ptp(array)
+
+
+def _oriented(image: Volume) -> Array:
+    """The array with its axes along superior, posterior and left, as far as they are near them; nothing is copied."""
+    matrix = np.array(image.direction).reshape(image.ndim, image.ndim)[::-1, ::-1]
+    nearest = np.abs(matrix).argmax(axis=0).tolist()  # the physical axis of each array axis
+    if len(set(nearest)) < image.ndim:
+        return image.array
+    order = np.argsort(nearest)
+    flips = tuple(slice(None, None, -1 if matrix[nearest[axis], axis] < 0 else 1) for axis in order)
+    return image.array.transpose(order)[flips]
+
+
+def _same_grey(one: Array, other: Array) -> bool:
+    return one.shape == other.shape and bool(np.abs(one - other).max() < SAME_GREY)
+
+
+def _check_spacing(cohort: Cohort, row: Mapping[Hashable, str], image: Volume) -> Problems:
+    """Whether files state another size of a voxel than their row gives."""
+    for column in [column for column in PATHS if row[column]]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                stated = read_volume(cohort.folder / row[column]).spacing_mm
+        except (ValueError, TypeError, OSError, RuntimeError):
+            continue  # it states none, which the cell is for; or another check says what is wrong
+        if np.allclose(stated, 1, atol=1e-6) or np.allclose(stated, image.spacing_mm, rtol=1e-3):
+            continue
+        message = (
+            f"{column} states voxels of {_times(stated)} mm, and spacing_mm replaces them by {_times(image.spacing_mm)}"
+        )
+        yield "spacing", "warning", f"{message}: leave the cell empty where the file is right"
+
+
+def _check_image(image: Volume, given: bool) -> Problems:
+    """Intensities and spacing of an image; `given` if the manifest tells the spacing."""
     values = image.array
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
@@ -136,7 +220,7 @@ def _check_image(image: Volume) -> Problems:
     if not all(0.02 <= step <= 10 for step in image.spacing_mm):
         message = f"voxels of {spacing} mm are implausible (expected 0.02 to 10 mm): is it in another unit?"
         yield "spacing", "error", message
-    elif np.allclose(image.spacing_mm, 1, atol=1e-6):
+    elif not given and np.allclose(image.spacing_mm, 1, atol=1e-6):
         yield "spacing", "warning", f"voxels of {spacing} mm are what files without a spacing get: check it"
 
 

@@ -17,6 +17,7 @@ from scipy import ndimage
 from skimage.measure import EllipseModel
 
 from fhlib.cohorts.pairs import Content, SourceScan, contents_of
+from fhlib.cohorts.tables import read_table
 from fhlib.images.formats import read_volume
 from fhlib.images.volume import Mask
 from fhlib.measures.biometry import ellipse_perimeter
@@ -29,26 +30,32 @@ SAME_HC = 0.02
 CLOSED, OPEN, FILLED = "closed", "open, ellipse fitted", "filled mask"
 
 
+MOST_TABLES = 100
+"""A folder with more tables is not HC18's."""
+
+
 def hc18_scans(source: Path) -> list[SourceScan]:
     """Scans of an HC18 folder; none if it has no table of pixel sizes.
 
     Raises ValueError for a row that is not HC18's, and for files that the table implies and the folder lacks.
     """
-    table = _table(source)
-    if table is None:
+    found = _table(source)
+    if found is None:
         return []
+    path, table = found
     images, annotations = _folders(source)
     scans, missing = [], []
     for name, pixel_mm, hc_mm in table.itertuples(index=False, name=None):
         case = Path(name).stem
         files = image, annotation = images / name, annotations / f"{case}_Annotation.png"
-        missing += [path.name for path in files if not path.is_file()]
+        missing += [file.name for file in files if not file.is_file()]
         number = re.match(r"\d+", case)
         if number is None or not pixel_mm > 0:
             raise ValueError(f"{name!r} with {pixel_mm} mm a pixel is no row of HC18: expected 010_HC.png and its mm")
         row = {"case": case, "subject": number[0], "reference_hc_mm": f"{hc_mm:.10g}"}
         row["x_pixel_size_mm"] = f"{pixel_mm:.12g}"
-        scans.append(SourceScan(row, files, partial(_read, image, annotation, pixel_mm, hc_mm), label_is_skull=True))
+        read = partial(_read, image, annotation, pixel_mm, hc_mm)
+        scans.append(SourceScan(row, files, read, label_is_skull=True, tables=(path,)))
     if missing:
         raise ValueError(
             f"{len(missing)} files that the table of pixel sizes implies are missing in {source.name}/, "
@@ -57,15 +64,28 @@ def hc18_scans(source: Path) -> list[SourceScan]:
     return scans
 
 
-def _table(source: Path) -> pd.DataFrame | None:
-    """Columns name, pixel_mm and hc_mm of the CSV with pixel sizes in, or directly above, the folder."""
-    for path in (*sorted(source.glob("*.csv")), *sorted(source.parent.glob("training_set_pixel_size*.csv"))):
-        table = pd.read_csv(path, skipinitialspace=True)
+def _table(source: Path) -> tuple[Path, pd.DataFrame] | None:
+    """The CSV with pixel sizes in, or directly above, the folder, and its columns name, pixel_mm and hc_mm."""
+    tables = sorted(source.glob("[!.]*.csv"))[:MOST_TABLES]
+    for path in (*tables, *sorted(source.parent.glob("training_set_pixel_size*.csv"))):
+        if not _may_be_the_table(path):
+            continue  # somebody's own file, whatever is in it
+        table = read_table(path).frame
         found = [_column(table, words) for words in COLUMNS.values()]
         if None not in found:
             table = table[found].set_axis(list(COLUMNS), axis=1)
-            return table.astype({"name": str, "pixel_mm": float, "hc_mm": float})
+            numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in ("pixel_mm", "hc_mm")}
+            return path, table.assign(**numbers)
     return None
+
+
+def _may_be_the_table(path: Path) -> bool:
+    """Whether the names of HC18's columns stand at a file's start."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        start = stream.read(4096).replace(b"\0", b"").lower()  # zeros are of UTF-16
+    return all(words.encode() in start for words in COLUMNS.values())
 
 
 def _column(table: pd.DataFrame, words: str) -> str | None:

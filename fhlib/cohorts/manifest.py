@@ -2,7 +2,8 @@
 
 One row a scan. The columns REQUIRED must be there, those OPTIONAL and any that begins with `x_` may be. Paths are
 relative to the file and never lead outside its folder. `label` is the whole head to its skin, `label_skull` the outer
-skull, filled. Where both name the same file, the cohort's outline is the skull (HC18).
+skull, filled. Where both name the same file, the cohort's outline is the skull (HC18). `spacing_mm` is the size of a
+voxel where a row's files do not state it; it replaces what they state.
 
 `label` may be empty in two cases. Either `has_head` is false, and the reference is then the empty mask. Or the case is
 there for prediction only: it is never trained on, so its split is test, repro or empty.
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,10 @@ import pandas as pd
 import pandera.pandas as pa
 
 from fhlib.cohorts.segments import has_segments, read_label
+from fhlib.cohorts.tables import TableError, read_table
 from fhlib.files import write_csv
 from fhlib.images.formats import read_volume
-from fhlib.images.volume import Volume
+from fhlib.images.volume import Volume, parse_spacing
 from fhlib.measures.biometry import Outline
 
 MANIFEST = "cohort.csv"
@@ -38,9 +41,14 @@ OPTIONAL = (
     "label_skull",
     "reference_hc_mm",
     "reference_volume_ml",
+    "spacing_mm",
 )
 SPLITS = ("train", "val", "test", "repro")
 PATHS = ("image", "label", "label_skull")
+NUMBERS = {"ga_weeks": (4, 45, "weeks"), "reference_hc_mm": (20, 500, "mm"), "reference_volume_ml": (0, 3000, "mL")}
+"""Columns of numbers: from, to, unit."""
+EARLIEST_WEEKS = 10
+"""Below it no head can be outlined that this study is about; so few are more often months."""
 FINDING = ("case", "check", "severity", "message")
 Finding = tuple[str, str, str, str]
 _TRUTH = {"": "true", "true": "true", "yes": "true", "1": "true", "false": "false", "no": "false", "0": "false"}
@@ -56,11 +64,15 @@ class CohortError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """A folder of scans and its manifest; `table` has a row a scan and every known column, as strings ("" is unknown)."""
+    """A folder of scans and its manifest; `table` has a row a scan and every known column, as strings ("" is unknown).
+
+    `remarks` tell how the file was read, where that was not plain.
+    """
 
     name: str
     folder: Path
     table: pd.DataFrame
+    remarks: tuple[str, ...] = ()
 
     def row(self, case: str) -> pd.Series:
         """The manifest's row of a case; KeyError with a suggestion for an unknown one."""
@@ -78,8 +90,9 @@ class Cohort:
         return self.folder / relative
 
     def read_image(self, case: str) -> Volume:
-        """The scan of a case."""
-        return read_volume(self.path(case))
+        """The scan of a case, with the size of a voxel that its row gives."""
+        self.path(case)  # refuses what leaves the folder
+        return read_file(self.folder, self.row(case), "image")
 
     def read_label(self, case: str, column: str = "label") -> Volume:
         """The reference mask (bool) of a case from `label` or `label_skull`; the empty mask where there is no head.
@@ -90,9 +103,8 @@ class Cohort:
         if not row[column] and row["has_head"] == "false":
             image = self.read_image(case)
             return image.with_array(np.zeros(image.shape, bool))
-        path = self.path(case, column)
-        scan = self.read_image(case) if has_segments(path) else None
-        label = read_label(path, scan, structure_of(row, column))
+        scan = self.read_image(case) if has_segments(self.path(case, column)) else None
+        label = read_file(self.folder, row, column, scan)
         mask = label.array != 0
         inside = label.array[mask]
         if inside.size and inside.min() != inside.max():
@@ -123,6 +135,23 @@ def structure_of(row: Mapping[Any, str] | pd.Series, column: str) -> str:
     return "skull" if column == "label_skull" or row["label"] == row["label_skull"] else "head"
 
 
+def read_file(folder: Path, row: Mapping[Any, str] | pd.Series, column: str, scan: Volume | None = None) -> Volume:
+    """One file of a row as it lies there, with the size of a voxel that the row gives.
+
+    Args:
+        folder: the cohort's.
+        row: of the manifest.
+        column: `image`, `label` or `label_skull`.
+        scan: in whose grid a label of 3D Slicer is brought.
+
+    Raises as `read_volume` and `read_label`.
+    """
+    path, spacing_mm = folder / row[column], parse_spacing(row.get("spacing_mm", ""))
+    if column == "image" or (spacing_mm and not has_segments(path)):
+        return read_volume(path, spacing_mm)
+    return read_label(path, scan, structure_of(row, column))
+
+
 def load_cohort(folder: Path | str, strict: bool = True) -> Cohort:
     """Read and validate the manifest of a folder, not its images (`check_cohort` does that).
 
@@ -135,12 +164,10 @@ def load_cohort(folder: Path | str, strict: bool = True) -> Cohort:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {MANIFEST} in {folder.name or '.'}/: see data/README.md for its columns")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        message = f"{MANIFEST} is not a comma-separated table in UTF-8 ({error}): save it as 'CSV UTF-8'"
-        raise CohortError(as_findings([("", "schema", "error", message)]), name) from error
-    table.columns = table.columns.str.strip()
-    cohort = Cohort(name, folder, _complete(table))
+        table, remarks = read_table(path, (*REQUIRED, *OPTIONAL))
+    except TableError as error:
+        raise CohortError(as_findings([("", "schema", "error", str(error))]), name) from error
+    cohort = Cohort(name, folder, _complete(table), tuple(remarks))
     findings = check_manifest(cohort, tuple(table.columns))
     fatal = findings["severity"] == "error"
     if (fatal & (findings["check"] == "schema")).any() or (strict and fatal.any()):
@@ -165,18 +192,38 @@ def write_manifest(table: pd.DataFrame, folder: Path | str) -> Cohort:
 
 
 def _complete(table: pd.DataFrame) -> pd.DataFrame:
-    """Strip cells, add the optional columns that are absent, spell has_head as true or false, order the columns."""
+    """Strip cells, add the optional columns that are absent, order the columns.
+
+    has_head becomes true or false, a decimal comma a point, and a path has slashes.
+    """
     table = table.apply(lambda column: column.str.strip())
     missing = [name for name in OPTIONAL if name not in table]
     table = table.assign(**dict.fromkeys(missing, ""))
     table["has_head"] = table["has_head"].map(lambda value: _TRUTH.get(value.lower(), value))
+    for name in [name for name in NUMBERS if name in table]:
+        table[name] = table[name].map(partial(_with_point, limits=NUMBERS[name]))
+    for name in [name for name in PATHS if name in table]:
+        # as Windows writes them; at the start they make a path absolute
+        table[name] = table[name].map(lambda path: path if path.startswith("\\") else path.replace("\\", "/"))
     known = [name for name in (*REQUIRED, *OPTIONAL) if name in table]
     return table[[*known, *(name for name in table if name not in known)]].reset_index(drop=True)
 
 
+def _with_point(value: str, limits: tuple[float, float, str]) -> str:
+    """A number with a decimal point. `1,234` is 1.234 or 1234: only where one of them is possible, it is taken."""
+    if re.fullmatch(r"-?\d{1,3}(\.\d{3})*,\d+", value, re.ASCII) is None:
+        return value
+    point = value.replace(".", "").replace(",", ".")
+    thousands = value.replace(",", "") if re.fullmatch(r"\d{1,3},\d{3}", value, re.ASCII) else ""
+    low, high, _ = limits
+    return value if thousands and low <= float(thousands) <= high else point
+
+
 def _suggest(name: str, known: Sequence[str]) -> str:
     """ ": did you mean ...?" for the nearest known name; "" if none is near."""
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name.lower(), known, n=1) or [
+        full for full in known if name.lower().startswith(full)
+    ]
     return f": did you mean {near[0]!r}?" if near else ""
 
 
@@ -202,18 +249,44 @@ def leaves_folder(folder: Path, relative: str) -> str:
     return ""
 
 
-def _number(low: float, high: float, unit: str) -> pa.Column:
+def _number(name: str) -> pa.Column:
     """A column of numbers in a range, or nothing."""
+    low, high, unit = NUMBERS[name]
 
     def within(value: str) -> bool:
-        try:
-            return value == "" or low <= float(value) <= high
-        except ValueError:
-            return False
+        return value == "" or (NUMBER.fullmatch(value) is not None and low <= float(value) <= high)
 
     return pa.Column(str, pa.Check(within, element_wise=True, error=f"expected a number of {low:g} to {high:g} {unit}"))
 
 
+def _is_spacing(value: str) -> bool:
+    try:
+        parse_spacing(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _hint(column: str, value: str) -> str:
+    """What a person may have meant by a value that is refused; "" if that cannot be told."""
+    if column == "split":
+        return _suggest(value, SPLITS)
+    if column == "spacing_mm":
+        return ": give mm as 0.5, or one number an axis (d,h,w) in quotation marks, as 0.5,0.5,0.7"
+    if column in NUMBERS and re.fullmatch(r"\d{1,3},\d{3}", value):
+        return f": write {value.replace(',', '')} or {value.replace(',', '.')}"
+    if column != "ga_weeks":
+        return ""
+    if parts := re.fullmatch(r"(\d\d)\s*(?:\+|w|weeks?)\s*(\d)\s*(?:d|days?|/7)?", value.lower()):
+        return f": {parts[1]} weeks and {parts[2]} days are {int(parts[1]) + int(parts[2]) / 7:.2f}"
+    if NUMBER.fullmatch(value) and 45 < float(value) <= 315:
+        return f": is it in days? {value} days are {float(value) / 7:.2f} weeks"
+    if re.search(r"[a-zäé]{3}|\d[-/.]\d+[-/.]\d", value.lower()):
+        return ": it looks like a date, which a spreadsheet makes of numbers; give the age in weeks"
+    return ""
+
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _IDENTIFIER = pa.Check.str_matches(
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
     error="expected a pseudonym of letters, digits, '-', '_' and '.', beginning with a letter or digit",
@@ -225,9 +298,8 @@ SCHEMA = pa.DataFrameSchema(
         "image": pa.Column(str, pa.Check(lambda value: value != "", element_wise=True, error="an image is required")),
         "split": pa.Column(str, pa.Check.isin([*SPLITS, ""], error=f"expected {', '.join(SPLITS)} or nothing")),
         "has_head": pa.Column(str, pa.Check.isin(["true", "false"], error="expected true, false or nothing")),
-        "ga_weeks": _number(4, 45, "weeks"),
-        "reference_hc_mm": _number(20, 500, "mm"),
-        "reference_volume_ml": _number(0, 3000, "mL"),
+        **{name: _number(name) for name in NUMBERS},
+        "spacing_mm": pa.Column(str, pa.Check(_is_spacing, element_wise=True, error="expected the size of a voxel")),
     }
 )
 
@@ -238,6 +310,7 @@ def check_manifest(cohort: Cohort, columns: Sequence[str]) -> pd.DataFrame:
     # without its columns or rows the table cannot be looked at any further
     if all(check != "schema" for _, check, _, _ in rows):
         rows += [*_check_values(cohort.table), *_check_rows(cohort), *_check_subjects(cohort.table)]
+    rows += [("", "table", "warning", remark) for remark in cohort.remarks]
     return as_findings(rows)
 
 
@@ -262,18 +335,20 @@ def _check_values(table: pd.DataFrame) -> Iterator[Finding]:
     except pa.errors.SchemaErrors as error:
         for failure in error.failure_cases.to_dict("records"):
             case = table["case"].iloc[int(failure["index"])]
-            yield case, "value", "error", f"{failure['column']} is {failure['failure_case']!r}: {failure['check']}"
+            column, value = failure["column"], failure["failure_case"]
+            yield case, "value", "error", f"{column} is {value!r}: {failure['check']}{_hint(column, value)}"
     for case in table["case"][table["case"].str.lower().duplicated()]:
         message = "the case stands in more than one row: give each scan its own name"
         yield case, "duplicate case", "error", message
 
 
 def _check_rows(cohort: Cohort) -> Iterator[Finding]:
-    """Paths that leave the cohort's folder, and labels that are missing."""
+    """Paths that leave the cohort's folder, numbers that cannot be meant, and labels that are missing."""
     for row in cohort.table.to_dict("records"):
         for column in PATHS:
             if row[column] and (reason := leaves_folder(cohort.folder, row[column])):
                 yield row["case"], "path", "error", f"{column}: {reason}"
+        yield from _check_numbers(row)
         if row["label"] or row["has_head"] == "false":
             continue
         if row["split"] in ("train", "val"):
@@ -282,14 +357,36 @@ def _check_rows(cohort: Cohort) -> Iterator[Finding]:
             yield row["case"], "missing label", "warning", "no label: the case is for prediction only"
 
 
+def _check_numbers(row: Mapping[Hashable, str]) -> Iterator[Finding]:
+    """Numbers within their limits that cannot be meant, and a size of a voxel that nothing reads."""
+    age, volume = row["ga_weeks"], row["reference_volume_ml"]
+    if NUMBER.fullmatch(age) and 4 <= float(age) < EARLIEST_WEEKS:
+        yield row["case"], "age", "warning", f"ga_weeks is {age}: are these months?"
+    if NUMBER.fullmatch(volume) and float(volume) == 0 and row["has_head"] == "true":
+        message = "reference_volume_ml is 0 where a head is expected: leave it empty, or set has_head to false"
+        yield row["case"], "value", "error", message
+    if row.get("x_spacing_mm") and not row["spacing_mm"]:
+        yield (
+            row["case"],
+            "spacing",
+            "warning",
+            "x_spacing_mm is a column of your own, which nothing reads: name it spacing_mm",
+        )
+
+
 def _check_subjects(table: pd.DataFrame) -> Iterator[Finding]:
-    """Subjects whose scans lie in several splits; an error where one of these trains."""
+    """Subjects whose scans lie in several splits, an error where one of these trains; and names that differ in case alone."""
     for subject, split in table[table["split"] != ""].groupby("subject")["split"]:
         names = sorted(set(split))
         if len(names) > 1:
             severity = "error" if {"train", "val"} & set(names) else "warning"
             message = f"subject {subject} is in {' and '.join(names)}: a subject belongs to one split"
             yield "", "subject in two splits", severity, message
+    spellings = pd.Series(table["subject"].unique())
+    for _, names in spellings.groupby(spellings.str.lower()):
+        if len(names) > 1:
+            message = f"{' and '.join(sorted(names))} differ in case alone: write one woman in one way, and two in two"
+            yield "", "subject spelling", "error", message
 
 
 def describe_findings(findings: pd.DataFrame) -> str:

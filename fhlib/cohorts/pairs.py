@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fhlib.cohorts.segments import SEGMENTATION, has_head_and_skull, is_segmentation, outlines_skull_only, read_label
-from fhlib.files import read_json
+from fhlib.files import is_foreign, read_json
 from fhlib.fingerprints import file_digest
 from fhlib.images.formats import READABLE, read_volume, suffix_of
 from fhlib.images.parts import files_of
@@ -24,6 +26,12 @@ RECORD_SUFFIX = ".fhlib.json"
 LABEL = re.compile(r"(?P<of>.+)_(?P<kind>label|mask)")
 NO_SCAN = re.compile(r"(?P<of>.+?)(~new\d*_mask|(~new\d*)?_(skull|probability))")
 """What `segment` writes beside a scan and is neither a scan nor its label; in lower case."""
+
+
+PICTURES = (".png", ".tif", ".tiff")
+
+MOST_WITHOUT_LABEL = 50
+"""A folder with so many more images than labels is not a study's."""
 
 
 class Content(NamedTuple):
@@ -38,20 +46,31 @@ class Content(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceScan:
-    """One scan to import: its row of the manifest (ids and known values), its files, and how they are read."""
+    """One scan to import: its row of the manifest (ids and known values), its files, and how they are read.
+
+    `tables` are files that its row was found in.
+    """
 
     row: dict[str, str]
     files: tuple[Path, ...]
     read: Callable[[], Content]
     label_is_skull: bool = False
+    tables: tuple[Path, ...] = ()
 
 
 def contents_of(folder: Path) -> str:
     """The first names in a folder, for an error's message."""
-    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(folder) if not is_foreign(entry.name))
     shown = ", ".join(names[:8]) or "nothing"
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"found in it: {shown}{more}"
+    more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
+    folders = sum(name.endswith("/") for name in names)
+    counts = f"; {len(names) - folders:,} files and {folders:,} folders in all" if more else ""
+    return f"found in it: {shown}{more}{counts}"
+
+
+def case_name(stem: str) -> str:
+    """A case's id from a file's name: letters, digits, `-`, `_` and `.`."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "scan"
 
 
 def pair_scans(source: Path) -> list[SourceScan]:
@@ -62,20 +81,26 @@ def pair_scans(source: Path) -> list[SourceScan]:
     images, labels = _images_and_labels(source)
     scans: dict[str, SourceScan] = {}
     for key, image in images.items():
-        case = re.sub(r"[^A-Za-z0-9._-]+", "-", _stem(image)).strip("-._") or "scan"
+        case = case_name(_stem(image))
         if case.lower() in scans:
             raise ValueError(f"{image.name} and another file both become case {case!r}: rename one of them")
         label = _one_label(labels[key], source) if key in labels else None
-        files = files_of(image) if label is None else (*files_of(image), *files_of(label))
-        scans[case.lower()] = SourceScan({"case": case, "subject": case}, files, partial(_read_pair, image, label))
+        skull = _corrected_skull(key, source) if label else None
+        files = tuple(file for path in (image, label, skull) if path for file in files_of(path))
+        scans[case.lower()] = SourceScan(
+            {"case": case, "subject": case}, files, partial(_read_pair, image, label, skull)
+        )
     return list(scans.values())
 
 
 def _images_and_labels(source: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
     """Images and their labels by their common name in lower case; both empty if there is no label."""
     readable = {}
-    for path in sorted(source.glob("[!.]*")):
-        if path.is_dir() or suffix_of(path) in READABLE:
+    for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
+        if is_foreign(entry.name):
+            continue
+        if entry.is_dir() or (suffix_of(entry.name) in READABLE and entry.is_file()):
+            path = source / entry.name
             readable[path] = _stem(path).lower()
     names = set(readable.values())
     labels: dict[str, list[Path]] = {}
@@ -99,9 +124,27 @@ def _images_and_labels(source: Path) -> tuple[dict[str, Path], dict[str, list[Pa
         if name in images:
             raise ValueError(f"{images[name].name} and {path.name} are two images of one name: keep one of them")
         images[name] = path
+    _pass_over_pictures(images, labels)
+    if len(images) > MOST_WITHOUT_LABEL and len(images) > MOST_WITHOUT_LABEL * len(labels):
+        raise ValueError(
+            f"{len(labels)} of {len(images):,} images in {source.name}/ have a label: give a folder that holds the study's "
+            "scans alone, or write a cohort.csv that names them"
+        )
     if orphans := sorted(labels[name][0].name for name in set(labels) - set(images)):
         raise ValueError(f"there is no image for {', '.join(orphans[:5])}: X_Label and X_mask need an X beside them")
     return images, labels
+
+
+def _pass_over_pictures(images: dict[str, Path], labels: Mapping[str, list[Path]]) -> None:
+    """Take out pictures beside volumes (screenshots, photographs), and say so: only where labels are pictures are they scans."""
+    if any(suffix_of(path) in PICTURES for paths in labels.values() for path in paths):
+        return
+    pictures = [name for name, path in images.items() if name not in labels and suffix_of(path) in PICTURES]
+    if pictures:
+        shown = ", ".join(images[name].name for name in pictures[:5]) + (" and others" if len(pictures) > 5 else "")
+        warnings.warn(f"passed over, as pictures without a label beside volumes: {shown}", stacklevel=2)
+    for name in pictures:
+        del images[name]
 
 
 def _one_label(paths: list[Path], source: Path) -> Path:
@@ -121,6 +164,18 @@ def _one_label(paths: list[Path], source: Path) -> Path:
     return changed[0] if changed else as_written[0]
 
 
+def _corrected_skull(name: str, source: Path) -> Path | None:
+    """X_skull that a person has changed since `segment` wrote it; as it was written it is a guess that nobody has looked at."""
+    skulls = [path for path in sorted(source.iterdir()) if _stem(path).lower() == f"{name}_skull" and path.is_file()]
+    readable = [path for path in skulls if suffix_of(path) in READABLE and suffix_of(path) != ".dcm"]
+    changed = [path for path in readable if file_digest(path) not in _written(path, source)]
+    if len(changed) > 1 and not _agree(changed):
+        raise ValueError(
+            f"{' and '.join(path.name for path in changed)} are skulls of one scan: keep the one that is right"
+        )
+    return changed[0] if changed else None
+
+
 def _agree(masks: list[Path]) -> bool:
     """Whether masks hold the same voxels."""
     first, *others = (read_label(path, None).array > 0 for path in masks)
@@ -128,11 +183,14 @@ def _agree(masks: list[Path]) -> bool:
 
 
 def _written(mask: Path, source: Path) -> list[str]:
-    """Digests that the record of `segment` has for a mask; none where there is no record."""
-    record = source / f"{_stem(mask)[: -len('_mask')]}{RECORD_SUFFIX}"
+    """Digests that the record of `segment` has for a mask or skull; none where there is no record, or a damaged one."""
+    record = source / f"{_stem(mask).rpartition('_')[0]}{RECORD_SUFFIX}"
     if mask.is_dir() or not record.is_file():
         return []
-    return list(read_json(record).get("written", {}).get(mask.name, []))
+    try:
+        return list(read_json(record)["written"][mask.name])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _stem(path: Path) -> str:
@@ -142,11 +200,12 @@ def _stem(path: Path) -> str:
     return path.name if path.is_dir() else path.name[: len(path.name) - len(suffix_of(path))]
 
 
-def _read_pair(image: Path, label: Path | None) -> Content:
+def _read_pair(image: Path, label: Path | None, skull_file: Path | None = None) -> Content:
     scan = read_volume(image)
     if label is None:
         return Content(scan, None, {})
     if outlines_skull_only(label):
         return Content(scan, read_label(label, scan, "skull"), {}, label_is_skull=True)
-    skull = read_label(label, scan, "skull") if has_head_and_skull(label) else None
+    skull_file = label if has_head_and_skull(label) else skull_file
+    skull = read_label(skull_file, scan, "skull") if skull_file else None
     return Content(scan, read_label(label, scan), {}, skull)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
-from fhlib.cohorts.manifest import CohortError, as_findings
+from fhlib.cohorts.manifest import CohortError, Finding, as_findings
+
+VISIT = re.compile(r"(?P<woman>.+?)[-_.]?(visit|session|ses|timepoint|tp|week|wk|exam|repeat|rep)[-_.]?(\d{1,2}|[a-d])")
+"""Ends of ids that say that a woman was seen again."""
+
+SCAN = re.compile(r"(?P<woman>.*\d.*?)(([-_.](v|t|us|scan|run|acq|view)?[-_.]?\d{1,2})|[-_.]?[a-d])")
+"""Ends that may say so, where the rest holds a number already: P01_2, P01b."""
+
+MOST_SCANS = 4
+"""More ids that differ in their last number alone are more likely women of one site."""
 
 
 def assign_splits(
@@ -49,6 +59,47 @@ def assign_splits(
     # a row given as train may have been drawn for val with its subject
     stays = table["split"].isin(["val", "test", "repro"])
     return table.assign(split=table["split"].where(stays, table["subject"].map(split)))
+
+
+def subjects_alike(subjects: Sequence[str]) -> Iterator[Finding]:
+    """A warning for ids that may be one woman, whose scans would then lie in several splits.
+
+    They differ in leading zeros or in `-`, `_` and `.` alone (`007` and `7`, `A-2` and `A_2`), or in the number of a visit
+    or scan (`P01_visit1` and `P01_visit2`).
+    """
+    names = pd.Series(sorted(set(subjects)))
+    told: set[frozenset[str]] = set()
+    for spelt, differ in (
+        (_parts, "differ in leading zeros or signs alone"),
+        (_woman_of_visit, "may be visits of one woman"),
+        (_woman_of_scan, "may be scans of one woman"),
+    ):
+        keys = names.map(spelt)
+        for _, group in names.groupby(keys):
+            alike = frozenset(group)
+            same_letters = len({name.lower() for name in alike}) == 1  # an error of the manifest
+            if same_letters or alike in told or (spelt is _woman_of_scan and len(alike) > MOST_SCANS):
+                continue
+            told.add(alike)
+            shown = ", ".join(sorted(alike)[:5]) + (f" and {len(alike) - 5} more" if len(alike) > 5 else "")
+            message = f"{shown} {differ}: if so, give them one subject, since a subject never crosses splits"
+            yield "", "subject spelling", "warning", message
+
+
+def _parts(subject: str) -> str:
+    """Letters and numbers of an id, without leading zeros, signs, or the `.0` that a spreadsheet adds."""
+    words = re.findall(r"[a-z]+|\d+", re.sub(r"(?<=\d)\.0+$", "", subject.lower()))
+    return " ".join(word.lstrip("0") or "0" if word.isdigit() else word for word in words)
+
+
+def _woman_of_visit(subject: str) -> str:
+    found = VISIT.fullmatch(subject.lower())
+    return _parts(found["woman"] if found else subject)
+
+
+def _woman_of_scan(subject: str) -> str:
+    found = SCAN.fullmatch(subject.lower())
+    return _parts(found["woman"] if found else subject)
 
 
 def _given_splits(table: pd.DataFrame) -> dict[str, str]:

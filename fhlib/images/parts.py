@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fhlib.files import files_below
 from fhlib.fingerprints import digest, file_digest
 from fhlib.images import metaimage, nifti, nrrd
 from fhlib.images.dicom import is_dicom
@@ -15,8 +16,8 @@ def files_of(path: Path) -> tuple[Path, ...]:
     A header that cannot be read, or whose data file is not there, stands alone.
     """
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
-        return tuple(file for file in files if is_dicom(file)) or tuple(files)
+        files = tuple(files_below(path))
+        return tuple(file for file in files if is_dicom(file)) or files
     name = path.name.lower()
     data: Path | None = None
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,36 @@ def _numbers(values: ArrayLike, count: int, name: str, order: str) -> tuple[floa
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise ValueError(f"{name} must be {count} finite numbers ({order}), got {numbers}")
     return numbers
+
+
+def parse_spacing(text: str) -> tuple[float, ...] | None:
+    """Size of a voxel in mm as a person writes it; None for an empty text.
+
+    One number, or one an axis (array order): `0.5`, `0.5,0.5,0.7` or `0.5 x 0.5 x 0.7`. Raises ValueError for anything
+    else, and for `1,5`, which may be a decimal comma or two axes.
+
+    >>> from fhlib.images.volume import parse_spacing
+    >>> parse_spacing("0.5,0.5,0.7")
+    (0.5, 0.5, 0.7)
+    """
+    text = text.strip().lower().removesuffix("mm").strip()
+    if not text:
+        return None
+    parts = re.split(r"\s*[;x×]\s*", text)
+    if len(parts) > 1:
+        parts = [part.replace(",", ".") for part in parts]  # what stands apart in another way may have decimal commas
+    else:
+        parts = re.split(r"\s*,\s*", text)
+        if len(parts) == 2 and "." not in text:
+            raise ValueError(
+                f"{text!r} is no spacing: give mm as {'.'.join(parts)}, or two axes as {parts[0]} x {parts[1]}"
+            )
+    numbers = [float(part) for part in parts if re.fullmatch(r"\d*\.?\d+(e-?\d+)?|\d+\.", part, re.ASCII)]
+    if len(numbers) != len(parts) or len(numbers) > 3 or not all(0 < number < math.inf for number in numbers):
+        raise ValueError(
+            f"{text!r} is no spacing: give mm as 0.5, or one number above 0 an axis as 0.5,0.5,0.7 (d,h,w)"
+        )
+    return tuple(numbers)
 
 
 def to_sitk(volume: Volume) -> sitk.Image:

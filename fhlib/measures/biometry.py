@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage, stats
 from scipy.spatial import ConvexHull
 
-from fhlib.images.volume import Floats, Mask, Volume
+from fhlib.images.volume import Array, Floats, Mask, Volume
 from fhlib.measures import growth
 
 Outline = Literal["skull", "skin"]
@@ -24,6 +24,12 @@ LENGTHS = ("bpd_mm", "ofd_mm", "hc_mm")
 
 SECTION_STEP = 0.5
 """Sampling of the measuring plane, in units of the finest voxel spacing."""
+
+FEWEST_ACROSS = 5
+"""Voxels along BPD below which an outline's steps make up more than some per cent of its lengths."""
+
+FEWEST_POINTS = 1000
+"""Below it the head's pose is taken from every voxel."""
 
 ALIKE_WIDTH, LOPSIDED = 1.06, 0.03
 """Ratio of widths below which the vertical is told by skewness, and by how much that must differ.
@@ -70,7 +76,7 @@ class Biometry:
 
 
 def biometry(mask: Volume, outline: Outline) -> Biometry:
-    """Measure a filled mask, (d, h, w) or (h, w), voxels other than 0 counting as head.
+    """Measure a filled mask, (d, h, w) or (h, w), that holds one value besides 0 for the head.
 
     `outline` says what the mask outlines: "skull" or "skin".
 
@@ -82,11 +88,13 @@ def biometry(mask: Volume, outline: Outline) -> Biometry:
     perpendicular to the long axis, since the skull is cut flat by its base. The section is taken with linear
     interpolation, so oblique and anisotropic masks keep sub-voxel accuracy.
 
-    An empty mask, or one thinner than an ellipse, gives NaN and a note. Raises ValueError for an unknown outline.
+    An empty mask, or one thinner than an ellipse, gives NaN and a note. A note tells, too, where BPD is of fewer than 5
+    voxels, or longer than OFD. Raises ValueError for an unknown outline, and for probabilities, grey levels or labels of
+    several structures.
     """
     if outline not in ("skull", "skin"):
         raise ValueError(f"outline is {outline!r}: expected 'skull' or 'skin', since charts hold for the skull only")
-    array = np.asarray(mask.array) != 0
+    array = _head(mask.array)
     spacing = np.asarray(mask.spacing_mm, dtype=float)
     count = int(np.count_nonzero(array))
     volume, area = math.nan, count * float(spacing.prod())
@@ -96,15 +104,46 @@ def biometry(mask: Volume, outline: Outline) -> Biometry:
         # the head's pose needs no more than some 100000 voxels; the measures come from the full mask
         stride = max(1, round((count / 1e5) ** (1 / 3)))
     points = np.argwhere(array[(slice(None, None, stride),) * array.ndim]) * spacing * stride  # (n, ndim) mm
+    if len(points) < FEWEST_POINTS < count:
+        points = np.argwhere(array) * spacing
     spread = np.linalg.eigvalsh(np.cov(points.T)) if count > array.ndim + 1 else np.zeros(1)
     if spread.min() < (spacing.min() / 2) ** 2:
         return Biometry(outline, volume, area, *(math.nan,) * 3, note="the mask is too small for an ellipse")
     section = _Section(array.astype(float), spacing) if array.ndim == 2 else _largest_section(array, spacing, points)
-    return Biometry(outline, volume, *section.measures())
+    area, bpd, ofd, hc = section.measures()
+    return Biometry(outline, volume, area, bpd, ofd, hc, note=_doubt(bpd, ofd, float(spacing.max())))
+
+
+def _head(array: Array) -> Mask:
+    """Where the head is; ValueError if the array has more than one value besides 0."""
+    if array.dtype == np.bool_:
+        return array
+    head = array != 0
+    values = array[head]
+    # NaN is unlike itself, so that it is refused too
+    if values.size and not (values.min() == values.max() and np.isfinite(values[0])):
+        raise ValueError(
+            f"the mask holds {array.dtype} values from {values.min():g} to {values.max():g}: expected one besides 0; "
+            "threshold it, or choose one structure"
+        )
+    return head
+
+
+def _doubt(bpd_mm: float, ofd_mm: float, voxel_mm: float) -> str:
+    """What makes the lengths doubtful; empty where nothing does."""
+    if bpd_mm < FEWEST_ACROSS * voxel_mm:
+        return f"{bpd_mm / voxel_mm:.1f} voxels across: lengths are good to a voxel only"
+    if bpd_mm > ofd_mm:
+        return "longer across than along: the mask has not the shape of a head"
+    return ""
 
 
 def ellipse_perimeter(a: float, b: float) -> float:
-    """Perimeter of an ellipse with semi-axes a and b, by Ramanujan's second formula."""
+    """Perimeter of an ellipse with semi-axes a and b, by Ramanujan's second formula. Raises ValueError for negative ones."""
+    if a < 0 or b < 0:
+        raise ValueError(f"semi-axes are {a:g} and {b:g}: expected lengths of 0 and more")
+    if a == b == 0:
+        return 0.0
     h = ((a - b) / (a + b)) ** 2
     return float(math.pi * (a + b) * (1 + 3 * h / (10 + math.sqrt(4 - 3 * h))))
 

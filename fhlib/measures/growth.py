@@ -16,6 +16,7 @@ No chart exists for the volume of the whole head with its face: the paper's sect
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,27 +26,36 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from fhlib.files import REFERENCE_TABLES
-from fhlib.images.volume import Floats
+from fhlib.images.volume import Floats, Mask
+from fhlib.measures.inputs import as_numbers, counted, listed, one_each, rows_of
+from fhlib.measures.intervals import require_resamples
 
 GROWTH_TABLE = REFERENCE_TABLES / "growth.csv"
 MEASURES = ("hc", "bpd", "ofd", "tcd", "icv")
 CENTILES = (3, 10, 50, 90, 97)  # of a chart estimated from a cohort
+FEWEST_SUBJECTS, FEWEST_AGES = 10, 3  # a parabola has three coefficients
+AGES_WEEKS = (4, 45)  # of a pregnancy, as in a cohort's manifest
+FITTED_SHARE = 0.95
+"""Share of bootstrap samples that must hold enough ages for their percentiles to be 95 % ones."""
+SMALLEST_LOG_SD = 1e-9
+"""Below it the volumes lie on the curve but for rounding."""
 
 
 def reference(measure: str, ga_weeks: ArrayLike) -> tuple[Floats, Floats]:
     """Mean and standard deviation of a measure at a gestational age; mm, or mL for `icv`, whose SD is NaN.
 
     `ga_weeks` may be a number or an array of any shape; both results have that shape. Raises ValueError outside the
-    weeks in which the chart is valid.
+    weeks in which the chart is valid, and for an age that is missing or no number.
     """
-    weeks = np.asarray(ga_weeks, dtype=float)
+    weeks = as_numbers(ga_weeks, "ga_weeks")
     low, high = valid_weeks(measure)
     outside = weeks[~((weeks >= low) & (weeks <= high))]
     if outside.size:
+        of_all = f" ({outside.size} of {weeks.size} ages are outside)" if weeks.size > 1 else ""
         raise ValueError(
             f"gestational age {outside.flat[0]:g} weeks is outside the chart of {measure!r} "
             f"({_terms(measure)['source'].iloc[0]}), which is valid from {low:g} to {high:g} weeks: "
-            "no value is given there"
+            f"no value is given there{of_all}"
         )
     return _statistic(measure, "mean", weeks), _statistic(measure, "sd", weeks)
 
@@ -59,7 +69,8 @@ def valid_weeks(measure: str) -> tuple[float, float]:
 def zscore(measure: str, value: ArrayLike, ga_weeks: ArrayLike) -> Floats:
     """(value - mean) / SD at this gestational age.
 
-    Raises ValueError outside the chart's weeks, and for `icv`, which has no SD.
+    NaN where the value is missing. Raises ValueError outside the chart's weeks, for lengths that are 0, negative or
+    infinite, for values and ages of different shapes, and for `icv`, which has no SD.
 
     Args:
         measure: one of MEASURES.
@@ -67,9 +78,20 @@ def zscore(measure: str, value: ArrayLike, ga_weeks: ArrayLike) -> Floats:
         ga_weeks: of the same shape, or one age for all.
     """
     mean, sd = reference(measure, ga_weeks)
+    length = as_numbers(value, measure)
+    if length.ndim and mean.ndim:
+        rows_of(**{measure: value, "ga_weeks": ga_weeks})
+        if length.shape != mean.shape:
+            raise ValueError(f"{measure} {length.shape} and ga_weeks {mean.shape} differ in shape: give an age a value")
+    impossible = length[(length <= 0) | np.isinf(length)]
+    if impossible.size:
+        raise ValueError(
+            f"{measure} is {impossible.flat[0]:g} mm, with {counted(impossible.size, 'value')} so of {length.size}: "
+            "expected a length above 0, and NaN where it is missing"
+        )
     if np.isnan(sd).any():
         raise ValueError(f"measure {measure!r} has no z-score: its source prints a mean only; compare with reference()")
-    return (np.asarray(value, dtype=float) - mean) / sd
+    return (length - mean) / sd
 
 
 def centile(measure: str, value: ArrayLike, ga_weeks: ArrayLike) -> Floats:
@@ -103,31 +125,44 @@ class VolumeChart:
 
 
 def fit_volume_chart(ga_weeks: ArrayLike, volume_ml: ArrayLike, resamples: int = 500) -> VolumeChart:
-    """Estimate a volume chart from one scan a subject.
+    """Estimate a volume chart from one scan a subject, within the ages of the cohort. The order of subjects is no matter.
 
-    Raises ValueError with fewer than 10 subjects or volumes that are not positive.
+    Raises ValueError, with counts, for fewer than 10 subjects, or ages on fewer than 3 days, also in more than 5 % of the
+    bootstrap samples. So it does for ages and volumes that are missing or impossible, for volumes without spread, and for a
+    pandas index that names a subject twice.
 
     Args:
         ga_weeks: an age a subject.
         volume_ml: a volume a subject.
-        resamples: how many bootstrap samples, drawn with a fixed seed.
+        resamples: how many bootstrap samples, drawn with a fixed seed; at least 100.
     """
-    weeks, volume = np.asarray(ga_weeks, dtype=float), np.asarray(volume_ml, dtype=float)
-    if weeks.shape != volume.shape or weeks.ndim != 1 or len(weeks) < 10:
-        raise ValueError(
-            f"a chart needs at least 10 subjects, one volume each; got {weeks.shape} ages and {volume.shape} volumes"
-        )
-    if not (np.isfinite(weeks).all() and np.isfinite(volume).all() and (volume > 0).all()):
-        raise ValueError("ages and volumes must be finite and volumes positive; leave out missed cases before fitting")
+    require_resamples(resamples)
+    rows = rows_of(ages=ga_weeks, volumes=volume_ml)
+    weeks, volume = one_each(ga_weeks, "ages"), one_each(volume_ml, "volumes")
+    if not rows.is_unique:
+        raise ValueError(f"the index names subjects twice ({listed(rows[rows.duplicated()])}): keep one scan of each")
+    obstacles = [*_unfit(weeks, volume, rows), *_too_few(weeks)]
+    if obstacles:
+        raise ValueError(f"no chart can be fitted to {counted(len(weeks), 'subject')}: {'; '.join(obstacles)}")
+
+    order = np.lexsort((volume, weeks))
+    weeks, log_volume = weeks[order], np.log(volume[order])
+    coefficients, log_sd = _fit_log_volume(weeks, log_volume)
+    if log_sd < SMALLEST_LOG_SD:
+        raise ValueError(f"all {len(weeks)} volumes lie on one curve: there is no spread to take centiles from")
     grid = np.linspace(weeks.min(), weeks.max(), 25)
     z = stats.norm.ppf(np.asarray(CENTILES) / 100)
-
-    coefficients, log_sd = _fit_log_volume(weeks, np.log(volume))
     middle = np.exp(np.polyval(coefficients, grid)[:, None] + z * log_sd)
+
     draws = np.random.default_rng(0).integers(len(weeks), size=(resamples, len(weeks)))
-    fits = [_fit_log_volume(weeks[rows], np.log(volume[rows])) for rows in draws]
+    fits = [_fit_log_volume(weeks[drawn], log_volume[drawn]) for drawn in draws if _days(weeks[drawn]) >= FEWEST_AGES]
+    if len(fits) < FITTED_SHARE * resamples:
+        raise ValueError(
+            f"too few of the {len(weeks)} subjects differ in age: only {len(fits)} of {resamples} bootstrap samples have "
+            f"{FEWEST_AGES} ages, so the chart's error cannot be told"
+        )
     curves = np.array([np.polyval(c, grid)[:, None] + z * s for c, s in fits])  # (resamples, weeks, centiles)
-    low, high = np.exp(np.nanpercentile(curves, [2.5, 97.5], axis=0))
+    low, high = np.exp(np.percentile(curves, [2.5, 97.5], axis=0))
     table = pd.DataFrame(
         {
             "ga_weeks": np.repeat(grid, len(CENTILES)),
@@ -138,6 +173,34 @@ def fit_volume_chart(ga_weeks: ArrayLike, volume_ml: ArrayLike, resamples: int =
         }
     )
     return VolumeChart(len(weeks), log_sd, table)
+
+
+def _unfit(weeks: Floats, volume: Floats, rows: pd.Index) -> Iterator[str]:
+    """Subjects whose age or volume cannot be used: how many, and which."""
+    first, last = AGES_WEEKS
+    reasons: dict[str, Mask] = {
+        "age missing or not finite": ~np.isfinite(weeks),
+        f"age outside {first} to {last} weeks": np.isfinite(weeks) & ~((weeks >= first) & (weeks <= last)),
+        "volume missing or not finite": ~np.isfinite(volume),
+        "volume not positive": np.isfinite(volume) & (volume <= 0),
+    }
+    for reason, lost in reasons.items():
+        if lost.any():
+            yield f"{int(lost.sum())} with {reason} ({listed(rows[lost])}), to be left out first"
+
+
+def _too_few(weeks: Floats) -> Iterator[str]:
+    """Why the subjects are too few for the fit."""
+    if len(weeks) < FEWEST_SUBJECTS:
+        yield f"at least {FEWEST_SUBJECTS} are needed"
+    days = _days(weeks[np.isfinite(weeks)])
+    if days < FEWEST_AGES:
+        yield f"they have {counted(days, 'distinct age')} (to the day), and at least {FEWEST_AGES} are needed"
+
+
+def _days(weeks: Floats) -> int:
+    """How many distinct ages there are, to the day."""
+    return len(np.unique(np.round(7 * weeks)))
 
 
 def _fit_log_volume(weeks: Floats, log_volume: Floats) -> tuple[Floats, float]:
@@ -152,13 +215,17 @@ def _fit_log_volume(weeks: Floats, log_volume: Floats) -> tuple[Floats, float]:
     return coefficients, float(np.sqrt(residual @ residual / (len(weeks) - 3)))
 
 
-@cache
 def _terms(measure: str) -> pd.DataFrame:
     """The rows of the table that make up one chart."""
-    table = pd.read_csv(GROWTH_TABLE)
-    if measure not in set(table["measure"]):
+    if measure not in MEASURES:
         raise ValueError(f"measure {measure!r} has no chart; expected one of {', '.join(MEASURES)}")
+    table = _table()
     return table[table["measure"] == measure]
+
+
+@cache
+def _table() -> pd.DataFrame:
+    return pd.read_csv(GROWTH_TABLE)
 
 
 def _statistic(measure: str, statistic: str, weeks: Floats) -> Floats:

@@ -12,10 +12,13 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from fhlib.images.volume import Floats
+from fhlib.measures.inputs import as_numbers, counted, listed, names_of, rows_of
 
 CONFIDENCE = 0.95
 LOW_TAIL, HIGH_TAIL = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
 Z = 1.96  # the paper's and Bland and Altman's limits
+FEWEST_RESAMPLES = 100
+"""Bootstrap samples below which percentiles of 2.5 and 97.5 % mean nothing."""
 
 
 class Interval(NamedTuple):
@@ -49,7 +52,11 @@ def bootstrap_interval(
     """95 % bootstrap interval of a statistic: its low and high end, NaN for fewer than 3 cases or clusters.
 
     Percentiles, moved outwards so that the interval of a mean is as wide as Student's; plain ones are too narrow for
-    few cases (Hesterberg 2015, "expanded percentile"). The same seed gives the same interval.
+    few cases (Hesterberg 2015, "expanded percentile"). The same seed gives the same interval, for the same order of cases:
+    another order is another draw. Samples for which the statistic is not finite are left out.
+
+    Raises ValueError for values that are missing or not finite, cases without a cluster, numbers of values and clusters that
+    differ, and fewer than 100 resamples.
 
     Args:
         values: (n,), or (n, k) for a statistic of several columns.
@@ -61,10 +68,16 @@ def bootstrap_interval(
     >>> bootstrap_interval([0.9, 0.9, 0.9])  # no spread, so every sample has the same mean
     (0.9, 0.9)
     """
-    data = np.asarray(values, dtype=float)
+    require_resamples(resamples)
+    data = as_numbers(values, "values")
+    if data.ndim == 0:
+        raise ValueError(f"values is the single number {data:g}: expected one a case")
+    gaps = np.flatnonzero(~np.isfinite(data).all(axis=tuple(range(1, data.ndim))))
+    if gaps.size:
+        raise ValueError(f"{counted(gaps.size, 'case')} missing or not finite ({listed(gaps)}): leave them out first")
     codes = np.arange(len(data))
     if clusters is not None:
-        codes = pd.factorize(np.asarray(clusters, dtype=object))[0]
+        codes = _codes(values, clusters)
     members = [np.flatnonzero(codes == code) for code in range(codes.max(initial=-1) + 1)]
     n = len(members)
     if n < 3:
@@ -73,8 +86,29 @@ def bootstrap_interval(
     draws = np.random.default_rng(seed).integers(n, size=(resamples, n))
     drawn = [statistic(sample, axis=0) for sample in _samples(data, members, draws)]
     tail = 100 * stats.norm.sf(stats.t.ppf(0.975, n - 1) * math.sqrt(n / (n - 1)))
-    low, high = np.nanpercentile(drawn, [tail, 100 - tail])
+    finite = np.asarray(drawn, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    if not finite.size:
+        return math.nan, math.nan
+    low, high = np.percentile(finite, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def require_resamples(resamples: int) -> None:
+    """Raises ValueError for too few bootstrap samples."""
+    if resamples < FEWEST_RESAMPLES:
+        raise ValueError(f"resamples is {resamples}: expected at least {FEWEST_RESAMPLES} for an interval of 95 %")
+
+
+def _codes(values: ArrayLike, clusters: Sequence[Hashable] | pd.Series) -> np.ndarray:
+    """The number of each case's cluster, (n,)."""
+    rows = rows_of(values=values, clusters=clusters)
+    names = names_of(clusters, "clusters")
+    unknown = names.isna().to_numpy()
+    if unknown.any():
+        lost = rows[unknown]
+        raise ValueError(f"{counted(len(lost), 'case')} without a cluster ({listed(lost)}): leave them out first")
+    return pd.factorize(names)[0]
 
 
 def _samples(data: Floats, members: list[np.ndarray], draws: np.ndarray) -> Iterator[Floats]:
@@ -86,15 +120,18 @@ def _samples(data: Floats, members: list[np.ndarray], draws: np.ndarray) -> Iter
 
 
 def holm(p: ArrayLike) -> Floats:
-    """Holm's step-down correction; NaN stay NaN and do not count.
+    """Holm's step-down correction; NaN stay NaN and do not count. Raises ValueError for what is no probability.
 
     >>> holm([0.01, 0.04, math.nan]).tolist()  # the smaller of two times 2, the larger times 1
     [0.02, 0.04, nan]
     """
     from statsmodels.stats.multitest import multipletests  # here, so that `bland_altman` does not wait for it
 
-    values = np.asarray(p, dtype=float)
-    known = np.isfinite(values)
+    values = as_numbers(p, "p")
+    known = ~np.isnan(values)
+    wrong = values[known & ~((values >= 0) & (values <= 1))]
+    if wrong.size:
+        raise ValueError(f"p holds {wrong[0]:g}: expected probabilities, 0 to 1")
     adjusted = np.full(values.shape, math.nan)
     if known.any():
         adjusted[known] = multipletests(values[known], method="holm")[1]

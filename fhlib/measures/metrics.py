@@ -30,8 +30,10 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from fhlib.images.volume import Array, Floats, Mask
+from fhlib.measures.inputs import as_numbers
 
 SURFACE_DICE_TOLERANCE_MM = 1.0
+SPACINGS_MM = (1e-6, 1e6)
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,7 @@ def evaluate(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[f
     (0.667, 0.667)
     """
     predicted, expected = _mask(prediction, "prediction"), _mask(reference, "reference")
-    if predicted.shape != expected.shape:
-        raise ValueError(
-            f"prediction {predicted.shape} and reference {expected.shape} differ in shape: resample one to the other"
-        )
+    _require_one_shape(predicted, expected)
     spacing = _spacing(spacing_mm, predicted.ndim)
     diagonal = image_diagonal_mm(predicted.shape, spacing)
 
@@ -125,7 +124,12 @@ def evaluate(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[f
 
 
 def dice(prediction: Mask, reference: Mask) -> float:
-    """DSC of two boolean masks of one shape, where no other measure is wanted; 1 for two empty ones, as in `evaluate`."""
+    """DSC of two masks, where no other measure is wanted; 1 for two empty ones, as in `evaluate`.
+
+    Raises ValueError if shapes differ, and for anything but 0 and 1.
+    """
+    prediction, reference = _boolean(prediction, "prediction"), _boolean(reference, "reference")
+    _require_one_shape(prediction, reference)
     common = int(np.count_nonzero(prediction & reference))
     return _overlap(common, int(np.count_nonzero(prediction)), int(np.count_nonzero(reference)))["dsc"]
 
@@ -144,20 +148,29 @@ def missed_scores(reference: ArrayLike, spacing_mm: Sequence[float]) -> Scores:
 
 
 def image_diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float] | Floats) -> float:
-    """Length of the diagonal of an image: the Hausdorff distance no prediction can exceed."""
-    return float(np.linalg.norm(np.asarray(shape) * np.asarray(spacing_mm, dtype=float)))
+    """Length of the diagonal of an image: the Hausdorff distance no prediction can exceed.
+
+    Raises ValueError if spacing is not one positive number an axis.
+    """
+    return float(np.linalg.norm(np.asarray(shape) * _spacing(spacing_mm, len(shape))))
 
 
 def conformity(dsc: float) -> float:
-    """(3 DSC - 2) / DSC, minus infinity at 0 (section 3.1)."""
+    """(3 DSC - 2) / DSC, minus infinity at 0 (section 3.1). NaN stays NaN; raises ValueError outside 0 to 1."""
+    if math.isnan(dsc):
+        return math.nan
+    if not 0 <= dsc <= 1:
+        raise ValueError(f"dsc is {dsc:g}: expected a fraction, 0 to 1")
     return (3 * dsc - 2) / dsc if dsc > 0 else -math.inf
 
 
 def surface(mask: Mask) -> Mask:
     """Mask voxels with a face neighbour outside the mask, the array's border counting as outside.
 
-    The same as the mask without its `scipy.ndimage.binary_erosion`, in a third of the time.
+    The same as the mask without its `scipy.ndimage.binary_erosion`, in a third of the time. Raises ValueError for anything
+    but 0 and 1.
     """
+    mask = _boolean(mask, "mask")
     padded = np.pad(mask, 1)
     inner = mask.copy()
     for axis in range(mask.ndim):
@@ -238,9 +251,17 @@ def _sizes(predicted: int, expected: int, spacing: Floats) -> dict[str, float]:
 
 def _mask(array: ArrayLike, name: str) -> Mask:
     """The array as booleans; ValueError if it is no mask."""
-    values: Array = np.asarray(array)
+    values: Array = np.asanyarray(array)
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise ValueError(f"{name} has shape {values.shape}: expected (d, h, w) or (h, w) with at least one voxel")
+    return _boolean(values, name)
+
+
+def _boolean(array: ArrayLike, name: str) -> Mask:
+    """An array of any shape as booleans; ValueError if it holds anything but 0 and 1."""
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise ValueError(f"{name} has masked voxels: fill them first (`.filled(0)`)")
+    values: Array = np.asarray(array)
     if values.dtype == np.bool_:
         return values
     mask = values == 1
@@ -249,10 +270,18 @@ def _mask(array: ArrayLike, name: str) -> Mask:
     return mask
 
 
-def _spacing(spacing_mm: Sequence[float], ndim: int) -> Floats:
+def _require_one_shape(prediction: Mask, reference: Mask) -> None:
+    if prediction.shape != reference.shape:
+        raise ValueError(
+            f"prediction {prediction.shape} and reference {reference.shape} differ in shape: resample one to the other"
+        )
+
+
+def _spacing(spacing_mm: Sequence[float] | Floats, ndim: int) -> Floats:
     """The spacing as an array; ValueError if it does not fit."""
-    spacing = np.asarray(spacing_mm, dtype=float)
-    if spacing.shape != (ndim,) or not (np.isfinite(spacing).all() and (spacing > 0).all()):
+    spacing = as_numbers(spacing_mm, "spacing_mm")
+    smallest, largest = SPACINGS_MM
+    if spacing.shape != (ndim,) or not np.all((spacing >= smallest) & (spacing <= largest)):
         raise ValueError(
             f"spacing_mm is {spacing_mm!r}: expected {ndim} positive numbers in mm, in the order of the array's axes"
         )

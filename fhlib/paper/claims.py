@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fhlib.files import REFERENCE_TABLES
+from fhlib.files import REFERENCE_TABLES, read_csv
 from fhlib.images.volume import Floats
 from fhlib.measures.agreement import bland_altman
 from fhlib.measures.intervals import Z, bootstrap_interval
@@ -279,7 +279,7 @@ class _Run:
 
 
 def _read(path: Path) -> pd.DataFrame | None:
-    return pd.read_csv(path, dtype={"case": str, "subject": str}) if path.exists() else None
+    return read_csv(path) if path.exists() else None
 
 
 def _mean_of_one(values: Floats, axis: int) -> float:

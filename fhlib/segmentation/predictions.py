@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from fhlib.files import progress, write_csv
 from fhlib.fingerprints import code_digest, digest, kept_or_made
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.parts import volume_digest
-from fhlib.images.volume import Volume
+from fhlib.images.volume import Volume, parse_spacing
 from fhlib.segmentation.segmentor import Segmentor
 from fhlib.variants import VARIANTS
 
@@ -31,7 +31,7 @@ def predict_cases(
 
     Args:
         segmentor: what segments.
-        cases: manifest rows: case, subject, split, image (relative to `root`).
+        cases: manifest rows: case, subject, split, image (relative to `root`) and, where it is given, spacing_mm.
         root: the cohort's folder.
         folder: for masks, probabilities and the table.
         model_digest: of the segmentor's weights.
@@ -42,9 +42,10 @@ def predict_cases(
     cases = list(cases)
     for case in progress(cases, "segment"):
         source, name = root / case["image"], case["case"]
-        fingerprint = digest(code, model_digest, segmentor.prediction.model_dump(), volume_digest(source))
+        spacing = case.get("spacing_mm", "")
+        fingerprint = digest(code, model_digest, segmentor.prediction.model_dump(), volume_digest(source), spacing)
         files = {kind: f"{name}_{kind}.nrrd" for kind in ("mask", "probability")}
-        make = partial(_predict_case, segmentor, source, folder, files)
+        make = partial(_predict_case, segmentor, source, parse_spacing(spacing), folder, files)
         made = kept_or_made(folder / f"{name}.json", fingerprint, [folder / file for file in files.values()], make)
         rows.append({key: case[key] for key in ("case", "subject", "split")} | made)
     frame = pd.DataFrame(
@@ -54,8 +55,10 @@ def predict_cases(
     return frame
 
 
-def _predict_case(segmentor: Segmentor, source: Path, folder: Path, files: Mapping[str, str]) -> dict[str, Any]:
-    result = segmentor.segment(read_volume(source))
+def _predict_case(
+    segmentor: Segmentor, source: Path, spacing_mm: Sequence[float] | None, folder: Path, files: Mapping[str, str]
+) -> dict[str, Any]:
+    result = segmentor.segment(read_volume(source, spacing_mm))
     write_volume(result.mask, folder / files["mask"])
     steps = np.rint(result.probability.array * PROBABILITY_STEPS).astype(np.uint8)
     write_volume(result.probability.with_array(steps), folder / files["probability"])

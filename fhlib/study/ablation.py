@@ -195,10 +195,12 @@ def ablation_findings(scores: pd.DataFrame, compared: pd.DataFrame, by_seed: pd.
         )
     if not len(dsc):
         return [f"{baseline} alone was trained: there is nothing to compare it with.", between]
+    remarks = [f"{row.variant}: {row.note}" for row in dsc.itertuples() if row.note]
     return [
         f"Of {len(dsc)} networks compared with {baseline}, {differ}.",
         f"The smallest difference that the {cases} cases can detect is {least:.2f} to {most:.2f} points.",
         between,
+        *([f"Note: {'. '.join(remarks)}."] if remarks else []),
     ]
 
 

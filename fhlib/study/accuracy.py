@@ -10,7 +10,7 @@ import pandas as pd
 
 from fhlib.cohorts.manifest import Cohort
 from fhlib.figures.surfaces import Surface, surface_distance
-from fhlib.files import progress, write_csv
+from fhlib.files import progress, read_csv, write_csv
 from fhlib.measures import metrics
 from fhlib.measures.biometry import biometry
 from fhlib.measures.comparison import compare_variants
@@ -47,7 +47,7 @@ def score(study: Study) -> pd.DataFrame:
 
 def read_scores(study: Study) -> pd.DataFrame:
     """What `score` wrote."""
-    return pd.read_csv(study.tables / "scores.csv", dtype={"case": str, "subject": str})
+    return read_csv(study.tables / "scores.csv")
 
 
 def score_case(

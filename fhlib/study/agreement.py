@@ -9,10 +9,9 @@ from matplotlib.figure import Figure
 
 from fhlib.figures.agreement_charts import correlation_and_agreement, volume_chart
 from fhlib.files import write_csv
-from fhlib.images.formats import read_volume
 from fhlib.measures.agreement import Agreement, bland_altman
 from fhlib.measures.biometry import biometry
-from fhlib.measures.growth import fit_volume_chart, valid_weeks, zscore
+from fhlib.measures.growth import FEWEST_SUBJECTS, fit_volume_chart, valid_weeks, zscore
 from fhlib.measures.reliability import Repeatability, repeatability
 from fhlib.study.accuracy import LENGTHS, read_scores
 from fhlib.study.run import Study, StudyError, open_cohort, predictions
@@ -40,7 +39,7 @@ REPEATED = (
     *("subjects", "excluded_subjects", "values", "mean_sd", "min_sd", "max_sd", "within_subject_sd"),
     *("repeatability_coefficient", "icc11", "icc11_low", "icc11_high", "notes"),
 )
-FEWEST_TO_COMPARE, FEWEST_TO_CHART = 3, 10
+FEWEST_TO_COMPARE = 3
 
 
 def measured_quantity(scores: pd.DataFrame) -> tuple[str, str, str, str]:
@@ -68,7 +67,8 @@ def agree(study: Study) -> tuple[pd.DataFrame, dict[str, Agreement]]:
 
     found, rows = {}, []
     for variant, group in points.groupby("variant", sort=False):
-        result = found[str(variant)] = bland_altman(group["measured"], group["reference"])
+        by_case = group.set_index("case")  # so that notes name cases
+        result = found[str(variant)] = bland_altman(by_case["measured"], by_case["reference"])
         rows.append({"variant": variant, "quantity": quantity, "unit": unit, **result.asdict()})
     write_csv(points, study.tables / "agreement_points.csv")
     write_csv(pd.DataFrame(rows), study.tables / "agreement.csv")
@@ -105,10 +105,10 @@ def against_charts(study: Study) -> pd.DataFrame:
     low, high = valid_weeks("hc")
     rows = []
     for case in table[table["split"] == "test"].to_dict("records"):
-        path, age = case.get("label_skull", ""), pd.to_numeric(case.get("ga_weeks", ""), errors="coerce")
-        if not path or case.get("has_head") == "false" or not low <= age <= high:
+        age = pd.to_numeric(case.get("ga_weeks", ""), errors="coerce")
+        if not case.get("label_skull", "") or case.get("has_head") == "false" or not low <= age <= high:
             continue
-        found = biometry(read_volume(cohort.folder / path), "skull").asdict()
+        found = biometry(cohort.read_label(case["case"], "label_skull"), "skull").asdict()
         for measure in ("bpd", "ofd", "hc"):
             value = found[f"{measure}_mm"]
             z = float(zscore(measure, value, age))
@@ -120,15 +120,23 @@ def subjects_with_volume(study: Study) -> pd.DataFrame:
     """ga_weeks and volume_ml of the cohort's subjects of whom both are known, a row a subject."""
     _, table = open_cohort(study)
     columns = {"ga_weeks": "ga_weeks", "reference_volume_ml": "volume_ml"}
-    subjects = table.drop_duplicates("subject")[list(columns)].rename(columns=columns)
-    return subjects.apply(pd.to_numeric, errors="coerce").dropna().query("volume_ml > 0")
+    scans = table.rename(columns=columns)[["subject", *columns.values()]].set_index("subject")
+    scans = scans.apply(pd.to_numeric, errors="coerce").dropna().query("volume_ml > 0")
+    return scans[~scans.index.duplicated()]
 
 
-def cohort_volume_chart(subjects: pd.DataFrame) -> Figure | None:
-    """A chart of the whole head's volume, estimated from the cohort; None with fewer than 10 subjects."""
-    if len(subjects) < FEWEST_TO_CHART:
+def cohort_volume_chart(subjects: pd.DataFrame) -> Figure | str | None:
+    """A chart of the whole head's volume, estimated from the cohort; None with fewer than 10 subjects.
+
+    Where their ages or volumes allow no chart, the reason in words.
+    """
+    if len(subjects) < FEWEST_SUBJECTS:
         return None
-    return volume_chart(fit_volume_chart(subjects["ga_weeks"], subjects["volume_ml"]), subjects)
+    try:
+        chart = fit_volume_chart(subjects["ga_weeks"], subjects["volume_ml"])
+    except ValueError as reason:
+        return f"Not applicable: {reason}."
+    return volume_chart(chart, subjects)
 
 
 def agreement_findings(points: pd.DataFrame, agreement: Mapping[str, Agreement], variant: str) -> list[str]:
@@ -153,7 +161,7 @@ def agreement_findings(points: pd.DataFrame, agreement: Mapping[str, Agreement],
             f"The difference changes with size by {100 * found.slope:.0f} % of it (interval without 0), "
             "so constant limits understate the error at the ends."
         )
-    return [*said, "The paper prints r = 0.990 and -1.6 ± 19.5 mL on real volumes."]
+    return [*said, *_remarks(found), "The paper prints r = 0.990 and -1.6 ± 19.5 mL on real volumes."]
 
 
 def reproduce(study: Study) -> tuple[pd.DataFrame, dict[str, Repeatability]]:
@@ -179,7 +187,8 @@ def reproduce(study: Study) -> tuple[pd.DataFrame, dict[str, Repeatability]]:
     found, rows = {}, []
     of_all = {"quantity": "head volume", "unit": "mL"}
     for variant, group in points.groupby("variant", sort=False):
-        result = found[str(variant)] = repeatability(group["volume_ml"], group["subject"])
+        by_case = group.set_index("case")
+        result = found[str(variant)] = repeatability(by_case["volume_ml"], by_case["subject"])
         rows.append({"variant": variant, **of_all, **result.asdict()})
     write_csv(points, study.tables / "repeatability_points.csv")
     write_csv(pd.DataFrame(rows, columns=None if rows else ["variant", *of_all]), study.tables / "repeatability.csv")
@@ -206,8 +215,14 @@ def reproducibility_findings(repeated: Mapping[str, Repeatability], variant: str
     return [
         f"{variant}, {found.subjects} subjects, {found.values} scans: mean SD **{found.mean_sd:.2f} mL** "
         f"({found.min_sd:.2f} to {found.max_sd:.2f}; printed: 11.524, 1.960 to 49.869 on real scans), "
-        f"repeatability coefficient **{found.repeatability_coefficient:.1f} mL**, ICC(1,1) {found.icc11:.3f}."
+        f"repeatability coefficient **{found.repeatability_coefficient:.1f} mL**, ICC(1,1) {found.icc11:.3f}.",
+        *_remarks(found),
     ]
+
+
+def _remarks(found: Agreement | Repeatability) -> list[str]:
+    """What was left out or cannot be given, as a sentence; none where nothing was."""
+    return [f"Note: {'; '.join(found.notes)}."] if found.notes else []
 
 
 def _quantity_and_unit(points: pd.DataFrame) -> tuple[str, str]:

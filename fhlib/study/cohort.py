@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from fhlib.cohorts.importers import import_cohort
-from fhlib.cohorts.manifest import Cohort
+from fhlib.cohorts.manifest import MANIFEST, Cohort, load_cohort
 from fhlib.cohorts.simulated import simulate_cohort
 from fhlib.cohorts.splits import assign_splits
 from fhlib.figures.cohort_charts import growth_curve, invisible_edges
 from fhlib.figures.planes import gallery, planes, tissues_beside_echo
-from fhlib.files import write_csv
+from fhlib.files import DATA, write_csv
 from fhlib.phantom.realism import edge_contrast, invisible_share
 from fhlib.phantom.scan import SCAN_DIRECTIONS, set_up, simulate_scan, tissue_map
 from fhlib.phantom.tissues import TISSUES
-from fhlib.study.run import Study, StudyError, outlining, test_cases
+from fhlib.presets import load_preset
+from fhlib.study.run import (
+    Study,
+    StudyError,
+    makes_scans,
+    open_cohort,
+    outlining,
+    reopen_study,
+    test_cases,
+)
 
 SHOWN_SCANS = 12
 SHOWN_WEEKS = (12, 16, 20, 24, 28, 32, 36, 40)
@@ -26,17 +37,42 @@ SHOWN_WEEKS = (12, 16, 20, 24, 28, 32, 36, 40)
 def make_cohort(study: Study) -> Cohort:
     """Simulate, import or open the run's cohort; writes its manifest with every split assigned to tables/cohort.csv."""
     preset = study.preset
-    if study.source is None:
-        spec = preset.simulated_cohort
-        cohort = simulate_cohort(study.cohort_folder, spec, val_fraction=preset.val_fraction)
-    else:
-        cohort = import_cohort(study.source, study.cohort_folder)
+    with makes_scans(study):
+        if study.source is None:
+            spec = preset.simulated_cohort
+            cohort = simulate_cohort(study.cohort_folder, spec, val_fraction=preset.val_fraction)
+        else:
+            cohort = import_cohort(study.source, study.cohort_folder)
     cohort = outlining(cohort, preset.target)
     table = assign_splits(cohort.table, preset.split_seed, preset.test_fraction, preset.val_fraction)
     if not len(test_cases(table)):
         raise StudyError("no test case has a reference: give a label to some, or leave the column `split` empty")
+    if not (table["split"] == "train").any():
+        raise StudyError("no case trains: give some the split train, or leave the column `split` empty")
     write_csv(table, study.tables / "cohort.csv")
     return cohort
+
+
+def cohort_with_splits(name: str | Path) -> tuple[Cohort, pd.DataFrame]:
+    """A cohort and its manifest with every split assigned.
+
+    Args:
+        name: a folder with a cohort.csv, whose empty splits are drawn as the preset quick draws them; else a run, whose
+            splits and outline (head or skull) are taken; else a folder's name in data/cohorts/.
+
+    Raises StudyError where there is neither, and CohortError for a manifest with errors.
+    """
+    preset, given = load_preset("quick"), Path(name).expanduser()
+    is_run = len(given.parts) == 1 and (DATA / "runs" / given / "run.json").is_file()
+    for folder in (given, DATA / "cohorts" / given):
+        if (folder / MANIFEST).is_file():
+            cohort = load_cohort(folder)
+            return cohort, assign_splits(cohort.table, preset.split_seed, preset.test_fraction, preset.val_fraction)
+        if is_run:
+            return open_cohort(reopen_study(given.name))
+    if given.is_dir():
+        raise StudyError(f"{given.name}/ has no {MANIFEST}: start a run with it, which imports it, and name the run")
+    raise StudyError(f"{given.name!r} is neither a folder with a {MANIFEST}, nor a run, nor a cohort in data/cohorts/")
 
 
 def scan_gallery(cohort: Cohort, table: pd.DataFrame) -> Figure:

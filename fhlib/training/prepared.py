@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fhlib.files import atomic_path, progress, require_free_space, write_csv
+from fhlib.files import atomic_path, progress, read_csv, require_free_space, write_csv
 from fhlib.fingerprints import code_digest, digest, kept_or_made
 from fhlib.images.parts import volume_digest
 from fhlib.models.inputs import at_original_resolution, label_to_network_grid, to_network_grid
@@ -34,7 +34,7 @@ class PreparedCases:
     @cached_property
     def index(self) -> pd.DataFrame:
         """case, subject, split, shape, fingerprint; one row a case."""
-        index = pd.read_csv(self.folder / "index.csv", dtype={"case": str, "subject": str})
+        index = read_csv(self.folder / "index.csv")
         return index[~index["case"].isin(self.left_out)]
 
     def cases(self, split: str) -> list[str]:
@@ -103,7 +103,8 @@ def prepare_cohort(
     for row in progress(wanted.to_dict("records"), "prepare", total=len(wanted)):
         case = row["case"]
         sources = [cohort.folder / row[name] for name in ("image", "label") if row[name]]
-        fingerprint = digest(code, preparation.model_dump(), [volume_digest(path) for path in sources])
+        spacing = row.get("spacing_mm", "")
+        fingerprint = digest(code, preparation.model_dump(), [volume_digest(path) for path in sources], spacing)
         arrays = [folder / f"{case}.{kind}.npy" for kind in kinds]
         make = partial(_prepare_case, cohort, case, preparation, arrays)
         made = kept_or_made(folder / f"{case}.json", fingerprint, arrays, make)

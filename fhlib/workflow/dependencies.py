@@ -8,12 +8,14 @@ Contents count, never dates: a fresh checkout of the same code redoes nothing.
 from __future__ import annotations
 
 import json
+import os
 import re
 from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from fhlib.cohorts.importers import files_read
 from fhlib.files import NOTEBOOKS, PACKAGE, REFERENCE_TABLES, own_or_shipped, read_json, write_json
 from fhlib.fingerprints import code_reached, digest, file_digest
 from fhlib.presets import Preset
@@ -74,15 +76,14 @@ def weights_state(*names: str) -> tuple[str, ...]:
 
 
 def folder_state(folder: Path, record: Path) -> tuple[str, ...]:
-    """One text for the contents of all files in a folder that a user brings; nothing about where it lies.
+    """One text for what is read of a folder that a user brings; nothing about where it lies, or about other files in it.
 
     `record` keeps each file's digest with its size and date, so that volumes are read again only when they were touched.
     """
     known: dict[str, Any] = read_json(record) if record.exists() else {}
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     current = {}
-    for path in files:
-        name, status = path.relative_to(folder).as_posix(), path.stat()
+    for path in files_read(folder):
+        name, status = Path(os.path.relpath(path, folder)).as_posix(), path.stat()
         stamp = [status.st_size, status.st_mtime_ns]
         current[name] = known[name] if known.get(name, [None])[0] == stamp else [stamp, file_digest(path)]
     if current != known:

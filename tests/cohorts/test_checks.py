@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from fhlib.cohorts.checks import check_cohort
 from fhlib.cohorts.manifest import CohortError, load_cohort
 from fhlib.images.formats import write_volume
-from fhlib.images.volume import Volume
+from fhlib.images.volume import Volume, from_sitk, to_sitk
 from tests.cohorts.made import checks, head, make, scan
 
 
@@ -146,3 +147,33 @@ def test_one_value_other_than_1_is_taken_and_said(tmp_path):
     assert findings[["check", "severity"]].values.tolist() == [["label value", "warning"]]
     assert "besides 0 is 2, and it is taken for the head" in findings["message"].iloc[0]
     assert load_cohort(tmp_path).read_label("c1").array.sum() == 315
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("again.nii.gz", lambda volume: volume),
+        ("again.mha", lambda volume: volume.with_array((volume.array * 257).astype(np.uint16))),
+        ("again.nrrd", lambda volume: volume.with_array((volume.array / 254).astype(np.float64))),
+        ("again.nrrd", lambda volume: volume.with_array(np.rint(volume.array * 0.8 + 20).astype(np.uint8))),
+        # the same voxels, axes in another order, as a tool that turns all to one orientation writes them
+        ("again.nii.gz", lambda volume: from_sitk(sitk.DICOMOrient(to_sitk(volume), "RAS"))),
+        ("again.nrrd", lambda volume: from_sitk(sitk.DICOMOrient(to_sitk(volume), "SPL"))),
+    ],
+)
+def test_a_scan_that_stands_twice_is_found_in_any_type_of_file(tmp_path, name, change):
+    make(tmp_path, image=["images/c0.nrrd", "images/c1.nrrd", name], label=["labels/c0.nrrd", "labels/c1.nrrd", ""])
+    write_volume(change(scan(1)), tmp_path / name)
+    found = check_cohort(tmp_path, show_progress=False)
+    twice = found[found["check"] == "duplicate image"]
+    assert twice[["case", "severity"]].values.tolist() == [["c2", "error"]]
+    assert "those of case c1" in twice["message"].iloc[0] and "subjects s1 and s2" in twice["message"].iloc[0]
+
+
+def test_a_scan_that_differs_in_one_voxel_is_another(tmp_path, monkeypatch):
+    make(tmp_path)
+    monkeypatch.setattr("fhlib.cohorts.checks.LOOKS", 5)  # at first sight both are one
+    other = scan(2).array.copy()
+    other[4, 5, 6] = 255 - other[4, 5, 6]
+    spoil(tmp_path, image=scan(2).with_array(other))
+    assert checks(tmp_path) == []

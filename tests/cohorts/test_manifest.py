@@ -9,7 +9,8 @@ import pytest
 from fhlib.cohorts.checks import check_cohort
 from fhlib.cohorts.manifest import CohortError, describe_findings, load_cohort, write_manifest
 from fhlib.images.formats import write_volume
-from tests.cohorts.made import checks, make, scan
+from fhlib.images.volume import Volume
+from tests.cohorts.made import checks, head, make, scan
 
 
 def test_a_sound_cohort_is_read_and_has_no_findings(tmp_path):
@@ -53,6 +54,19 @@ def test_a_manifest_written_is_the_one_read(tmp_path):
         ({"split": ["train", "test", "tests"]}, "c2", "value", "split is 'tests': expected train, val, test, repro"),
         ({"ga_weeks": ["20", "210", "x"]}, "c1", "value", "ga_weeks is '210': expected a number of 4 to 45 weeks"),
         ({"has_head": ["yes", "no", "maybe"]}, "c2", "value", "has_head is 'maybe'"),
+        ({"split": ["train", "validation", ""]}, "c1", "value", "split is 'validation'.*did you mean 'val'"),
+        ({"split": ["Train", "", ""]}, "c0", "value", "split is 'Train'.*did you mean 'train'"),
+        ({"reference_volume_ml": ["-3", "", ""]}, "c0", "value", "reference_volume_ml is '-3': expected"),
+        ({"reference_volume_ml": ["0", "", ""]}, "c0", "value", "reference_volume_ml is 0 where a head is expected"),
+        ({"subject": ["S1", "s1", "s2"]}, "", "subject spelling", "S1 and s1 differ in case alone"),
+        ({"spacing_mm": ["1,5", "", ""]}, "c0", "value", "spacing_mm is '1,5'.*give mm as 0.5"),
+        ({"spacing_mm": ["0", "", ""]}, "c0", "value", "spacing_mm is '0'"),
+        ({"spacing_mm": ["1,2,3,4", "", ""]}, "c0", "value", "spacing_mm is '1,2,3,4'"),
+        ({"image": ["images/c0.nrrd", ".", ""]}, "c1", "path", "is the cohort's folder itself"),
+        ({"image": ["images/c0.nrrd", "images/../..", ""]}, "c1", "path", "leads outside"),
+        ({"image": ["images/c0.nrrd", "file:///x.nrrd", ""]}, "c1", "path", "absolute path"),
+        ({"image": ["images/c0.nrrd", "\\\\server\\x.nrrd", ""]}, "c1", "path", "absolute path"),
+        ({"image": ["images/c0.nrrd", "x" * 300, ""]}, "c1", "path", "is no name of a file"),
         ({"image": ["images/c0.nrrd", "../x.nrrd", ""]}, "c1", "path", "'../x.nrrd' leads outside"),
         ({"image": ["images/c0.nrrd", "/etc/x.nrrd", ""]}, "c1", "path", "absolute path"),
         ({"image": ["images/c0.nrrd", "C:\\x.nrrd", ""]}, "c1", "path", "absolute path"),
@@ -73,8 +87,8 @@ def test_manifests_that_are_no_table(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no cohort\.csv"):
         load_cohort(tmp_path)
     for text, message in (
-        ("", "not a comma-separated table"),
-        ("case;subject;image;label\na;b;c;d\n", "column 'case' is missing"),
+        ("", "cohort.csv is empty"),
+        ("case/subject/image/label\na/b/c/d\n", "column 'case' is missing"),
         ("case,subject,image\na,b,c\n", "column 'label' is missing"),
         ("case,subject,image,label\n", "no rows"),
     ):
@@ -82,7 +96,7 @@ def test_manifests_that_are_no_table(tmp_path):
         with pytest.raises(CohortError, match=message):
             load_cohort(tmp_path)
     (tmp_path / "cohort.csv").write_bytes("case,subject,image,label\nä,b,c,d\n".encode("latin-1"))
-    with pytest.raises(CohortError, match="UTF-8"):
+    with pytest.raises(CohortError, match="case is 'ä': expected a pseudonym"):
         load_cohort(tmp_path)
 
 
@@ -104,3 +118,47 @@ def test_a_link_that_leaves_the_folder_is_refused(tmp_path):
         load_cohort(folder)
     with pytest.raises(CohortError, match="leads outside"):
         load_cohort(folder, strict=False).read_image("c1")
+
+
+def test_links_in_a_circle_are_refused(tmp_path):
+    make(tmp_path, image=["images/c0.nrrd", "loop.nrrd", "images/c2.nrrd"])
+    (tmp_path / "loop.nrrd").symlink_to(tmp_path / "other.nrrd")
+    (tmp_path / "other.nrrd").symlink_to(tmp_path / "loop.nrrd")
+    with pytest.raises(CohortError, match=r"'loop.nrrd' is (a link that leads to itself|no name of a file)"):
+        load_cohort(tmp_path)
+
+
+def test_ages_that_may_be_months_are_said(tmp_path):
+    make(tmp_path, ga_weeks=["5.5", "12", ""])
+    assert checks(tmp_path) == [("c0", "age", "warning")]
+
+
+def test_a_row_gives_the_spacing_that_its_files_do_not_state(tmp_path):
+    flat = head().array[4]
+    table = 'case,subject,image,label,spacing_mm\na,a,a.png,l.png,0.25\nb,b,b.png,l.png,"0.5,0.25"\nc,c,c.png,l.png,0.5x0.25\n'
+    for number, case in enumerate("abc"):
+        write_volume(Volume(scan(number).array[0].astype(np.uint8), (1, 1)), tmp_path / f"{case}.png")
+    write_volume(Volume(flat, (1, 1)), tmp_path / "l.png")
+    (tmp_path / "cohort.csv").write_text(table)
+    cohort = load_cohort(tmp_path)
+    for case, spacing in (("a", (0.25, 0.25)), ("b", (0.5, 0.25)), ("c", (0.5, 0.25))):
+        assert cohort.read_image(case).spacing_mm == spacing
+        assert cohort.read_label(case).spacing_mm == spacing and cohort.read_label(case).array.sum() == 7 * 9
+    assert {check for _, check, _ in checks(tmp_path)} == {"head size"}  # 63 pixels of 0.25 mm: no warning of the 1 mm
+    again = write_manifest(cohort.table, tmp_path)
+    assert again.read_image("b").spacing_mm == (0.5, 0.25)
+
+
+def test_a_spacing_that_contradicts_the_file_is_said(tmp_path):
+    make(tmp_path, spacing_mm=["4,2,3", "4,2,2", ""], x_spacing_mm=["", "", "0.5"])
+    assert load_cohort(tmp_path).read_image("c1").spacing_mm == (4, 2, 2)  # as --spacing-mm, it replaces the file's
+    found = check_cohort(tmp_path, show_progress=False)
+    assert found[["case", "check", "severity"]].values.tolist() == [["c2", "spacing", "warning"]] + 2 * [
+        ["c1", "spacing", "warning"]
+    ]
+    assert "image states voxels of 4 x 2 x 3 mm, and spacing_mm replaces them by 4 x 2 x 2" in found["message"].iloc[1]
+
+
+def test_a_spacing_that_does_not_fit_the_image_is_an_error(tmp_path):
+    make(tmp_path, spacing_mm=["4.0,2.0", "", ""])
+    assert ("c0", "unreadable file", "error") in checks(tmp_path)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from fhlib.cohorts.checks import check_cohort
 from fhlib.cohorts.importers import import_cohort
+from fhlib.files import write_json
+from fhlib.fingerprints import file_digest
 from fhlib.images.formats import write_volume
 from tests.cohorts.made import pair
 from tests.images.made import right_handed, write_series
@@ -59,3 +62,31 @@ def test_pairs_that_do_not_match(tmp_path):
     write_volume(mask, tmp_path / "two" / "a_Label.nrrd")
     with pytest.raises(ValueError, match=r"a\.mha and a\.nrrd are two images of one name"):
         import_cohort(tmp_path / "two", tmp_path / "out")
+
+
+def test_a_skull_that_a_person_has_changed_is_the_skulls_label_and_one_as_it_was_written_is_none(tmp_path):
+    image, mask = pair()
+    skull = ndimage.binary_erosion(mask.array > 0)
+    for name in ("a", "b"):
+        write_volume(image, tmp_path / "scans" / f"{name}.nrrd")
+        write_volume(mask, tmp_path / "scans" / f"{name}_mask.nii.gz")
+        written = tmp_path / "scans" / f"{name}_skull.nii.gz"
+        write_volume(image.with_array(skull), written)
+        record = {"written": {written.name: [file_digest(written)]}}
+        write_json(record, tmp_path / "scans" / f"{name}.fhlib.json")
+    corrected = ndimage.binary_erosion(skull)
+    write_volume(image.with_array(corrected), tmp_path / "scans" / "b_skull.nii.gz")
+
+    cohort = import_cohort(tmp_path / "scans", tmp_path / "out")
+    assert cohort.table["label_skull"].ne("").tolist() == [False, True]
+    np.testing.assert_array_equal(cohort.read_label("b", "label_skull").array, corrected)
+    np.testing.assert_array_equal(cohort.read_label("b").array, mask.array > 0)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"written": 3}', '{"written": {"a_mask.nii.gz": null}}'])
+def test_a_damaged_record_is_none(tmp_path, content):
+    image, mask = pair()
+    write_volume(image, tmp_path / "scans" / "a.nrrd")
+    write_volume(mask, tmp_path / "scans" / "a_mask.nii.gz")
+    (tmp_path / "scans" / "a.fhlib.json").write_text(content)
+    assert import_cohort(tmp_path / "scans", tmp_path / "out").read_label("a").array.sum() == (mask.array > 0).sum()

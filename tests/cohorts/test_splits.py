@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhlib.cohorts.manifest import CohortError
-from fhlib.cohorts.splits import assign_splits
+from fhlib.cohorts.splits import assign_splits, subjects_alike
 
 
 def table(subjects, splits=None, label=None, has_head=None):
@@ -81,3 +83,33 @@ def test_no_subject_is_ever_divided(rows, given_splits, seed):
     assert (split.loc[kept, "split"] == frame.loc[kept, "split"]).all()
     moved = split.loc[frame["split"] == "train", "split"]
     assert set(moved) <= ({"train"} if "val" in splits else {"train", "val"})
+
+
+@pytest.mark.parametrize(
+    ("subjects", "alike"),
+    [
+        (["007", "7", "8"], ["007, 7"]),
+        (["1", "1.0"], ["1, 1.0"]),  # a spreadsheet's
+        (["A-2", "A_2", "A2"], ["A-2, A2, A_2"]),
+        (["P03", "P3", "p4"], ["P03, P3"]),
+        (
+            ["P01_visit1", "P01_visit2", "P02_visit1", "P02_visit2"],
+            ["P01_visit1, P01_visit2", "P02_visit1, P02_visit2"],
+        ),
+        (["anna-ses-01", "anna-ses-02"], ["anna-ses-01, anna-ses-02"]),
+        (["P01", "P01_week22"], ["P01, P01_week22"]),
+        (["P01_1", "P01_2", "P02_1"], ["P01_1, P01_2"]),
+        (["P01a", "P01b"], ["P01a, P01b"]),
+        (["001_us1", "001_us2"], ["001_us1, 001_us2"]),
+        (["S1", "s1"], []),  # an error of the manifest
+        (["s1", "s2", "s10", "s100"], []),
+        (["case_1", "case_2"], []),
+        (["1-12", "11-2"], []),
+        (["1.2", "12"], []),
+        ([f"site1_{number:03d}" for number in range(20)], []),
+        ([f"s{number:04d}" for number in range(200)], []),
+    ],
+)
+def test_names_that_may_be_one_woman_are_named(subjects, alike):
+    messages = [message for _, _, _, message in subjects_alike(subjects)]
+    assert [re.split(" differ| may", message)[0] for message in messages] == alike

@@ -38,7 +38,7 @@ def test_reproducibility_title_by_hand() -> None:
 
 def test_volume_chart_and_ratios_state_their_numbers() -> None:
     weeks = np.linspace(20, 30, 40)
-    chart = fit_volume_chart(weeks, 5.0 * weeks + np.sin(np.arange(40)) * 4, resamples=30)
+    chart = fit_volume_chart(weeks, 5.0 * weeks + np.sin(np.arange(40)) * 4, resamples=100)
     assert "n = 40" in texts(
         agreement_charts.volume_chart(chart, pd.DataFrame({"ga_weeks": weeks, "volume_ml": 5 * weeks}))
     )

@@ -302,9 +302,7 @@ def test_colour_that_is_grey_becomes_grey_and_colour_is_refused(tmp_path):
     np.testing.assert_array_equal(read_volume(save(ds, tmp_path / "c")).array, GREY * 5)
 
     picture[2, 3] = 200, 30, 30
-    refused(
-        save(dataset(made.US, picture, **stated), tmp_path / "d"), r"d has colours in 2.9 % of its pixels \(Doppler"
-    )
+    refused(save(dataset(made.US, picture, **stated), tmp_path / "d"), "d has colours in 2.9 % of its voxels")
     frames[0, 0, :2] = 0, 0, 90
     ds = dataset(made.US_FRAMES, frames, SpacingBetweenSlices=1, **stated)
     refused(save(ds, tmp_path / "e"), r"e has colours in 1.4 %")
@@ -312,6 +310,26 @@ def test_colour_that_is_grey_becomes_grey_and_colour_is_refused(tmp_path):
     ds = dataset(made.US, luminance, PhotometricInterpretation="YBR_FULL", **stated)
     refused(save(ds, tmp_path / "f"), "f has colours")
     refused(save(dataset(made.US, picture), tmp_path / "g"), "g is an image that states no pixel size")
+
+
+def test_a_makers_logo_beside_the_scan_is_no_colour_of_it(tmp_path):
+    picture = np.repeat(GREY[..., None], 3, axis=-1) * 5  # 5 x 7 pixels
+    picture[0, 6] = 200, 30, 30
+
+    def saved(name, left, right):
+        corners = {"RegionLocationMinX0": left, "RegionLocationMaxX1": right}
+        corners |= {"RegionLocationMinY0": 0, "RegionLocationMaxY1": 4}
+        regions = made.region(0.5, 0.4, **corners)
+        return save(dataset(made.US, picture, SequenceOfUltrasoundRegions=regions), tmp_path / name)
+
+    logo_black = GREY * 5 * (np.arange(7) < 6)
+    np.testing.assert_array_equal(read_volume(saved("a", 0, 5)).array, logo_black)
+    refused(saved("b", 0, 6), "b has colours in 2.9 %")
+    refused(saved("c", 20, 40), "c has colours in 2.9 %")  # a region that lies outside says nothing
+
+
+def test_a_segmentation_is_no_scan(tmp_path):
+    refused(save(dataset(made.US, GREY, PixelSpacing=[1, 1], Modality="SEG"), tmp_path / "a"), "a DICOM segmentation")
 
 
 def test_a_palette_of_greys_is_grey(tmp_path):

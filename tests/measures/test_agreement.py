@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pingouin
 import pytest
 from scipy import stats
@@ -83,9 +84,52 @@ def test_too_few_pairs_give_nan_with_a_reason(n):
 
 def test_missing_values_are_counted_not_hidden():
     found = bland_altman([1, 2, np.nan, 4, 5], [1, 2, 3, 4, 6])
-    assert (found.n, found.excluded) == (4, 1) and "1 pairs left out" in found.notes[0]
+    assert (found.n, found.excluded) == (4, 1)
+    assert found.notes == ("1 pair left out: a value is missing or not finite (2)",)
     with pytest.raises(ValueError, match="expected one of each"):
         bland_altman([1, 2], [1, 2, 3])
-    with pytest.raises(ValueError, match="one name for every value"):
+    with pytest.raises(ValueError, match="2 values and 1 subjects: expected one of each"):
         repeatability([1, 2], ["a"])
     assert repeatability([1, 2, np.nan], ["a", "a", "b"]).excluded_subjects == 1
+
+
+def test_a_constant_offset_is_not_judged_by_rounding():
+    reference = np.array([0.31, 0.47, 0.62, 0.75, 0.83])
+    found = bland_altman(reference + 0.1, reference)
+    assert np.ptp(reference + 0.1 - reference) > 0  # rounding makes the differences unequal
+    assert (found.sd, found.within_limits, found.slope) == (0, 1, 0) and math.isnan(found.slope_p)
+    assert found.bias == pytest.approx(0.1) and found.loa_low == found.loa_high == found.bias
+    assert "all differences are equal" in found.notes[0]
+
+
+@pytest.mark.parametrize("constant", [0.1, 250.0])
+def test_no_correlation_without_spread(constant):
+    measured = np.array([230.0, 250, 270, 290, 240, 260])
+    one = bland_altman(measured, np.full(6, constant))
+    assert math.isnan(one.pearson) and math.isnan(one.ccc) and "no spread" in one.asdict()["notes"]
+    both = bland_altman(np.full(6, constant), np.full(6, constant))  # six times 0.1 has a mean of 0.0999...
+    assert math.isnan(both.icc21) and math.isnan(both.ccc) and math.isnan(both.pearson)
+    assert "no ICC(2,1)" in both.asdict()["notes"]
+
+
+def test_relative_errors_need_a_reference_above_zero():
+    # 1 / 101 and 5 / 205 by hand; 0 and -5 mL have none, where -8 / 5 would have lessened the mean
+    for wrong in (0.0, -5.0, 1e-310):
+        found = bland_altman([3.0, 100, 200], pd.Series([wrong, 101, 205], index=["x", "y", "z"]))
+        assert found.mean_absolute_relative_error == pytest.approx((1 / 101 + 5 / 205) / 2)
+        assert found.notes[0] == "1 pair without a relative error: the reference is 0 or less (x)" and found.n == 3
+    assert math.isnan(bland_altman([1.0, 2, 4], [0.0, 0, 0]).mean_absolute_relative_error)
+
+
+def test_masked_values_are_left_out_as_missing_ones_are():
+    expert = np.array([210.0, 230, 250, 270, 290])
+    masked = bland_altman(np.ma.masked_greater(expert + [1, 2, 3, 4, 5], 280), expert)
+    plain = bland_altman(expert[:4] + [1, 2, 3, 4], expert[:4])
+    assert (masked.n, masked.excluded, masked.bias, masked.sd) == (4, 1, plain.bias, plain.sd)
+
+
+def test_series_in_another_order_are_not_paired_by_place():
+    expert = pd.Series([210.0, 230, 250, 270], index=list("abcd"))
+    with pytest.raises(ValueError, match="measured and reference are pandas Series with different indexes"):
+        bland_altman(expert + 1, expert[::-1])
+    assert bland_altman((expert + 1)[::-1].reindex(expert.index), expert).bias == 1

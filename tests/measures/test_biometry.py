@@ -99,3 +99,47 @@ def test_masks_without_an_ellipse():
 def test_perimeter():
     assert ellipse_perimeter(3, 3) == pytest.approx(6 * math.pi)
     assert ellipse_perimeter(1, 0.5) == pytest.approx(4 * special.ellipe(0.75), rel=1e-5)
+
+
+def test_what_is_no_mask_is_refused():
+    y, x = oblique_grid((120, 100), (0.8, 1.0), np.eye(2))
+    distance = (y / 40) ** 2 + (x / 33) ** 2
+    head = distance <= 1
+    probability = np.clip(1.2 - distance, 0.01, 1)  # above 0 everywhere
+    for other in (
+        probability,
+        np.where(head, 1, math.nan),
+        np.where(head, math.inf, 0),
+        head * (y + 50),
+        head + 1 * (y < 0),
+    ):
+        with pytest.raises(ValueError, match="expected one besides 0; threshold it, or choose one structure"):
+            biometry(Volume(other, (0.8, 1.0)), "skull")
+    for value in (255, -1, 0.5):
+        assert biometry(Volume(head * value, (0.8, 1.0)), "skull") == biometry(Volume(head, (0.8, 1.0)), "skull")
+
+
+def test_a_large_thin_mask_has_no_ellipse():
+    # its voxels lie in an odd slice, which a coarser look at every second one would miss
+    sheet = np.zeros((3, 1200, 1000), bool)
+    sheet[1] = True
+    found = biometry(Volume(sheet, (2.0, 0.5, 0.4)), "skull")
+    assert math.isnan(found.hc_mm) and "too small" in found.note
+    assert found.volume_ml == pytest.approx(1200 * 1000 * 0.4 / 1000)
+
+
+def test_doubtful_lengths_are_said():
+    y, x = oblique_grid((120, 100), (1.0, 1.0), np.eye(2))
+    few = biometry(Volume(y**2 + x**2 <= 1.5**2, (1.0, 1.0)), "skull")  # 3 x 3 pixels
+    assert "voxels across: lengths are good to a voxel only" in few.note
+    # two bars: most of it lies far out along y, though it is wider along x
+    bars = (np.abs(y) >= 8) & (np.abs(y) < 14) & (np.abs(x) < 15)
+    crossed = biometry(Volume(bars, (1.0, 1.0)), "skull")
+    assert crossed.bpd_mm > crossed.ofd_mm and "longer across than along" in crossed.note
+    assert biometry(Volume((y / 40) ** 2 + (x / 33) ** 2 <= 1, (1.0, 1.0)), "skull").note == ""
+
+
+def test_perimeters_of_no_ellipse():
+    assert ellipse_perimeter(0, 0) == 0
+    with pytest.raises(ValueError, match="expected lengths of 0 and more"):
+        ellipse_perimeter(-1, 2)

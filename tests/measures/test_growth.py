@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -106,3 +108,61 @@ def test_volume_chart_recovers_the_curve_it_was_drawn_from():
         growth.fit_volume_chart([20, 25], [100, 200])
     with pytest.raises(ValueError, match="positive"):
         growth.fit_volume_chart(np.arange(20, 31), np.zeros(11))
+
+
+WEEKS = np.linspace(20, 31, 12)
+VOLUMES = np.exp(0.2 * WEEKS + np.tile([0.1, -0.1, 0.05], 4))
+
+
+@pytest.mark.parametrize(
+    ("weeks", "volumes", "said"),
+    [
+        ([25.0] * 12, VOLUMES, "to 12 subjects: they have 1 distinct age .*at least 3 are needed"),
+        ([25.0, 30.0] * 6, VOLUMES, "2 distinct ages"),
+        ([25.0, 25.01, 25.02] * 4, VOLUMES, "1 distinct age"),  # of one day
+        ([25.0] * 10 + [28.0, 30.0], VOLUMES, "of 500 bootstrap samples have 3 ages"),
+        ([math.nan, None, *WEEKS[2:]], VOLUMES, r"2 with age missing or not finite \(0, 1\)"),
+        (WEEKS * 7, VOLUMES, r"12 with age outside 4 to 45 weeks \(0, 1, 2, 3, 4 and 7 more\)"),
+        (WEEKS, [0, -5, *VOLUMES[2:]], r"2 with volume not positive \(0, 1\)"),
+        (WEEKS, [math.inf, *VOLUMES[1:]], r"1 with volume missing or not finite \(0\)"),
+        (WEEKS, np.ma.array(VOLUMES, mask=[1, *[0] * 11]), r"1 with volume missing or not finite \(0\)"),
+        (WEEKS, [200.0] * 12, "all 12 volumes lie on one curve"),
+        (WEEKS, np.exp(0.2 * WEEKS), "lie on one curve"),
+        (WEEKS[:9], VOLUMES[:9], "to 9 subjects: at least 10 are needed"),
+        (WEEKS, VOLUMES[:11], "12 ages and 11 volumes"),
+        (pd.Series(WEEKS), pd.Series(VOLUMES)[::-1], "different indexes"),
+        (pd.Series(WEEKS, list("abcdefghijka")), VOLUMES, r"names subjects twice \(a\)"),
+    ],
+)
+def test_a_chart_that_cannot_be_fitted_is_refused_with_counts(weeks, volumes, said):
+    with pytest.raises(ValueError, match=said):
+        growth.fit_volume_chart(weeks, volumes)
+
+
+def test_the_order_of_subjects_is_no_matter_to_a_chart():
+    chart, again = (
+        growth.fit_volume_chart(WEEKS[order], VOLUMES[order], 100) for order in (slice(None), slice(None, None, -1))
+    )
+    pd.testing.assert_frame_equal(chart.table, again.table)
+    assert chart.table["ga_weeks"].agg(["min", "max"]).tolist() == [20, 31]  # nothing beyond the cohort
+
+
+@pytest.mark.parametrize("length", [0, -5, math.inf, [240, -1]])
+def test_impossible_lengths_have_no_z_score(length):
+    with pytest.raises(ValueError, match="expected a length above 0"):
+        growth.zscore("hc", length, 26)
+
+
+def test_values_and_ages_belong_together():
+    mean, _ = growth.reference("hc", 26)
+    np.testing.assert_array_equal(
+        np.isnan(growth.zscore("hc", np.ma.array([200.0, mean], mask=[1, 0]), 26)), [True, False]
+    )
+    with pytest.raises(ValueError, match=r"\(3,\) and ga_weeks \(2, 1\)|3 hc and 2 ga_weeks"):
+        growth.zscore("hc", [200.0, 210, 220], [[20.0], [21.0]])
+    with pytest.raises(ValueError, match="different indexes"):
+        growth.zscore("hc", pd.Series([200.0, 210]), pd.Series([20.0, 21.0], index=[1, 0]))
+    with pytest.raises(ValueError, match=r"50 weeks .*\(2 of 4 ages are outside\)"):
+        growth.reference("hc", [20, 50, 21, 60])
+    with pytest.raises(ValueError, match=r"holds '26\+3'"):
+        growth.centile("hc", 240, "26+3")

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fhlib.measures.metrics import MEASURES, evaluate, image_diagonal_mm, missed_scores, surface
+from fhlib.measures.metrics import (
+    MEASURES,
+    conformity,
+    dice,
+    evaluate,
+    image_diagonal_mm,
+    missed_scores,
+    surface,
+)
 
 SPACING = (1.5, 1.0, 0.5)
 
@@ -257,3 +265,59 @@ def test_against_surface_distance(pair):
     assert 0 < scores.adb_directed_mm - sum(directed) / 2 < 0.35
     within = surface_distance.compute_surface_dice_at_tolerance(found, 1.0)
     assert -0.25 < scores.surface_dice_1mm - within < 0
+
+
+@pytest.mark.parametrize(
+    "spacing", [(1e200,) * 3, (1e-200,) * 3, (math.inf, 1, 1), "1,1,1", None, 1.0, ("a", "b", "c")]
+)
+def test_impossible_spacings_are_refused(spacing):
+    mask = np.ones((3, 4, 5), dtype=bool)
+    with pytest.raises(ValueError, match="spacing_mm"):
+        evaluate(mask, mask, spacing)
+    with pytest.raises(ValueError, match="spacing_mm"):
+        image_diagonal_mm((3, 4, 5), spacing)
+
+
+@pytest.mark.parametrize("measure", [dice, lambda first, second: evaluate(first, second, SPACING)])
+def test_masks_that_are_none_are_refused_by_every_measure(measure):
+    mask = np.zeros((3, 4, 5), dtype=bool)
+    mask[1, 1:3, 1:4] = True
+    for other in (mask * np.uint8(255), mask * 0.7, np.where(mask, math.nan, 0.0), mask.astype(str)):
+        with pytest.raises(ValueError, match="threshold it first"):
+            measure(other, mask)
+    with pytest.raises(ValueError, match="differ in shape"):
+        measure(mask, mask[:2])
+    with pytest.raises(ValueError, match="masked voxels: fill them first"):
+        measure(np.ma.array(mask, mask=mask), mask)
+
+
+def test_dice_and_surface_take_bytes_as_booleans():
+    mask = np.zeros((3, 4, 5), dtype=bool)
+    mask[0:3, 1:4, 1:4] = True
+    half = mask.copy()
+    half[2] = False
+    assert dice(mask.astype(np.uint8), half) == pytest.approx(2 * 18 / (27 + 18))
+    np.testing.assert_array_equal(surface(mask.astype(np.uint8)), surface(mask))
+    assert surface(mask.astype(np.uint8)).sum() == 26  # all but the middle voxel
+    with pytest.raises(ValueError, match="differ in shape"):
+        dice(mask, mask[1])
+    with pytest.raises(ValueError, match="threshold it first"):
+        surface(mask * np.uint8(255))
+
+
+def test_one_voxel_and_one_slice_have_distances():
+    voxel, slab = np.zeros((2, 4, 5, 7), dtype=bool)
+    voxel[1, 2, 2] = slab[3] = True
+    # the slab is 2 x 1.5 mm away; its farthest corner from the voxel is (2, 2, 4) voxels: (3, 2, 2) mm
+    scores = evaluate(voxel, slab, SPACING)
+    assert scores.hdb_mm == pytest.approx(math.sqrt(9 + 4 + 4))
+    assert scores.adb_directed_mm == pytest.approx(
+        (3 + np.mean(np.linalg.norm([(3, i - 2, (j - 2) / 2) for i in range(5) for j in range(7)], axis=1))) / 2
+    )
+
+
+def test_conformity_is_of_a_fraction():
+    assert math.isnan(conformity(math.nan)) and conformity(0) == -math.inf and conformity(1) == 1
+    for wrong in (1.2, -0.1):
+        with pytest.raises(ValueError, match="expected a fraction"):
+            conformity(wrong)

@@ -83,3 +83,117 @@ def test_concordance_is_one_only_on_the_line_of_identity():
     x = np.arange(5.0)
     assert concordance(x, x) == 1
     assert concordance(x, x + 1) == pytest.approx(2 * 2 / (2 + 2 + 1))
+
+
+def test_an_icc_lies_within_its_interval_or_has_none():
+    # where few judges' values disagree altogether the printed formulas give an interval beside the estimate, or infinities
+    rng = np.random.default_rng(5)
+    found = [icc21(rng.normal(size=(int(rng.integers(3, 5)), 2))) for _ in range(400)]
+    with_interval = [icc for icc in found if not math.isnan(icc.low)]
+    assert 300 < len(with_interval) < 400 and all(icc.low <= icc.value <= icc.high for icc in with_interval)
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, pd.NA, "", " "])
+def test_values_without_a_subject_are_counted_and_named(missing):
+    values = pd.Series([250.0, 252, 300, 301, 199, 240], index=list("pqrstu"))
+    found = repeatability(values, ["a", "a", "b", "b", missing, missing])
+    assert (found.subjects, found.excluded_subjects, found.values) == (2, 0, 4)
+    assert found.within_subject_sd == pytest.approx(math.sqrt((2 + 0.5) / 2))
+    assert found.notes[0] == "2 values left out: no subject (t, u)"
+    assert repeatability(values, ["a", "a", "b", "b", "NA", "NA"]).subjects == 3  # a name like any other
+
+
+def test_who_is_left_out_is_said():
+    found = repeatability([1, 2, 3, math.inf, 5], ["a", "a", "b", "b", "c"])
+    assert found.notes[:2] == (
+        "1 value left out: missing or not finite (3)",
+        "2 subjects left out: fewer than two values (b, c)",
+    )
+    alike = repeatability([1, 2, 3, 4], ["A1", "a1 ", 7, "7"])
+    assert alike.subjects == 0 and "spelled alike: 7, '7', 'A1', 'a1 '" in alike.asdict()["notes"]
+
+
+def test_equal_values_are_not_told_apart_by_rounding():
+    tenths = repeatability([0.1] * 6, list("aabbcc"))  # six times 0.1 has a mean of 0.0999...
+    assert tenths.within_subject_sd == 0 and math.isnan(tenths.icc11) and "all values are equal" in tenths.notes[0]
+    within = repeatability([0.1 + 0.2, 0.3, 0.5, 0.5, 0.7, 0.7], list("aabbcc"))
+    assert (within.within_subject_sd, within.max_sd, within.icc11) == (0, 0, 1) and math.isnan(within.icc11_low)
+    assert math.isnan(icc21(np.full((6, 2), 0.1)).value) and math.isnan(concordance([0.1] * 6, [0.1] * 6))
+    assert icc21([[0.1 + 0.2, 0.3], [0.5, 0.5], [0.7, 0.7]]) == pytest.approx((1, math.nan, math.nan), nan_ok=True)
+    assert math.isnan(concordance([1.0, 2, 3], [2.0, 2, 2]))
+
+
+def test_gaps_and_lengths_are_refused():
+    for gap in (
+        lambda: concordance([1, 2, math.nan, 4], [1, 2, 3, 4]),
+        lambda: icc21([[1, 2], [2, math.nan], [3, 4]]),
+        lambda: icc11([[1, 2], [2, math.inf], [3, 4]]),
+    ):
+        with pytest.raises(ValueError, match="missing or not finite"):
+            gap()
+    with pytest.raises(ValueError, match="3 first and 1 second"):
+        concordance([1, 2, 3], [1])
+    with pytest.raises(ValueError, match=r"expected \(targets, judges\)"):
+        icc21([1, 2, 3])
+
+
+@pytest.fixture
+def scans():
+    volume = np.random.default_rng(0).normal(250, 5, 12)
+    return pd.DataFrame(
+        {"volume_ml": volume, "scan_direction": ["top", "side", "front"] * 4, "subject": np.repeat(list("abcd"), 3)}
+    )
+
+
+@pytest.mark.parametrize("column", ["scan_direction", "subject"])
+@pytest.mark.parametrize("missing", [None, math.nan, "", "  "])
+def test_a_scan_without_direction_or_subject_is_left_out(scans, column, missing):
+    lacking = scans.astype(object).set_axis([f"s{number}" for number in range(12)])
+    lacking.loc["s4", column] = missing
+    found, without = direction_effect(lacking), direction_effect(scans.drop(4))
+    pd.testing.assert_frame_equal(found.drop(columns="note"), without.drop(columns="note"))
+    what = "direction" if column == "scan_direction" else "subject"
+    assert found["note"].eq(f"1 scan left out: no {what} (s4)").all()
+
+
+@pytest.mark.parametrize("volume", [math.nan, math.inf, 0, -250])
+def test_a_scan_without_a_volume_is_left_out(scans, volume):
+    found = direction_effect(scans.assign(volume_ml=[*scans["volume_ml"][:11], volume]))
+    assert found.set_index("direction")["n"].to_dict() == {"front": 3, "side": 4, "top": 4}
+    assert found["note"].eq("1 scan left out: no volume above 0 (11)").all()
+
+
+def test_direction_effect_is_that_of_statsmodels_on_the_scans_it_can_use(scans):
+    import statsmodels.formula.api as smf
+
+    fit = smf.mixedlm("volume_ml ~ C(scan_direction)", scans.drop(4), groups=scans.drop(4)["subject"]).fit()
+    found = direction_effect(scans.assign(scan_direction=scans["scan_direction"].where(scans.index != 4))[::-1])
+    np.testing.assert_allclose(found["difference"], [0, *fit.fe_params[1:]], atol=1e-6)
+    np.testing.assert_allclose(found["p"][1:], fit.pvalues[1:3], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"volume_ml": 250.0}, "no spread"),
+        ({"volume_ml": [0.1, 0.1 + 0.2, 0.7] * 4}, "no spread"),
+        (
+            {"scan_direction": list("abcd") * 3, "subject": list("abcd") * 3},
+            "no subject was scanned from two directions",
+        ),
+        ({"scan_direction": ""}, "0 directions, 0 subjects"),
+    ],
+)
+def test_directions_that_cannot_be_told_have_no_p(scans, change, said):
+    found = direction_effect(scans.assign(**change))
+    assert found["p_all"].isna().all() and found["note"].str.contains(said).all()
+
+
+def test_spellings_of_a_direction_and_scans_given_twice_are_told(scans):
+    spelled = direction_effect(scans.assign(scan_direction=["Top ", *scans["scan_direction"][1:]]))
+    assert spelled["note"].str.contains("spelled alike: 'Top ', 'top'").all()
+    twice = pd.concat([scans.assign(case=range(12))] * 2)
+    with pytest.raises(ValueError, match=r"12 cases twice \(0, 1, 2, 3, 4 and 7 more\): give the scans of one variant"):
+        direction_effect(twice)
+    with pytest.raises(ValueError, match=r"lack the columns \['subject'\]"):
+        direction_effect(scans.drop(columns="subject"))

@@ -40,3 +40,13 @@ def test_the_code_of_a_competitor_counts_for_its_predictions(variant, further, t
     segmentor = SimpleNamespace(parameters=SimpleNamespace(variant=variant), prediction=Prediction())
     predict_cases(segmentor, [], tmp_path, tmp_path / "out", "digest")
     assert counted == ["fhlib.segmentation.predictions", *further]
+
+
+def test_a_spacing_that_the_row_gives_is_used_and_makes_the_prediction_anew(cohort, cascade_folder, tmp_path):
+    segmentor, digest = load_segmentor(cascade_folder), model_digest(cascade_folder)
+    row = cohort.row("c4").to_dict()
+    first = predict_cases(segmentor, [row], cohort.folder, tmp_path, digest)
+    row["spacing_mm"] = "2.5,1.5,1"  # the file states 2 x 1.5 x 1 mm
+    again = predict_cases(segmentor, [row], cohort.folder, tmp_path, digest)
+    assert read_prediction(tmp_path, first.iloc[0])[0].spacing_mm == (2.5, 1.5, 1)
+    assert read_prediction(tmp_path, again.iloc[0])[1].spacing_mm == (2.5, 1.5, 1)

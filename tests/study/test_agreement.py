@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 
 from fhlib.study import agreement
-from fhlib.study.agreement import agree, reproduce
+from fhlib.study.agreement import (
+    agree,
+    agreement_findings,
+    cohort_volume_chart,
+    reproduce,
+    subjects_with_volume,
+)
 
 
 def test_scans_without_a_head_enter_no_agreement(tmp_path):
@@ -42,3 +48,32 @@ def test_scans_without_a_head_enter_no_repeatability(tmp_path, monkeypatch):
     points, repeated = reproduce(study)
     assert set(points["case"]) == set("pqr") and repeated["V"].subjects == 1
     assert repeated["V"].mean_sd == pytest.approx(math.sqrt(2))
+
+
+def test_a_case_that_is_left_out_is_named_in_the_table_and_the_finding(tmp_path):
+    study = SimpleNamespace(tables=tmp_path)
+    scores = pd.DataFrame({"variant": "V", "case": list("pqrs"), "subject": "x", "ga_weeks": 25.0, "status": "found"})
+    scores = scores.assign(volume_ml=[101.0, 198.0, 303.0, 400.0], reference_volume_ml=[100.0, 200.0, 300.0, math.nan])
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    points, found = agree(study)
+    said = "1 pair left out: a value is missing or not finite (s)"
+    assert pd.read_csv(tmp_path / "agreement.csv")["notes"].str.contains(said, regex=False).all()
+    assert any(said in sentence for sentence in agreement_findings(points, found, "V"))
+
+
+def test_a_subject_counts_with_its_first_scan_that_has_age_and_volume(monkeypatch):
+    table = pd.DataFrame(
+        {
+            "subject": ["a", "a", "b", "b", "c"],
+            "ga_weeks": ["", "21", "22", "22", "23"],
+            "reference_volume_ml": ["90", "91", "0", "110", ""],
+        }
+    )
+    monkeypatch.setattr(agreement, "open_cohort", lambda study: (None, table))
+    assert subjects_with_volume(None)["volume_ml"].to_dict() == {"a": 91, "b": 110}
+
+
+def test_a_cohort_of_one_age_has_no_chart_but_the_reason():
+    subjects = pd.DataFrame({"ga_weeks": 25.0, "volume_ml": range(200, 212)})
+    assert "1 distinct age (to the day), and at least 3 are needed" in cohort_volume_chart(subjects)
+    assert cohort_volume_chart(subjects[:9]) is None

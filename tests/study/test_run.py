@@ -5,17 +5,29 @@ from __future__ import annotations
 import pytest
 
 from fhlib.__main__ import run_name
+from fhlib.images.formats import read_volume, write_volume
+from fhlib.images.volume import Volume
 from fhlib.presets import PresetError, load_preset, parse_changes
+from fhlib.study.cohort import cohort_with_splits, make_cohort
 from fhlib.study.run import StudyError, open_study
+from fhlib.study.segment import unseen_example
+from tests.cohorts.made import head, make, scan
+
+
+def write_pair(folder):
+    """The names of a scan and its label, which is all that opening a run looks at."""
+    folder.mkdir(parents=True)
+    (folder / "a.nrrd").touch()
+    (folder / "a_Label.nrrd").touch()
 
 
 def test_a_run_remembers_what_it_was_started_with(data, tmp_path):
     folder = tmp_path / "My scans"
-    folder.mkdir()
+    write_pair(folder)
     first = open_study("mine", "smoke", folder)
     assert first.cohort_kind == "imported" and first.cohort_name.startswith("My-scans-")
     namesake = tmp_path / "elsewhere" / "My scans"
-    namesake.mkdir(parents=True)
+    write_pair(namesake)
     assert open_study("other", "smoke", namesake).cohort_folder != first.cohort_folder
     assert open_study("mine").source == folder and open_study("mine").preset.name == "smoke"
     with pytest.raises(StudyError, match="started with preset 'smoke'"):
@@ -53,4 +65,39 @@ def test_a_run_may_change_parameters_of_its_preset(data):
     with pytest.raises(PresetError, match="write NAME=VALUE"):
         parse_changes(["training.seed"])
     assert load_preset("paper", {"training.seed": 7}).training_2d.seed == 0  # one and the same section in the file
-    assert run_name("quick", None, changes) == "quick-seed-3-variants-USegNet-DS-learning_rate-1e-4"
+    assert run_name("quick", None, changes) == "quick-seed-3-variants-USegNet-DS-learning_rate-0.0001"
+
+
+@pytest.mark.parametrize(("splits", "message"), [(["test"] * 3, "no case trains"), (["train"] * 3, "no test case has")])
+def test_a_cohort_with_all_rows_in_one_split_is_refused(data, tmp_path, splits, message):
+    study = open_study("mine", "smoke", make(tmp_path / "mine", split=splits))
+    with pytest.raises(StudyError, match=message):
+        make_cohort(study)
+
+
+def test_a_folder_that_is_no_cohort_starts_no_run(data, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").touch()
+    with pytest.raises(ValueError, match=r"photos/ has none of the layouts[\s\S]*found in it: 1\.jpg"):
+        open_study("mine", "smoke", tmp_path / "photos")
+    assert not data.exists()
+
+
+def test_an_image_to_try_on_has_the_spacing_of_its_row(data, tmp_path):
+    source = make(tmp_path / "flat", split=["train", "val", "test"], spacing_mm=["0.25"] * 3)
+    for number in range(3):
+        for place, volume in (("images", scan(number)), ("labels", head())):
+            write_volume(Volume(volume.array[4], (1, 1)), source / place / f"c{number}.nrrd")
+    study = open_study("mine", "smoke", source)
+    make_cohort(study)
+    (path,) = unseen_example(study)
+    assert read_volume(path).spacing_mm == (0.25, 0.25)
+
+
+def test_a_cohort_to_hand_on_is_a_folder_or_a_run(data, tmp_path):
+    cohort, table = cohort_with_splits(make(tmp_path / "mine"))
+    assert cohort.name == "mine" and sorted(table["split"]) == ["test", "train", "val"]
+    with pytest.raises(StudyError, match=r"'nothing' is neither a folder with a cohort\.csv, nor a run"):
+        cohort_with_splits("nothing")
+    with pytest.raises(StudyError, match=r"images/ has no cohort\.csv: start a run with it"):
+        cohort_with_splits(tmp_path / "mine" / "images")

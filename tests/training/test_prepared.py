@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fhlib.presets import Preparation
@@ -26,3 +28,18 @@ def test_preparing_again_writes_nothing_and_a_changed_image_is_redone(cohort, tm
     assert second.fingerprint == first.fingerprint
     coarser = prepare_cohort(cohort, cohort.table, Preparation(spacing_mm=5.0), tmp_path)
     assert coarser.fingerprint != first.fingerprint and coarser.typical_shape == (10, 12, 10)
+
+
+def test_a_spacing_that_the_row_gives_is_used_and_makes_the_copy_anew(cohort, tmp_path):
+    first = prepare_cohort(cohort, cohort.table, PREPARATION, tmp_path).fingerprint
+    coarse = replace(cohort, table=cohort.table.assign(spacing_mm="4,3,2"))  # files state 2 x 1.5 x 1 mm
+    second = prepare_cohort(coarse, coarse.table, PREPARATION, tmp_path)
+    assert second.fingerprint != first
+    assert second.typical_shape == (26, 30, 26)  # 104 x 120 x 104 mm at 4 mm
+
+
+def test_ids_that_look_like_numbers_or_nothing_stay_as_they_are(cohort, tmp_path):
+    ids = ["NA", "007", "1e3", "None", "nan", "True"]
+    odd = replace(cohort, table=cohort.table.assign(case=ids, subject=ids))
+    index = prepare_cohort(odd, odd.table, PREPARATION, tmp_path).index
+    assert index["case"].tolist() == index["subject"].tolist() == ids[:4]

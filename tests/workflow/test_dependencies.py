@@ -135,10 +135,16 @@ def test_reasons_name_what_changed():
 def test_a_cohort_is_known_by_its_contents_not_by_its_place_or_dates(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name / "images").mkdir(parents=True)
-        (tmp_path / name / "cohort.csv").write_text("case\n")
+        (tmp_path / name / "cohort.csv").write_text("case,subject,image,label\na,a,images/a.nrrd,\n")
         (tmp_path / name / "images" / "a.nrrd").write_bytes(b"voxels")
     first = folder_state(tmp_path / "one", tmp_path / "one.json")
     assert first == folder_state(tmp_path / "two", tmp_path / "two.json")
     (tmp_path / "two" / "images" / "a.nrrd").write_bytes(b"VOXELS")
     assert first != folder_state(tmp_path / "two", tmp_path / "two.json")
     assert first == folder_state(tmp_path / "one", tmp_path / "one.json")
+    for name in (".git/HEAD", "images/Thumbs.db", "notes.txt", ".ipynb_checkpoints/cohort-checkpoint.csv"):
+        (tmp_path / "one" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "one" / name).write_text("x")
+    assert first == folder_state(tmp_path / "one", tmp_path / "one.json")  # none is read
+    (tmp_path / "one" / "cohort.csv").write_text("case,subject,image,label,spacing_mm\na,a,images/a.nrrd,,0.5\n")
+    assert first != folder_state(tmp_path / "one", tmp_path / "one.json")

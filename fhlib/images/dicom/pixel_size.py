@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ SMALLEST_REGION = 0.1
 
 REMEDY = (
     "measure it on the scanner and give it in mm: read_volume(path, spacing_mm=...), or --spacing-mm 0.5 or "
-    "0.5,0.5,0.7 (d,h,w) for `python -m fhlib segment`"
+    "0.5,0.5,0.7 (d,h,w) for `python -m fhlib segment`, or the column spacing_mm of a cohort.csv"
 )
 
 
@@ -66,15 +67,12 @@ def required_pixel(header: Dataset, name: str, grouped: Sequence[Any] = ()) -> t
 def _region_sizes(header: Dataset, name: str) -> list[tuple[float, ...]]:
     """Pixel sizes (h, w) in mm of the 2D regions that are calibrated in cm."""
     sizes, areas = [], []
-    for region in header.get("SequenceOfUltrasoundRegions") or ():
-        units = region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")
-        if region.get("RegionSpatialFormat") != TISSUE or units != (CENTIMETRE, CENTIMETRE):
-            continue  # a trace or a spectrum has seconds or cm/s along an axis
+    for region in _tissue_regions(header):
         # an upward axis has a negative step
         step_y, step_x = abs(region.get("PhysicalDeltaY") or 0.0), abs(region.get("PhysicalDeltaX") or 0.0)
         if size := positive((10 * step_y, 10 * step_x), 2):
             sizes.append(size)
-            areas.append(_area(region))
+            areas.append(math.prod(edge.stop - edge.start for edge in _box(region)))
 
     share = sum(areas) / max(1, int(header.get("Rows") or 0) * int(header.get("Columns") or 0))
     if areas and min(areas) > 0 and share < SMALLEST_REGION:
@@ -85,13 +83,29 @@ def _region_sizes(header: Dataset, name: str) -> list[tuple[float, ...]]:
     return sizes
 
 
-def _area(region: Dataset) -> int:
-    """Pixels of a region; 0 where its corners are not stated."""
+def tissue_boxes(header: Dataset) -> list[tuple[slice, slice]]:
+    """Where the 2D regions of an image lie, (h, w); none where no corners are stated."""
+    boxes = [_box(region) for region in _tissue_regions(header)]
+    return [box for box in boxes if all(edge.stop > edge.start for edge in box)]
+
+
+def _tissue_regions(header: Dataset) -> list[Dataset]:
+    """The regions that are calibrated in cm along both axes: a trace or a spectrum has seconds or cm/s along one."""
+    found = []
+    for region in header.get("SequenceOfUltrasoundRegions") or ():
+        units = region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")
+        if region.get("RegionSpatialFormat") == TISSUE and units == (CENTIMETRE, CENTIMETRE):
+            found.append(region)
+    return found
+
+
+def _box(region: Dataset) -> tuple[slice, slice]:
+    """The pixels of a region, (h, w); of no size where its corners are not stated."""
     edges = [region.get(f"RegionLocation{edge}") for edge in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
     if None in edges:
-        return 0
+        return slice(0, 0), slice(0, 0)
     left, top, right, bottom = (int(edge) for edge in edges)
-    return max(0, right - left + 1) * max(0, bottom - top + 1)
+    return slice(max(0, top), max(0, top, bottom + 1)), slice(max(0, left), max(0, left, right + 1))
 
 
 def require_plausible(spacing_mm: Sequence[float], name: str) -> None:

@@ -20,8 +20,9 @@ from fhlib.images.dicom.embedded import kretz_in
 from fhlib.images.dicom.folders import DicomSeries, Source, only_source
 from fhlib.images.dicom.geometry import grid_of_frames, grid_of_image, grid_of_slices
 from fhlib.images.dicom.headers import DamagedError, frame_count, read_header, require_one_scan
+from fhlib.images.dicom.pixel_size import tissue_boxes
 from fhlib.images.kretz import MOST_VOXELS, read_kretz
-from fhlib.images.volume import Array, Volume, from_sitk
+from fhlib.images.volume import Array, Volume, grey_of
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -55,9 +56,6 @@ PIXEL_TAGS = (
     "BluePaletteColorLookupTableData",
 )
 """What pixels are, and nothing of where they lie."""
-
-GREY_LEVELS = 3
-"""Channels of a grey picture may differ by so much of 255, which lossy compression explains."""
 
 
 def read_dicom(source: Source, spacing_mm: Sequence[float] | None = None) -> Volume:
@@ -125,6 +123,8 @@ def _image_header(path: Path) -> Dataset:
     header = read_header(path)
     if "Rows" not in header or "Columns" not in header:
         raise ValueError(f"cannot read {path.name} as an image: it is no DICOM file, or one without pixels")
+    if header.get("Modality") == "SEG":
+        raise ValueError(f"{path.name} is a DICOM segmentation, expected a scan: it can be a label, beside its scan")
     _require_size((frame_count(header), int(header.Rows), int(header.Columns)), path.name)
     require_one_scan(header, path.name)
     return header
@@ -158,10 +158,9 @@ def _pixels(path: Path, header: Dataset) -> Array:
             f"cannot read {path.name} as an image: its pixels{packed} are damaged, or of a kind that SimpleITK does not "
             "decode: export it again, uncompressed"
         ) from error
-    if image.GetNumberOfComponentsPerPixel() in (3, 4):
-        _refuse_colour(sitk.GetArrayViewFromImage(image)[..., :3], path.name)
-
-    array = from_sitk(image).array
+    array = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = grey_of(_without_logos(array, tissue_boxes(header)), path.name)
     stated = (frame_count(header), int(header.Rows), int(header.Columns))
     if array.shape != stated:
         raise ValueError(
@@ -222,12 +221,9 @@ def _bytes_of_pixels(path: Path) -> int:
     return int(lengths[0])
 
 
-def _refuse_colour(channels: Array, name: str) -> None:
-    spread = channels.max(axis=-1) - channels.min(axis=-1)
-    scale = 255 if channels.dtype == np.uint8 else max(float(channels.max()), 1.0)
-    coloured = np.mean(spread > GREY_LEVELS / 255 * scale)
-    if coloured > 0:
-        raise ValueError(
-            f"{name} has colours in {100 * coloured:.2g} % of its pixels (Doppler, markers or a tinted picture), "
-            "expected grey: colours are no echo and are not blended into grey; export it without colour"
-        )
+def _without_logos(channels: Array, boxes: Sequence[tuple[slice, slice]]) -> Array:
+    """Pixels (..., h, w, c) with what lies beside the 2D regions blacked out: a coloured logo there is no echo."""
+    inside = np.zeros(channels.shape[-3:-1], bool)
+    for box in boxes:
+        inside[box] = True
+    return np.where(inside[..., None], channels, 0).astype(channels.dtype) if inside.any() else channels
