@@ -141,7 +141,7 @@ def _voxels(header: Any, path: Path, name: str) -> Array:
     flat = np.frombuffer(data, dtype)
     if dtype.fields:
         flat = grey_of(flat.view(np.uint8).reshape(-1, dtype.itemsize), name)
-    array = flat.astype(flat.dtype.newbyteorder("=")).reshape(sizes[::-1])
+    array = flat.astype(flat.dtype.newbyteorder("="), copy=False).reshape(sizes[::-1])
     slope, inter = header.get_slope_inter()
     if slope is None or (slope, inter) == (1, 0):
         return array

@@ -89,8 +89,7 @@ class Stored:
         else:
             data = voxel_bytes(self.path, count * self.dtype.itemsize, self.encoding, self.offset)
             flat = np.frombuffer(data, self.dtype)
-        # a copy in the machine's own byte order, since what lies on bytes cannot be written to
-        return flat.astype(self.dtype.newbyteorder("=")).reshape(self.sizes[::-1])
+        return flat.astype(self.dtype.newbyteorder("="), copy=False).reshape(self.sizes[::-1])
 
 
 def _from_text(path: Path, offset: int, count: int, dtype: np.dtype) -> Array:
@@ -111,8 +110,8 @@ def _from_text(path: Path, offset: int, count: int, dtype: np.dtype) -> Array:
     return numbers.astype(dtype)
 
 
-def voxel_bytes(path: Path, expected: int, encoding: Encoding = "raw", offset: int = 0, skip: int = 0) -> bytes:
-    """The voxels in a file, unpacked.
+def voxel_bytes(path: Path, expected: int, encoding: Encoding = "raw", offset: int = 0, skip: int = 0) -> memoryview:
+    """The voxels in a file, unpacked, in memory that can be written to.
 
     Args:
         path: holds them up to its end.
@@ -133,7 +132,7 @@ def voxel_bytes(path: Path, expected: int, encoding: Encoding = "raw", offset: i
         except (EOFError, OSError, ValueError, zlib.error) as error:
             raise ValueError(f"{name} is damaged or cut short ({error}): {AGAIN}") from error
     _require_count(name, len(data), wanted)
-    return data[skip:]
+    return memoryview(data)[skip:]  # no copy: there may be gigabytes
 
 
 def _require_count(name: str, found: int, wanted: int) -> None:
@@ -148,10 +147,10 @@ def _require_count(name: str, found: int, wanted: int) -> None:
         )
 
 
-def _unpacked(stream: IO[bytes], encoding: Encoding, wanted: int) -> bytes:
+def _unpacked(stream: IO[bytes], encoding: Encoding, wanted: int) -> bytearray:
     """What a stream unpacks to, and no more than a byte beyond what is wanted."""
     if encoding == "hex":
-        return bytes.fromhex(stream.read().decode("ascii"))
+        return bytearray.fromhex(stream.read().decode("ascii"))
     if encoding == "zlib":
         return _inflated(stream, wanted)
     source: Any = stream
@@ -161,10 +160,10 @@ def _unpacked(stream: IO[bytes], encoding: Encoding, wanted: int) -> bytes:
     # the checksum is compared when the end is read
     while len(data) <= wanted and (block := source.read(min(BLOCK_BYTES, wanted + 1 - len(data)))):
         data += block
-    return bytes(data)
+    return data
 
 
-def _inflated(stream: IO[bytes], wanted: int) -> bytes:
+def _inflated(stream: IO[bytes], wanted: int) -> bytearray:
     """A zlib or gzip stream up to its end, with nothing behind it."""
     decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
     data = bytearray()
@@ -177,7 +176,7 @@ def _inflated(stream: IO[bytes], wanted: int) -> bytes:
         raise EOFError("the compressed voxels end too early")
     if decoder.eof and (decoder.unused_data or stream.read(1)):
         raise ValueError("there is more behind the compressed voxels")
-    return bytes(data)
+    return data
 
 
 def beside(path: Path, named: str) -> Path:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 PIXEL_DATA = 0x7FE00010
+GREY = {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"}
+COLOUR = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"}
+"""What the standard calls grey and colours (PS3.3 C.7.6.3.1.2)."""
 PIXEL_TAGS = (
     "PixelData",
     "SOPClassUID",
@@ -138,6 +141,12 @@ def _pixels(path: Path, header: Dataset) -> Array:
     """Grey values (frames, h, w) as SimpleITK decodes them; ValueError for colours and for pixels that are not whole."""
     import SimpleITK as sitk  # here, so that training does without it
 
+    meaning = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
+    if meaning not in GREY | COLOUR:
+        raise ValueError(
+            f"{path.name} states no known PhotometricInterpretation, expected MONOCHROME2 for instance: SimpleITK would turn "
+            "bright to dark; export it again"
+        )
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is None or not syntax.is_encapsulated:
         _require_all_bytes(path, header)
