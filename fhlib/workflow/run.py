@@ -91,6 +91,7 @@ def _run_snakemake(arguments: list[str], narrator: Narrator) -> int:
 
     log = logging.getLogger("snakemake.logging")
     ended: list[Any] = []
+    done = threading.Event()  # `Thread.join` takes a thread for ended when a signal interrupts it
 
     def work() -> None:
         try:
@@ -99,20 +100,21 @@ def _run_snakemake(arguments: list[str], narrator: Narrator) -> int:
             ended.append(int(end.code or 0))
         except BaseException as error:
             ended.append(error)
+        finally:
+            done.set()
 
     log.addFilter(narrator)
-    working = threading.Thread(target=work, daemon=True)
     try:
-        working.start()
-        while working.is_alive():
-            working.join(0.2)
+        threading.Thread(target=work, daemon=True).start()
+        while not done.wait(0.2):
+            pass
     except BaseException as error:
         narrator.stopping.set()
         until = time.monotonic() + THREAD_SECONDS
-        while working.is_alive() and time.monotonic() < until:
-            end_children()  # again and again: a step may begin meanwhile
-            working.join(0.2)
-        if working.is_alive():
+        end_children()
+        while not done.wait(0.2) and time.monotonic() < until:
+            end_children()  # a step may have begun meanwhile
+        if not done.is_set():
             _end_soon(error)
         raise  # the narrator stays: what Snakemake still says is not for the reader
     log.removeFilter(narrator)

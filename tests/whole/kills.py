@@ -148,11 +148,7 @@ def stop(process: subprocess.Popen[str], kind: signal.Signals, said: list[str]) 
     last = "".join(said[before:])
     if re.search(r"Traceback|Error|failed", last):
         faults.append(f"said: {last[-500:]}")
-    if (
-        kind == signal.SIGTERM
-        and process.returncode > 0
-        and "to continue: python -m fhlib study" not in last + "".join(said[-3:])
-    ):
+    if kind == signal.SIGTERM and process.returncode > 0 and "to continue: " not in last + "".join(said[-3:]):
         faults.append(f"not told how to continue: {last[-300:]}")
     return seconds, faults
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import psutil
@@ -11,7 +15,7 @@ import pytest
 
 from fhlib.files import BusyError
 from fhlib.workflow.progress import Narrator
-from fhlib.workflow.run import end_children, only_start_of
+from fhlib.workflow.run import _run_snakemake, end_children, only_start_of
 
 
 def test_one_start_of_a_run_at_a_time(tmp_path):
@@ -50,3 +54,30 @@ def test_children_and_theirs_are_ended_even_if_they_will_not():
     inner = process.children()
     end_children(process)
     assert len(inner) == 1 and psutil.wait_procs([process, *inner], 5)[1] == []
+
+
+def test_a_signal_ends_the_running_step_though_snakemake_waits_for_it(tmp_path, monkeypatch):
+    steps = []
+
+    def wait_for_a_step(arguments: list[str]) -> None:
+        steps.append(psutil.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        steps[0].wait()
+
+    def stop(number, _):
+        raise KeyboardInterrupt(number)
+
+    def send() -> None:
+        while not steps:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("snakemake.cli.main", wait_for_a_step)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        threading.Thread(target=send, daemon=True).start()
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            _run_snakemake([], Narrator(tmp_path / "timings.json"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert time.monotonic() - start < 10 and not steps[0].is_running()
