@@ -26,7 +26,7 @@ from fhlib.cohorts.segments import has_head_and_skull
 from fhlib.cohorts.splits import subjects_alike
 from fhlib.files import progress
 from fhlib.images.formats import read_volume
-from fhlib.images.volume import Array, Volume
+from fhlib.images.volume import Array, ReadWarning, Volume
 
 LOOKS = 4096
 """So many voxels tell a scan from others at first sight."""
@@ -123,13 +123,21 @@ def _read(
     relative = row[column]
     if not relative or leaves_folder(cohort.folder, relative):
         return None  # the manifest's check has said so
-    try:
-        return read_file(cohort.folder, row, column, image)
-    except FileNotFoundError:
-        yield "missing file", "error", f"{column}: there is no {relative}"
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        yield "unreadable file", "error", f"{column}: {error}"
-    return None
+    volume = None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            volume = read_file(cohort.folder, row, column, image)
+        except FileNotFoundError:
+            fault = "missing file", "error", f"{column}: there is no {relative}"
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
+            fault = "unreadable file", "error", f"{column}: {error}"
+    if volume is None:
+        yield fault
+    for warning in caught:
+        if issubclass(warning.category, ReadWarning):
+            yield "reading", "warning", f"{column}: {warning.message}"
+    return volume
 
 
 def _check_repeated(cohort: Cohort, row: Mapping[Hashable, str], image: Volume, seen: list[Look]) -> Problems:

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from fhlib.cohorts.checks import check_cohort
 from fhlib.cohorts.manifest import CohortError, load_cohort
 from fhlib.images.formats import write_volume
+from fhlib.images.kretz import write_kretz
 from fhlib.images.volume import Volume, from_sitk, to_sitk
 from tests.cohorts.made import checks, head, make, scan
 
@@ -167,3 +168,12 @@ def test_a_scan_that_differs_in_one_voxel_is_another(tmp_path, monkeypatch):
     other[4, 5, 6] = 255 - other[4, 5, 6]
     spoil(tmp_path, image=scan(2).with_array(other))
     assert checks(tmp_path) == []
+
+
+def test_what_a_reader_took_for_granted_is_a_finding(tmp_path):
+    make(tmp_path, image=["images/c0.nrrd", "images/c1.nrrd", "k.vol"], label=["labels/c0.nrrd", "labels/c1.nrrd", ""])
+    samples = np.random.default_rng(0).integers(1, 255, (2, 11, 11, 40)).astype(np.uint8)
+    write_kretz(tmp_path / "k.vol", samples, 0.7, np.linspace(-0.5, 0.5, 11), np.linspace(-0.5, 0.5, 11), 40.0, 0.0)
+    assert ("c2", "reading", "warning") in checks(tmp_path)
+    findings = check_cohort(tmp_path, show_progress=False)
+    assert "k.vol holds 2 frames in time; the first is read" in findings["message"].str.cat(sep="\n")
