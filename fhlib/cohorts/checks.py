@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import warnings
 from collections.abc import Generator, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fhlib.cohorts.manifest import (
+    NUMBER,
     PATHS,
     Cohort,
     CohortError,
@@ -26,12 +29,15 @@ from fhlib.cohorts.segments import has_head_and_skull
 from fhlib.cohorts.splits import subjects_alike
 from fhlib.files import progress
 from fhlib.images.formats import read_volume
-from fhlib.images.volume import Array, Volume
+from fhlib.images.volume import Array, ReadWarning, Volume
 
 LOOKS = 4096
 """So many voxels tell a scan from others at first sight."""
 SAME_GREY = 0.003
 """Grey levels, of 1, that differ by less are the same after a change of the pixel type (half a step of 255 is 0.002)."""
+
+UNLIKE_LABEL = {"reference_volume_ml": (1.6, 3.0), "reference_hc_mm": (1.35, 2.5)}
+"""Ratios to the label's own size that are a warning, and an error: whole head and skull differ by 1.3 in volume."""
 
 
 class Look(NamedTuple):
@@ -56,7 +62,8 @@ def check_cohort(cohort: Cohort | Path | str, show_progress: bool = True, raise_
     - the manifest's schema, missing or unreadable files;
     - of images: dimensions, spacing, intensities, and scans whose voxels are those of another, whatever their files' types;
     - subjects whose names may be one woman's (`subjects_alike`);
-    - geometry of image and label (corners within a tenth of a voxel);
+    - geometry of image and label (corners within a tenth of a voxel), and labels that are copies of another case's;
+    - reference measurements that cannot be of the head outlined (another unit);
     - of labels: not binary, empty where a head is expected or filled where none is, implausible in size; form and place
       (see `fhlib.cohorts.outlines`), with the slices where they are wrong;
     - of head and skull: exchanged, the same, or the skull outside of the head.
@@ -74,10 +81,11 @@ def check_cohort(cohort: Cohort | Path | str, show_progress: bool = True, raise_
     rows: list[Finding] = list(manifest.itertuples(index=False, name=None))
     rows += subjects_alike(cohort.table["subject"].tolist())
     seen: list[Look] = []
+    outlined: dict[bytes, tuple[str, str]] = {}
     dimensions: dict[int, str] = {}
     cases = cohort.table.to_dict("records")
     for row in progress(cases, f"Checking {cohort.name}") if show_progress else cases:
-        found = [(row["case"], *problem) for problem in _check_files(cohort, row, seen, dimensions)]
+        found = [(row["case"], *problem) for problem in _check_files(cohort, row, seen, outlined, dimensions)]
         rows += [finding for finding in found if finding not in rows]
     findings = as_findings(rows).sort_values("severity", kind="stable", ignore_index=True)
     if raise_errors and (findings["severity"] == "error").any():
@@ -85,8 +93,22 @@ def check_cohort(cohort: Cohort | Path | str, show_progress: bool = True, raise_
     return findings
 
 
-def _check_files(cohort: Cohort, row: dict[Hashable, str], seen: list[Look], dimensions: dict[int, str]) -> Problems:
-    """Findings of one case; `seen` has the scans before it, and `dimensions` names the first case that had the same."""
+def _check_files(
+    cohort: Cohort,
+    row: dict[Hashable, str],
+    seen: list[Look],
+    outlined: dict[bytes, tuple[str, str]],
+    dimensions: dict[int, str],
+) -> Problems:
+    """Findings of one case.
+
+    Args:
+        cohort: with the folder.
+        row: of the manifest.
+        seen: the scans before it; it is added.
+        outlined: case and subject by the digest of a label; its own are added.
+        dimensions: the first case of each number of dimensions.
+    """
     image = yield from _read(cohort, row, "image")
     if image is not None:
         given = bool(row["spacing_mm"])
@@ -106,10 +128,13 @@ def _check_files(cohort: Cohort, row: dict[Hashable, str], seen: list[Look], dim
         label = yield from _read(cohort, row, column, image)
         if label is not None:
             masks[column] = yield from _check_label(label, image, column, row["has_head"] == "true")
+            yield from _check_outlined(masks[column], column, row, outlined)
     if one_file and "label" in masks and has_head_and_skull(cohort.folder / row["label"]):
         message = f"{row['label']} holds a head and a skull, and both columns name it, which says that the outline is the skull"
         yield "two outlines", "error", f"{message}: leave label_skull empty, or save each in a file of its own"
     head, skull = masks.get("label"), masks.get("label_skull")
+    if (outline := skull or head) is not None:
+        yield from _check_references(head, outline, row)
     if head is not None and skull is not None and head.same_geometry(skull, 0.1 * min(head.spacing_mm)):
         yield from check_nesting(head, skull)
 
@@ -128,13 +153,59 @@ def _read(
     relative = row[column]
     if not relative or leaves_folder(cohort.folder, relative):
         return None  # the manifest's check has said so
-    try:
-        return read_file(cohort.folder, row, column, image)
-    except FileNotFoundError:
-        yield "missing file", "error", f"{column}: there is no {relative}"
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        yield "unreadable file", "error", f"{column}: {error}"
-    return None
+    volume = None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            volume = read_file(cohort.folder, row, column, image)
+        except FileNotFoundError:
+            fault = "missing file", "error", f"{column}: there is no {relative}"
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
+            fault = "unreadable file", "error", f"{column}: {error}"
+    if volume is None:
+        yield fault
+    for warning in caught:
+        if issubclass(warning.category, ReadWarning):
+            yield "reading", "warning", f"{column}: {warning.message}"
+    return volume
+
+
+def _check_outlined(
+    head: Volume | None, column: str, row: Mapping[Hashable, str], outlined: dict[bytes, tuple[str, str]]
+) -> Problems:
+    """Whether the voxels of a label are those of another case's: it was copied. HC18 has two such pairs, of one subject each."""
+    if head is None:
+        return
+    key = hashlib.sha256(repr(head.shape).encode() + np.packbits(head.array).tobytes()).digest()
+    other, subject = outlined.setdefault(key, (row["case"], row["subject"]))
+    if other != row["case"]:
+        severity = "warning" if subject == row["subject"] else "error"
+        message = f"{column} holds the voxels of a label of case {other}: give each scan its own label"
+        yield "duplicate label", severity, message
+
+
+def _check_references(head: Volume | None, outline: Volume, row: Mapping[Hashable, str]) -> Problems:
+    """Whether what somebody measured can be of the head that is outlined: another unit differs by more than an error does.
+
+    Args:
+        head: the label; None where there is none.
+        outline: the skull's label where there is one, else the head's.
+        row: of the manifest.
+    """
+    if _is_cut(head or outline):
+        return  # a finding of its own, and what is cut off was measured perhaps
+    found: dict[str, float] = {}
+    if head is not None and head.ndim == 3:
+        found["reference_volume_ml"] = int(np.count_nonzero(head.array)) * head.voxel_volume_ml
+    found["reference_hc_mm"] = math.pi * _diameter(outline)  # that of a sphere is near enough
+    for column, measured in found.items():
+        if not NUMBER.fullmatch(row[column]) or float(row[column]) <= 0:
+            continue
+        ratio, (unlikely, impossible) = float(row[column]) / measured, UNLIKE_LABEL[column]
+        if max(ratio, 1 / ratio) > unlikely:
+            severity = "error" if max(ratio, 1 / ratio) > impossible else "warning"
+            message = f"{column} is {row[column]}, and the label has about {measured:.3g}"
+            yield "reference", severity, f"{message}: is it in another unit, or of another scan?"
 
 
 def _check_repeated(cohort: Cohort, row: Mapping[Hashable, str], image: Volume, seen: list[Look]) -> Problems:
@@ -213,6 +284,9 @@ def _check_image(image: Volume, given: bool) -> Problems:
         yield "intensities", "error", f"{count} voxels are not finite numbers: replace them, with 0 for instance"
     elif values.min() == values.max():
         yield "intensities", "error", f"every voxel is {values.flat[0]}: the image is blank"
+    elif is_binary(values):
+        message = f"the image holds {values.min():g} and {values.max():g} alone, as a mask does: name the scan"
+        yield "intensities", "error", message
     if image.ndim == 3 and (min(image.shape) < FEWEST_SLICES or min(image.size_mm) < SMALLEST_HEAD_MM):
         message = f"{_times(image.shape)} voxels, {_times(image.size_mm)} mm, are too thin to hold a head"
         yield "thin volume", "warning", f"{message}: give the whole volume, or save a single slice as a 2D image"
@@ -222,6 +296,12 @@ def _check_image(image: Volume, given: bool) -> Problems:
         yield "spacing", "error", message
     elif not given and np.allclose(image.spacing_mm, 1, atol=1e-6):
         yield "spacing", "warning", f"voxels of {spacing} mm are what files without a spacing get: check it"
+
+
+def is_binary(values: Array) -> bool:
+    """Whether an array holds two values alone, as a mask does and no scan."""
+    low, high = values.min(), values.max()
+    return bool(low < high) and bool(((values == low) | (values == high)).all())
 
 
 def _check_label(
@@ -262,11 +342,22 @@ def _many_values(inside: Array) -> str:
 
 
 def _check_size(head: Volume, column: str) -> Problems:
-    size = np.count_nonzero(head.array) * np.prod(head.spacing_mm)
-    diameter = 2 * np.sqrt(size / np.pi) if head.ndim == 2 else np.cbrt(6 * size / np.pi)
+    diameter = _diameter(head)
     if not 8 <= diameter <= 160:
         message = f"{column} is as large as a head of {diameter:.3g} mm diameter (expected 8 to 160 mm)"
         yield "head size", "warning", f"{message}: check the spacing"
+
+
+def _is_cut(head: Volume) -> bool:
+    """Whether a mask touches the edge of its image."""
+    axes = [axis for axis, size in enumerate(head.shape) if size > 1]
+    return any(head.array.take(end, axis).any() for axis in axes for end in (0, -1))
+
+
+def _diameter(head: Volume) -> float:
+    """Of the sphere, or the circle, that is as large, in mm."""
+    size = float(np.count_nonzero(head.array) * np.prod(head.spacing_mm))
+    return 2 * math.sqrt(size / math.pi) if head.ndim == 2 else math.cbrt(6 * size / math.pi)
 
 
 def _difference(label: Volume, image: Volume) -> str:

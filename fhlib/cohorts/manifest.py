@@ -51,6 +51,10 @@ EARLIEST_WEEKS = 10
 """Below it no head can be outlined that this study is about; so few are more often months."""
 FINDING = ("case", "check", "severity", "message")
 Finding = tuple[str, str, str, str]
+SMALLEST = {"reference_hc_mm": (50, "cm"), "reference_volume_ml": (4, "litres")}
+"""No head that is outlined measures less; so small a number is more often in this unit."""
+MANY_AGES = 10
+"""So many ages without a decimal beyond 6 come by chance in 2 of 100 cohorts."""
 _TRUTH = {"": "true", "true": "true", "yes": "true", "1": "true", "false": "false", "no": "false", "0": "false"}
 
 
@@ -309,7 +313,12 @@ def check_manifest(cohort: Cohort, columns: Sequence[str]) -> pd.DataFrame:
     rows = list(_check_columns(cohort.table, columns))
     # without its columns or rows the table cannot be looked at any further
     if all(check != "schema" for _, check, _, _ in rows):
-        rows += [*_check_values(cohort.table), *_check_rows(cohort), *_check_subjects(cohort.table)]
+        rows += [
+            *_check_values(cohort.table),
+            *_check_rows(cohort),
+            *_check_ages(cohort.table),
+            *_check_subjects(cohort.table),
+        ]
     rows += [("", "table", "warning", remark) for remark in cohort.remarks]
     return as_findings(rows)
 
@@ -365,6 +374,10 @@ def _check_numbers(row: Mapping[Hashable, str]) -> Iterator[Finding]:
     if NUMBER.fullmatch(volume) and float(volume) == 0 and row["has_head"] == "true":
         message = "reference_volume_ml is 0 where a head is expected: leave it empty, or set has_head to false"
         yield row["case"], "value", "error", message
+    for column, (smallest, unit) in SMALLEST.items():
+        # where there is a label, the number is held against it
+        if not row["label"] and NUMBER.fullmatch(row[column]) and 0 < float(row[column]) < smallest:
+            yield row["case"], "reference", "warning", f"{column} is {row[column]}: is it in {unit}?"
     if row.get("x_spacing_mm") and not row["spacing_mm"]:
         yield (
             row["case"],
@@ -372,6 +385,16 @@ def _check_numbers(row: Mapping[Hashable, str]) -> Iterator[Finding]:
             "warning",
             "x_spacing_mm is a column of your own, which nothing reads: name it spacing_mm",
         )
+
+
+def _check_ages(table: pd.DataFrame) -> Iterator[Finding]:
+    """Whether ages with one decimal may be weeks and days: of many, none has a decimal beyond 6."""
+    told = table["ga_weeks"].str.extract(r"^\d\d\.([1-9])$")[0].dropna()
+    if len(told) >= MANY_AGES and told.max() <= "6" and told.nunique() > 3:
+        message = (
+            f"none of {len(told)} values of ga_weeks has a decimal beyond 6: are they weeks and days, as 26.3 for 26+3?"
+        )
+        yield "", "age", "warning", f"{message} If so, divide the days by 7"
 
 
 def _check_subjects(table: pd.DataFrame) -> Iterator[Finding]:

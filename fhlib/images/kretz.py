@@ -37,7 +37,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from fhlib.files import atomic_path
-from fhlib.images.volume import Floats, Volume
+from fhlib.images.volume import Floats, ReadWarning, Volume
 
 Tag = tuple[int, int]
 Bytes = NDArray[np.uint8]
@@ -287,6 +287,7 @@ def _frame(items: _Items, shape: tuple[int, int, int], frame: int | None) -> Byt
     if frame is None and count > 1:
         warnings.warn(
             f"{items.name} holds {count} frames in time; the first is read: read_kretz(path, frame=...) takes another",
+            ReadWarning,
             stacklevel=3,
         )
     return np.frombuffer(data, np.uint8, size, (frame or 0) * size).reshape(shape)
@@ -314,6 +315,7 @@ def _cartesian_spacing_mm(items: _Items, spacing_mm: float | Sequence[float] | N
     warnings.warn(
         f"{items.name} is a Cartesian Kretz file; {spacing:g} mm is taken from {_named(tag)}, which no public reader has "
         "confirmed: compare a known length, and pass spacing_mm if it is wrong",
+        ReadWarning,
         stacklevel=3,
     )
     return (spacing,) * 3

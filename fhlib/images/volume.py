@@ -117,6 +117,10 @@ class Volume:
         return all(math.dist(self.position(corner), other.position(corner)) <= tolerance_mm for corner in corners)
 
 
+class ReadWarning(UserWarning):
+    """What reading a file took for granted; it names no patient, and belongs beside the result."""
+
+
 def _require_image(array: Array) -> None:
     if array.ndim not in (2, 3):
         raise ValueError(

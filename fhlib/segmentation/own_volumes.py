@@ -18,7 +18,7 @@ from fhlib.files import progress, write_csv
 from fhlib.fingerprints import digest, file_digest
 from fhlib.images.dicom import Source, read_dicom
 from fhlib.images.formats import read_volume
-from fhlib.images.volume import Volume
+from fhlib.images.volume import ReadWarning, Volume
 from fhlib.models.parameters import PARAMETERS_FILE
 from fhlib.models.weights import weights_files, weights_folder
 from fhlib.segmentation.outputs import (
@@ -216,11 +216,12 @@ def _read(source: Source, spacing_mm: Sequence[float] | None) -> Volume:
 
 
 def _read_with_warnings(source: Source, spacing_mm: Sequence[float] | None) -> tuple[Volume, list[str]]:
-    """The volume, and what reading it warned of; not what libraries say, which may hold a patient's tags."""
+    """The volume, and what our readers warned of; not what libraries say, which may hold a patient's tags."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         volume = _read(source, spacing_mm)
-    return volume, [str(warning.message) for warning in caught if Path(warning.filename) == Path(__file__)]
+    ours = [one for one in caught if issubclass(one.category, ReadWarning) or Path(one.filename) == Path(__file__)]
+    return volume, [str(one.message) for one in ours]
 
 
 def _write_table(rows: Sequence[dict[str, Any]], folder: Path) -> None:

@@ -18,10 +18,11 @@ def scan(seed, **change):
     return Volume(**({"array": values, "spacing_mm": (4, 2, 3), "origin": (5, -6, 7), "direction": OBLIQUE} | change))
 
 
-def head(**change):
-    """A box of 5 x 7 x 9 voxels of 4 x 2 x 3 mm: 7.56 mL."""
+def head(place=0, **change):
+    """A box of 5 x 7 x 9 voxels of 4 x 2 x 3 mm: 7.56 mL; in another place (0 to 7), since no two scans have one label."""
     mask = np.zeros((9, 13, 17), bool)
-    mask[2:7, 3:10, 4:13] = True
+    h, w = 3 + place // 4, 4 + place % 4
+    mask[2:7, h : h + 7, w : w + 9] = True
     return scan(0, **({"array": mask} | change))
 
 
@@ -29,7 +30,7 @@ def make(folder, count=3, **columns):
     """A sound cohort of `count` subjects; keyword lists replace columns."""
     for i in range(count):
         write_volume(scan(i), folder / "images" / f"c{i}.nrrd")
-        write_volume(head(), folder / "labels" / f"c{i}.nrrd")
+        write_volume(head(i), folder / "labels" / f"c{i}.nrrd")
     table = {
         "case": [f"c{i}" for i in range(count)],
         "subject": [f"s{i}" for i in range(count)],
@@ -52,5 +53,5 @@ def pair(seed=0):
     rng = np.random.default_rng(seed)
     image = Volume(rng.integers(0, 255, (9, 13, 17)).astype(np.uint8), (4, 2, 3), (5, -6, 7), OBLIQUE)
     mask = np.zeros(image.shape, bool)
-    mask[2:7, 3:10, 4:13] = True
+    mask[2:7, 3:10, 4 + seed % 4 : 13 + seed % 4] = True
     return image, image.with_array(mask)

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from fhlib.cohorts.checks import check_cohort
 from fhlib.cohorts.manifest import CohortError, load_cohort
 from fhlib.images.formats import write_volume
+from fhlib.images.kretz import write_kretz
 from fhlib.images.volume import Volume, from_sitk, to_sitk
 from tests.cohorts.made import checks, head, make, scan
 
@@ -104,7 +105,7 @@ def test_skull_labels(tmp_path):
 
 def test_a_label_of_255_is_binary_and_of_two_structures_is_not(tmp_path):
     make(tmp_path)
-    spoil(tmp_path, label=head(array=head().array.astype(np.uint8) * 255))
+    spoil(tmp_path, label=head(array=head(1).array.astype(np.uint8) * 255))
     assert checks(tmp_path) == [] and load_cohort(tmp_path).read_label("c1").array.sum() == 315
     spoil(tmp_path, label=with_values(head(), other=7))
     with pytest.raises(CohortError, match=r"more than one value besides 0 \(1.0 to 7.0\)"):
@@ -142,7 +143,7 @@ def test_probabilities_and_smoothed_masks_are_refused(tmp_path, values, words):
 
 def test_one_value_other_than_1_is_taken_and_said(tmp_path):
     make(tmp_path)
-    spoil(tmp_path, label=head(array=head().array * np.uint8(2)))
+    spoil(tmp_path, label=head(array=head(1).array * np.uint8(2)))
     findings = check_cohort(tmp_path, show_progress=False)
     assert findings[["check", "severity"]].values.tolist() == [["label value", "warning"]]
     assert "besides 0 is 2, and it is taken for the head" in findings["message"].iloc[0]
@@ -177,3 +178,59 @@ def test_a_scan_that_differs_in_one_voxel_is_another(tmp_path, monkeypatch):
     other[4, 5, 6] = 255 - other[4, 5, 6]
     spoil(tmp_path, image=scan(2).with_array(other))
     assert checks(tmp_path) == []
+
+
+def test_what_a_reader_took_for_granted_is_a_finding(tmp_path):
+    make(tmp_path, image=["images/c0.nrrd", "images/c1.nrrd", "k.vol"], label=["labels/c0.nrrd", "labels/c1.nrrd", ""])
+    samples = np.random.default_rng(0).integers(1, 255, (2, 11, 11, 40)).astype(np.uint8)
+    write_kretz(tmp_path / "k.vol", samples, 0.7, np.linspace(-0.5, 0.5, 11), np.linspace(-0.5, 0.5, 11), 40.0, 0.0)
+    assert ("c2", "reading", "warning") in checks(tmp_path)
+    findings = check_cohort(tmp_path, show_progress=False)
+    assert "k.vol holds 2 frames in time; the first is read" in findings["message"].str.cat(sep="\n")
+
+
+def measured(folder, **columns):
+    """What is said of references beside a label of 7.56 mL, whose sphere has pi 24.35 = 76.5 mm around it."""
+    make(folder, **columns)
+    findings = check_cohort(folder, show_progress=False)
+    found = findings[findings["check"] == "reference"]
+    return [tuple(row) for row in found[["case", "severity"]].itertuples(index=False)], found["message"].str.cat(
+        sep="\n"
+    )
+
+
+def test_references_in_another_unit_are_found_by_the_label(tmp_path):
+    # litres and cm3; cm and mm; 1.6 x 7.56 is 12.1 and 3 x 7.56 is 22.7; 1.35 x 76.5 is 103 and 2.5 x 76.5 is 191
+    found, text = measured(tmp_path / "a", reference_volume_ml=["0.00756", "7.56", "12.0"])
+    assert found == [("c0", "error")] and "reference_volume_ml is 0.00756, and the label has about 7.56" in text
+    found, text = measured(tmp_path / "b", reference_hc_mm=["20", "76.5", "100"])
+    assert found == [("c0", "error")] and "reference_hc_mm is 20, and the label has about 76.5" in text
+    found, _ = measured(
+        tmp_path / "c", reference_volume_ml=["12.2", "22.5", "22.8"], reference_hc_mm=["105", "190", "193"]
+    )
+    assert [severity for _, severity in found] == ["error"] * 2 + ["warning"] * 4
+    assert {case for case, severity in found if severity == "error"} == {"c2"}
+
+
+def test_so_small_a_reference_without_a_label_may_be_in_another_unit(tmp_path):
+    columns = {
+        "label": ["labels/c0.nrrd", "", ""],
+        "reference_hc_mm": ["76", "24.5", "245"],
+        "reference_volume_ml": ["", "0.278", ""],
+    }
+    found, text = measured(tmp_path, **columns)
+    assert found == [("c1", "warning")] * 2 and "24.5: is it in cm?" in text and "0.278: is it in litres?" in text
+
+
+def test_the_label_of_another_case_is_no_label_of_this_one(tmp_path):
+    make(tmp_path, label=["labels/c0.nrrd", "labels/c0.nrrd", "labels/c2.nrrd"])
+    assert checks(tmp_path) == [("c1", "duplicate label", "error")]
+    # another file with the same voxels; and two frames of one examination may have one outline, as in HC18
+    make(tmp_path, subject=["s0", "s0", "s2"])
+    write_volume(head(), tmp_path / "labels" / "c1.nrrd")
+    assert checks(tmp_path) == [("c1", "duplicate label", "warning")]
+
+
+def test_a_mask_is_no_scan(tmp_path):
+    make(tmp_path, image=["images/c0.nrrd", "labels/c1.nrrd", "images/c2.nrrd"])
+    assert checks(tmp_path) == [("c1", "intensities", "error")]

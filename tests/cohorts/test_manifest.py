@@ -134,11 +134,11 @@ def test_ages_that_may_be_months_are_said(tmp_path):
 
 
 def test_a_row_gives_the_spacing_that_its_files_do_not_state(tmp_path):
-    flat = head().array[4]
-    table = 'case,subject,image,label,spacing_mm\na,a,a.png,l.png,0.25\nb,b,b.png,l.png,"0.5,0.25"\nc,c,c.png,l.png,0.5x0.25\n'
+    rows = ("a,a,a.png,la.png,0.25", 'b,b,b.png,lb.png,"0.5,0.25"', "c,c,c.png,lc.png,0.5x0.25")
+    table = "\n".join(["case,subject,image,label,spacing_mm", *rows])
     for number, case in enumerate("abc"):
         write_volume(Volume(scan(number).array[0].astype(np.uint8), (1, 1)), tmp_path / f"{case}.png")
-    write_volume(Volume(flat, (1, 1)), tmp_path / "l.png")
+        write_volume(Volume(head(number).array[4], (1, 1)), tmp_path / f"l{case}.png")
     (tmp_path / "cohort.csv").write_text(table)
     cohort = load_cohort(tmp_path)
     for case, spacing in (("a", (0.25, 0.25)), ("b", (0.5, 0.25)), ("c", (0.5, 0.25))):
@@ -162,3 +162,12 @@ def test_a_spacing_that_contradicts_the_file_is_said(tmp_path):
 def test_a_spacing_that_does_not_fit_the_image_is_an_error(tmp_path):
     make(tmp_path, spacing_mm=["4.0,2.0", "", ""])
     assert ("c0", "unreadable file", "error") in checks(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("decimals", "found"), [("1234561234", True), ("1234571234", False), ("5555555555", False), ("123456123", False)]
+)
+def test_ages_that_may_be_weeks_and_days_are_said(tmp_path, decimals, found):
+    make(tmp_path, count=len(decimals), ga_weeks=[f"26.{decimal}" for decimal in decimals])
+    messages = check_cohort(tmp_path, show_progress=False)["message"].str.cat(sep=" ")
+    assert ("are they weeks and days, as 26.3 for 26+3?" in messages) == found

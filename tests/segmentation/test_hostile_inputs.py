@@ -14,11 +14,13 @@ from matplotlib.figure import Figure
 
 from fhlib.__main__ import main
 from fhlib.images.formats import read_volume, write_volume
+from fhlib.images.kretz import write_kretz
 from fhlib.images.volume import Volume
 from fhlib.segmentation import own_volumes, segmentor
 from fhlib.segmentation.outputs import reason_of
 from fhlib.segmentation.own_volumes import segment_files, volumes_in
 from fhlib.segmentation.sources import is_marked, not_searched
+from tests.images import made_dicom
 from tests.images.made import dicom_series, ellipsoid
 from tests.segmentation.fixed import Fixed
 
@@ -296,3 +298,16 @@ def series_without(folder, *lacking):
                 delattr(content, name)
         content.save_as(path)
     return folder
+
+
+def test_what_a_reader_took_for_granted_stands_in_the_note(tmp_path):
+    # the first of two times is read, and slices without a position may be mirrored
+    angles = np.linspace(-0.5, 0.5, 11)
+    samples = np.full((2, 11, 11, 40), 90, np.uint8)
+    (tmp_path / "in").mkdir()
+    write_kretz(tmp_path / "in" / "k.vol", samples, 1.0, angles, angles, 40.0, 0.0)
+    no_place = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "SpacingBetweenSlices": 1.5}
+    made_dicom.slices(Volume(scan().array, (1.5, 0.8, 0.7)), tmp_path / "in" / "s", **no_place)
+    rows = start(volumes_in(tmp_path / "in"), tmp_path / "out").set_index("volume")
+    assert "k.vol holds 2 frames in time; the first is read" in rows.loc["k", "note"]
+    assert "the slices in s/ state no position: they are stacked by InstanceNumber" in rows.loc["s", "note"]

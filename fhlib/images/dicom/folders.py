@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fhlib.images.dicom.embedded import kretz_in
 from fhlib.images.dicom.headers import DamagedError, frame_count, is_cut, is_damaged, is_dicom, read_header
+from fhlib.images.volume import ReadWarning
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ def _missing_files(folder: Path, indices: Sequence[Path]) -> Mapping[Path, Seque
         warnings.warn(
             f"DICOMDIR lists {len(names)} files in {place.name}/ that are missing (the first is {names[0]}): copy the disc "
             "again",
+            ReadWarning,
             stacklevel=3,
         )
     return missing

@@ -21,7 +21,7 @@ from fhlib.images.dicom.pixel_size import (
     require_plausible,
     required_pixel,
 )
-from fhlib.images.volume import Floats
+from fhlib.images.volume import Floats, ReadWarning
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -75,6 +75,7 @@ def grid_of_frames(header: Dataset, name: str, frames: int, given: Given) -> Gri
     planes = _planes_of_frames(header, name, frames, given)
     if all(plane.placed for plane in planes):
         grid = _stack(planes, f"the frames of {name}", given)
+        _compare_gap(grid, _stated_gaps(header, frames), f"the frames of {name}", given)
     elif why := why_no_slices(header):
         # one number says how large a pixel is, and nothing of the frames
         if given is None or len(given) != 3:
@@ -82,8 +83,10 @@ def grid_of_frames(header: Dataset, name: str, frames: int, given: Given) -> Gri
                 f"{name} is a clip: its {frames} frames {why}, not depths, and no volume: export the volume; if they are "
                 "slices all the same, give all three numbers of spacing_mm (--spacing-mm)"
             )
+        _require_one_time(header, name, frames, given)
         return _unknown(frames)
     else:
+        _require_one_time(header, name, frames, given)
         grid = _unknown(frames) if given is not None else _evenly_stacked(header, planes, name)
     if given is None:
         require_plausible(grid.spacing_mm, name)
@@ -105,13 +108,27 @@ def grid_of_slices(headers: Sequence[Dataset], names: Sequence[str], series: str
     if placed == len(planes):
         _require_one_stack(headers, where)
         grid = _stack(planes, where, given)
+        _compare_gap(grid, {header.get("SpacingBetweenSlices") for header in headers}, where, given)
     elif placed == 0:
         grid = _numbered(headers, planes, series, given)
     else:
         raise ValueError(_not_placed(placed, len(planes), series))
     if given is None:
         require_plausible(grid.spacing_mm, where)
+    _compare_count(headers, where)
     return grid
+
+
+def _compare_count(headers: Sequence[Dataset], where: str) -> None:
+    """Warn where slices at an end may be missing, which positions do not tell."""
+    stated = max(int(header.get("ImagesInAcquisition") or 0) for header in headers)
+    if stated > len(headers):
+        warnings.warn(
+            f"{where} are {len(headers)}, and state that their acquisition has {stated} images (ImagesInAcquisition): if some "
+            "are missing, copy the series again",
+            ReadWarning,
+            stacklevel=4,
+        )
 
 
 def _unknown(frames: int) -> Grid:
@@ -157,14 +174,10 @@ def _evenly_stacked(header: Dataset, planes: Sequence[Plane], name: str) -> Grid
             f"of the {frames} frames of {name} {placed} state a position, and not all a position and an orientation, "
             f"expected all or none: export it again, or {REMEDY}"
         )
-    times = set(functional(header, "FrameContentSequence", "TemporalPositionIndex", frames)) - {None}
-    if len(times) > 1:
-        raise ValueError(
-            f"the frames of {name} are of {len(times)} times (TemporalPositionIndex) and state no position, expected one "
-            "time: export one of them"
-        )
     pixel = _common_pixel(planes, f"the frames of {name}", None) if planes[0].pixel_mm else required_pixel(header, name)
     gap = _stated_gap(header, name, frames)
+    for tag in ("SliceLocationVector", "GridFrameOffsetVector"):
+        _require_same_gap(header.get(tag), frames, gap, f"the frames of {name}", tag)
     position = numbers(header.get("ImagePositionPatient"), 3)
     orientation = numbers(header.get("ImageOrientationPatient"), 6)
     if position is None or orientation is None:
@@ -175,8 +188,8 @@ def _evenly_stacked(header: Dataset, planes: Sequence[Plane], name: str) -> Grid
 
 def _stated_gap(header: Dataset, name: str, frames: int) -> float:
     """SpacingBetweenSlices of functional groups, else of the file."""
-    gaps = set(functional(header, "PixelMeasuresSequence", "SpacingBetweenSlices", frames))
-    gap = positive(header.get("SpacingBetweenSlices") if gaps == {None} else gaps.pop(), 1)
+    gaps = _stated_gaps(header, frames)
+    gap = positive(gaps.pop(), 1)
     if gaps - {None}:
         raise ValueError(f"the frames of {name} state several distances between them: export it on a regular grid")
     if gap is None:
@@ -187,6 +200,60 @@ def _stated_gap(header: Dataset, name: str, frames: int) -> float:
     return gap[0]
 
 
+def _stated_gaps(header: Dataset, frames: int) -> set[Any]:
+    """Each SpacingBetweenSlices of a file; {None} where it states none."""
+    gaps = set(functional(header, "PixelMeasuresSequence", "SpacingBetweenSlices", frames))
+    return {header.get("SpacingBetweenSlices")} if gaps == {None} else gaps
+
+
+def _compare_gap(grid: Grid, stated: set[Any], where: str, given: Given) -> None:
+    """Warn where SpacingBetweenSlices is not the distance of the positions, which are taken."""
+    gaps = [gap[0] for gap in (positive(value, 1) for value in stated) if gap]
+    others = [gap for gap in gaps if abs(gap - grid.spacing_mm[0]) > SAME_STEP * grid.spacing_mm[0]]
+    if others and given is None:
+        warnings.warn(
+            f"{where} are {grid.spacing_mm[0]:.4g} mm apart by their positions, which are taken, and state "
+            f"SpacingBetweenSlices {others[0]:.4g} mm: compare a known length",
+            ReadWarning,
+            stacklevel=4,
+        )
+
+
+def _require_same_gap(places: Any, count: int, gap: float | None, where: str, tag: str) -> None:
+    """Raise ValueError for places of slices, along one line, that are not evenly the gap apart.
+
+    Args:
+        places: a number a slice, in the order of the stack; all alike, or another count, says nothing.
+        count: of slices.
+        gap: in mm; None where the caller answers for it.
+        where: what an error calls the slices.
+        tag: where the places stand.
+    """
+    read = numbers(places, count)
+    if read is None or np.ptp(read) == 0:
+        return
+    steps = np.diff(read) * np.sign(read[-1] - read[0])
+    expected = float(np.median(steps)) if gap is None else gap
+    if np.abs(steps - expected).max() > SAME_STEP * abs(expected) + 1e-3:
+        raise ValueError(
+            f"{where} are {steps.min():.4g} to {steps.max():.4g} mm apart by {tag}, expected {expected:.4g} mm: a slice is "
+            "missing, or their order or distance is wrong; export it again"
+        )
+
+
+def _require_one_time(header: Dataset, name: str, frames: int, given: Given) -> None:
+    """Raise ValueError for frames of several times, which nothing places."""
+    times = set(functional(header, "FrameContentSequence", "TemporalPositionIndex", frames)) - {None}
+    count, tag = len(times), "TemporalPositionIndex"
+    if count < 2:
+        count, tag = int(header.get("NumberOfTemporalPositions") or 1), "NumberOfTemporalPositions"
+    # a swept plane may have a time of its own in each place
+    if count > 1 and not (count == frames and given is not None and len(given) == 3):
+        raise ValueError(
+            f"the frames of {name} are of {count} times ({tag}) and state no position, expected one time: export one of them"
+        )
+
+
 def _numbered(headers: Sequence[Dataset], planes: Sequence[Plane], series: str, given: Given) -> Grid:
     """Slices without positions, in the order of their numbers, where a distance between them is known."""
     where = f"the slices in {series}"
@@ -194,26 +261,42 @@ def _numbered(headers: Sequence[Dataset], planes: Sequence[Plane], series: str, 
     if None in stated or len(set(stated)) < len(stated):
         raise ValueError(_not_placed(0, len(planes), series))
     order = np.argsort([int(number) for number in stated]).tolist()
+    times = {header.get("TemporalPositionIdentifier") for header in headers} - {None}
+    if len(times) > 1:
+        raise ValueError(
+            f"{where} are of {len(times)} times (TemporalPositionIdentifier) and state no position: export one of them"
+        )
+    steps = np.diff(sorted(int(number) for number in stated))
+    places = [headers[index].get("SliceLocation") for index in order]
     if given is not None:
+        if steps.min() < steps.max():
+            raise ValueError(_left_out(stated, where))
+        _require_same_gap(places, len(order), None, where, "SliceLocation")
         return Grid(order, (1.0, 1.0, 1.0))
 
     gaps = {positive(header.get("SpacingBetweenSlices"), 1) for header in headers}
     gap = gaps.pop()
     if gap is None or gaps or any(why_no_slices(header) for header in headers):
         raise ValueError(_not_placed(0, len(planes), series))
-    first, last = int(min(stated)), int(max(stated))
-    if last - first + 1 != len(stated):
-        raise ValueError(
-            f"{where} state no position, and their numbers (InstanceNumber) go from {first} to {last} for {len(stated)} "
-            "slices, expected none left out: a slice is missing; export it again"
-        )
+    if steps.max() > 1:
+        raise ValueError(_left_out(stated, where))
+    _require_same_gap(places, len(order), gap[0], where, "SliceLocation")
     warnings.warn(
         f"{where} state no position: they are stacked by InstanceNumber, one SpacingBetweenSlices apart; whether the "
         "first is the nearest or the farthest is not known",
+        ReadWarning,
         stacklevel=4,
     )
     pixel = _common_pixel(planes, where, None)
     return Grid(order, (*gap, *pixel))
+
+
+def _left_out(stated: Sequence[Any], where: str) -> str:
+    first, last = min(map(int, stated)), max(map(int, stated))
+    return (
+        f"{where} state no position, and their numbers (InstanceNumber) go from {first} to {last} for {len(stated)} "
+        "slices, expected none left out: a slice is missing; export it again"
+    )
 
 
 def _not_placed(placed: int, count: int, series: str) -> str:

@@ -36,6 +36,12 @@ TAGS = (
     "CineRate",
     "PixelSpacing",
     "SpacingBetweenSlices",
+    "SliceLocation",
+    "SliceLocationVector",
+    "GridFrameOffsetVector",
+    "NumberOfTemporalPositions",
+    "TemporalPositionIdentifier",
+    "ImagesInAcquisition",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "SequenceOfUltrasoundRegions",
@@ -43,7 +49,15 @@ TAGS = (
     "PerFrameFunctionalGroupsSequence",
 )
 
-WHOLE_NUMBERS = ("Rows", "Columns", "InstanceNumber", "InConcatenationNumber", "InConcatenationTotalNumber")
+WHOLE_NUMBERS = (
+    "Rows",
+    "Columns",
+    "InstanceNumber",
+    "InConcatenationNumber",
+    "InConcatenationTotalNumber",
+    "NumberOfTemporalPositions",
+    "ImagesInAcquisition",
+)
 
 SCREENSHOT = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture; its multi-frame classes begin with it
 IMAGE_CLASSES = ("Image Storage", "Volume Storage")
@@ -77,14 +91,17 @@ class DamagedError(ValueError):
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM: by its first bytes, or by its name where these do not tell."""
-    if not path.is_file() or path.suffix.lower() in OTHER_FORMATS:
+    if not path.is_file():
         return False
     with path.open("rb") as stream:
         start = stream.read(140)
     if start.startswith(b"KRETZFILE"):
         return False
-    marked = start[128:132] == b"DICM" and start[132:134] in (b"\2\0", b"\10\0")
-    return marked or path.suffix.lower() in SUFFIXES or _begins_without_preamble(start)
+    if start[128:132] == b"DICM" and start[132:134] in (b"\2\0", b"\10\0"):
+        return True
+    if path.suffix.lower() in OTHER_FORMATS:
+        return False
+    return path.suffix.lower() in SUFFIXES or _begins_without_preamble(start)
 
 
 def _begins_without_preamble(start: bytes) -> bool:
