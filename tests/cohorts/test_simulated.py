@@ -63,7 +63,7 @@ def test_cohort_resumes_and_does_not_depend_on_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(simulate, "code_digest", lambda *modules: "changed")
     redone = []
     monkeypatch.setattr(
-        simulate, "_run", lambda work, tasks, workers, total: redone.extend(tasks) or [work(t) for t in tasks]
+        simulate, "in_processes", lambda work, tasks, workers, total: redone.extend(tasks) or [work(t) for t in tasks]
     )
     simulate.simulate_cohort(
         tmp_path / "a", SPEC.model_copy(update={"test_subjects": 0, "train_subjects": 1, "reproducibility_subjects": 0})
