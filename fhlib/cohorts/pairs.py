@@ -118,6 +118,10 @@ def _images_and_labels(source: Path) -> tuple[dict[str, Path], dict[str, list[Pa
         else:
             others.append(path)
 
+    passed_over = [path.name for path in others if labels and path.is_dir() and readable[path] not in labels]
+    if passed_over:
+        shown = ", ".join(passed_over[:5]) + (" and others" if len(passed_over) > 5 else "")
+        warnings.warn(f"passed over, as folders without a label: {shown}", stacklevel=2)
     for path in others:
         name = readable[path]
         # without any label this is another layout; a folder without a label may be anything

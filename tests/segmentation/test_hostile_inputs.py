@@ -311,3 +311,12 @@ def test_what_a_reader_took_for_granted_stands_in_the_note(tmp_path):
     rows = start(volumes_in(tmp_path / "in"), tmp_path / "out").set_index("volume")
     assert "k.vol holds 2 frames in time; the first is read" in rows.loc["k", "note"]
     assert "the slices in s/ state no position: they are stacked by InstanceNumber" in rows.loc["s", "note"]
+
+
+def test_a_label_under_a_name_of_its_own_is_no_scan(folder, tmp_path):
+    # 3D Slicer exports labelmaps as a-label.nrrd
+    label = scan().with_array((scan().array > 50).astype(np.uint8))
+    write_volume(label, folder / "a-label.nrrd")
+    rows = start(volumes_in(folder), tmp_path / "out").set_index("volume")
+    assert rows["status"].to_dict() == {"a": "found", "a-label": "failed"}
+    assert "0 and 1 alone, as a mask or a label does" in rows.loc["a-label", "note"]
