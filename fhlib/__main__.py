@@ -6,15 +6,22 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from fhlib import __version__
+
+LONGEST_NAME = 80
+"""Characters of a run's name that nobody gave."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +47,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 2
-    return options.call(options)
+    return _told(options)
+
+
+class _Stopped(KeyboardInterrupt):
+    """Ctrl-C, SIGTERM, or a terminal that was closed."""
+
+
+def _told(options: argparse.Namespace) -> int:
+    """Run a command; what stops it from outside, a signal or a full disk, is told in one line. Returns the exit code."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if _imports(frame):  # libraries take what is raised here for a fault of theirs; nothing has begun
+            os._exit(_say_stopped(number, options))
+        raise _Stopped(number)
+
+    heard = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        usual = (signal.SIG_DFL, signal.default_int_handler)
+        heard = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) in usual}
+    try:
+        return options.call(options)
+    except KeyboardInterrupt as error:
+        return _say_stopped(error.args[0] if isinstance(error, _Stopped) else signal.SIGINT, options)
+    except (OSError, RuntimeError) as error:
+        return _told_error(error)
+    finally:
+        for number, before in heard.items():
+            signal.signal(number, before)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a signal came while a module was being imported."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _say_stopped(number: int, options: argparse.Namespace) -> int:
+    again = getattr(options, "again", "") or "type the same command again"
+    print(f"\nstopped ({signal.Signals(number).name}); to continue: {again}", file=sys.stderr, flush=True)
+    return 128 + number
+
+
+def _told_error(error: Exception) -> int:
+    """Say that another process is at work, or that a disk is full; raises any other error. Returns the exit code."""
+    from fhlib.files import DATA, BusyError, disk_full
+
+    if isinstance(error, BusyError):
+        print(error, file=sys.stderr)
+        return 2
+    full = disk_full(error, DATA) if isinstance(error, OSError) else None
+    if full is None:
+        raise error
+    print(full, file=sys.stderr)
+    return 1
 
 
 def _add_study(commands: Any) -> None:
@@ -61,7 +125,7 @@ def _add_study(commands: Any) -> None:
         default=[],
         help="parameters of the preset to change for this run: training.seed=1 variants=[USegNet-DS]",
     )
-    study.add_argument("--cores", type=int, help="processor cores to use (default all)")
+    study.add_argument("--cores", type=_count, help="processor cores to use (default all)")
     study.add_argument("--until", metavar="STEP", help="stop after this step, such as 02_prepare (default: the report)")
     study.add_argument("--dry-run", action="store_true", help="list what would be done and why, and do nothing")
     study.set_defaults(call=_study)
@@ -217,10 +281,10 @@ def _gpu_study(options: argparse.Namespace) -> int:
 
 def _study(options: argparse.Namespace) -> int:
     from fhlib.files import ROOT
-    from fhlib.presets import PresetError, load_preset, parse_changes, suggestion
+    from fhlib.presets import load_preset, parse_changes, suggestion
     from fhlib.study.run import open_study
     from fhlib.workflow.progress import TITLES, say
-    from fhlib.workflow.run import RunBusyError, run_study
+    from fhlib.workflow.run import run_study
 
     steps = list(TITLES.values())
     try:
@@ -231,20 +295,35 @@ def _study(options: argparse.Namespace) -> int:
         changes = parse_changes(options.changes)
         preset = load_preset(options.preset, changes)
         run = options.run or run_name(preset.name, options.cohort, changes)
-        study = open_study(run, options.preset, options.cohort or "", changes)
-    except (PresetError, ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        study = open_study(run, options.preset, options.cohort or "", changes, record=not options.dry_run)
+    except (ValueError, OSError) as error:
+        print(_reason(error), file=sys.stderr)
         return 2
     say(f"run {study.name}: preset {preset.name}, cohort {study.cohort_name} ({study.cohort_kind})")
-    try:
-        code = run_study(study.folder, study.name, options.preset, options.cores, options.dry_run, options.until)
-    except RunBusyError as error:
-        print(error, file=sys.stderr)
-        return 2
+    options.again = f"python -m fhlib study --preset {preset.name} --run {study.name}"
+    code = run_study(study, options.cores, options.dry_run, options.until)
     page = study.folder / "report" / "index.html"
     if code == 0 and not options.dry_run and not options.until:
         say(f"report: {page.relative_to(ROOT)}")
     return code
+
+
+def _reason(error: Exception) -> str:
+    """Why nothing could be started; of the system's errors, which have no remedy, with one."""
+    from fhlib.files import DATA, disk_full, shown_folder
+
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    full = disk_full(error, DATA)
+    remedy = "set FHLIB_ROOT to a folder that can be written to"
+    return str(full or f"cannot write to {shown_folder(DATA)}/ ({error.strerror}): {remedy}")
+
+
+def _count(text: str) -> int:
+    """What --cores says; argparse tells the user what is wrong."""
+    if not (text.isdecimal() and 0 < len(text) < 7 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of cores: give 1 or more, or leave it out for all")
+    return int(text)
 
 
 def run_name(preset: str, cohort: Path | None, changes: Mapping[str, Any] | None = None) -> str:
@@ -257,7 +336,10 @@ def run_name(preset: str, cohort: Path | None, changes: Mapping[str, Any] | None
     """
     parts = [f"{name.split('.')[-1]}-{value}" for name, value in (changes or {}).items()]
     words = [preset, *([cohort.resolve().name] if cohort else []), *parts]
-    return re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words)).strip("-._")
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words)).strip("-._")
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def spacing(text: str) -> tuple[float, ...]:

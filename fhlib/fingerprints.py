@@ -16,13 +16,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fhlib.files import files_below, read_json, write_json
+from fhlib.files import read_json, write_json
 
 if TYPE_CHECKING:
     from grimp import ImportGraph
 
-DATA_ONLY = frozenset({"fhlib.variants", "fhlib.presets"})
-"""Modules whose values enter as parameters of their own: a new variant or preset must not make every training stale."""
+UNCOUNTED = frozenset({"fhlib.variants", "fhlib.presets", "fhlib.privacy"})
+"""Modules that make nothing stale: values of variants and presets are parameters of their own; what hides paths changes no number."""
 
 
 def digest(*parts: Any) -> str:
@@ -35,11 +35,6 @@ def file_digest(path: Path | str) -> str:
     """Short hash of a file's bytes."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-
-
-def content_digest(path: Path) -> str:
-    """Short hash of a file's bytes, or of all files in and below a folder that are not an operating system's."""
-    return file_digest(path) if path.is_file() else digest([file_digest(file) for file in files_below(path)])
 
 
 def stamped_row(stamp: Path, fingerprint: str, files: Iterable[Path] = ()) -> dict[str, Any] | None:
@@ -89,7 +84,7 @@ def code_reached(*modules: str, source: str = "") -> dict[str, str]:
     for module in start:
         if module in _graph().modules:
             reached |= _graph().find_upstream_modules(module)
-    return {module: _module_digest(module) for module in sorted(reached - DATA_ONLY)}
+    return {module: _module_digest(module) for module in sorted(reached - UNCOUNTED)}
 
 
 @cache

@@ -1,31 +1,55 @@
 """Typed parameter sets: what a run does, validated before anything starts.
 
 A preset is a YAML file in `data/presets/`. Unknown or mistyped names are errors that suggest the nearest known name.
+YAML is read as its version 1.2 has it: `1e-3` is a number, `010` is ten, `no` is a word, and a name stands once.
 """
 
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from fhlib.files import own_and_shipped, own_or_shipped
 from fhlib.variants import VARIANTS
 
 PAPER_NETWORK_SPACING_MM = 0.95
 
+LARGEST_FILE_BYTES = 1_000_000
+"""No preset is larger; a small one may still unfold to gigabytes, so values are never shown whole."""
+
+MOST_FAULTS = 20
+"""So many faults of one preset are listed."""
+
+SUBJECTS_A_SEED = 10_000
+"""A cohort's subjects are numbered below this: a later one would be a subject of the next seed."""
+
 
 class Parameters(BaseModel):
-    """Base of all parameter sets: frozen, and closed against unknown names."""
+    """Base of all parameter sets: frozen, closed against unknown names, and with finite numbers that are no `true` or `false`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, content: Any) -> Any:
+        for name, value in content.items() if isinstance(content, dict) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field is not None and field.annotation is not bool:
+                raise ValueError(f"{name} is {str(value).lower()} and must be no truth value")
+        return content
 
 
 GestationalAge = Annotated[float, Field(ge=12, le=40)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Count = Annotated[int, Field(ge=0, le=SUBJECTS_A_SEED)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class SimulatedCohort(Parameters):
@@ -37,14 +61,28 @@ class SimulatedCohort(Parameters):
     are uniform between its two. `headless_share` of the subjects of each split are scanned beside the head: their mask is empty.
     """
 
-    train_subjects: int = Field(ge=1)
-    test_subjects: int = Field(ge=0)
-    reproducibility_subjects: int = Field(ge=0)
-    spacing_mm: float = Field(gt=0, le=5)
-    seed: int = Field(default=2020, ge=0)
-    sites: tuple[str, ...] = ("paper-like",)
+    train_subjects: int = Field(ge=1, le=SUBJECTS_A_SEED)
+    test_subjects: Count
+    reproducibility_subjects: Count
+    spacing_mm: float = Field(ge=0.05, le=5)
+    seed: Seed = 2020
+    sites: tuple[str, ...] = Field(default=("paper-like",), min_length=1)
     ga_weeks: tuple[GestationalAge, GestationalAge] | None = None
     headless_share: float = Field(default=0.0, ge=0, le=0.5)
+
+    @field_validator("ga_weeks")
+    @classmethod
+    def _ages(cls, weeks: tuple[float, float] | None) -> tuple[float, float] | None:
+        if weeks and weeks[0] > weeks[1]:
+            raise ValueError(f"the youngest comes first: write [{weeks[1]:g}, {weeks[0]:g}]")
+        return weeks
+
+    @model_validator(mode="after")
+    def _numbered(self) -> Self:
+        count = self.train_subjects + self.test_subjects + self.reproducibility_subjects
+        if count > SUBJECTS_A_SEED:
+            raise ValueError(f"{count} subjects are more than one seed has ({SUBJECTS_A_SEED}): take fewer")
+        return self
 
 
 class Preparation(Parameters):
@@ -56,9 +94,9 @@ class Preparation(Parameters):
     box is then seen as finely as one of 40 weeks in a large one.
     """
 
-    spacing_mm: float = Field(gt=0, le=20)
+    spacing_mm: float = Field(ge=0.05, le=20)
     longest_voxels: int | None = Field(default=None, ge=8, le=1024)
-    image_scale: float = Field(default=0.4, gt=0, le=1)
+    image_scale: float = Field(default=0.4, ge=0.01, le=1)
 
 
 class Training(Parameters):
@@ -78,12 +116,12 @@ class Training(Parameters):
     """
 
     width: int = Field(ge=2, le=256)
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=100_000_000)
     learning_rate: float = Field(gt=0, lt=1)
     beta1: float = Field(default=0.9, ge=0, lt=1)
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
     warm_up: float = Field(default=0.15, gt=0, lt=1)
-    l2: float = Field(default=0.0, ge=0)
+    l2: float = Field(default=0.0, ge=0, le=1)
     initialisation: Literal["variance-preserving", "truncated-normal"] = "variance-preserving"
     start_from_previous_level: bool = False
     start_from: str = ""
@@ -92,15 +130,15 @@ class Training(Parameters):
     symmetries: Literal["flips", "all"] = "flips"
     zoom_probability: float = Field(default=0.0, ge=0, le=1)
     intensity_probability: float = Field(default=0.0, ge=0, le=1)
-    dice_weight: float = Field(default=0.0, ge=0)
+    dice_weight: float = Field(default=0.0, ge=0, le=1000)
     attention_kernel: Literal[3, 5] | None = None
     convolution: Literal["full", "pseudo-3D", "separable"] = "full"
     activation_checkpointing: bool = False
     context_folds: int = Field(default=0, ge=0, le=20)
-    batch_size: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=1, ge=1, le=4096)
     validate_every: int = Field(default=100, ge=1)
     checkpoint_every: int = Field(default=50, ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @field_validator("start_from")
     @classmethod
@@ -131,9 +169,14 @@ class Tuning(Parameters):
     the best mean DSC of the validation cases is taken. The paper tunes nothing.
     """
 
-    learning_rates: tuple[float, ...] = Field(min_length=1)
-    warm_ups: tuple[float, ...] = Field(default=(0.15,), min_length=1)
-    steps: int = Field(ge=1)
+    learning_rates: tuple[Share, ...] = Field(min_length=1)
+    warm_ups: tuple[Share, ...] = Field(default=(0.15,), min_length=1)
+    steps: int = Field(ge=1, le=100_000_000)
+
+    @field_validator("learning_rates", "warm_ups")
+    @classmethod
+    def _once(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return _each_once(values)
 
     @property
     def total_steps(self) -> int:
@@ -167,7 +210,7 @@ class Preset(Parameters):
     prediction: Prediction = Prediction()
     val_fraction: float = Field(default=0.2, ge=0, lt=1)
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
-    split_seed: int = 2020
+    split_seed: Seed = 2020
 
     @property
     def reads_slices(self) -> bool:
@@ -186,7 +229,16 @@ class Preset(Parameters):
                 raise ValueError(
                     f"variant {name!r} is not known{suggestion(name, VARIANTS)}; known: {', '.join(VARIANTS)}"
                 )
-        return names
+        return _each_once(names)
+
+
+def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if again := next((value for k, value in enumerate(values) if value in values[:k]), None):
+        raise ValueError(f"{again!r} is named twice: name it once")
+    return values
+
+
+SHIPPED_EXAMPLE = "data/presets/quick.yaml"
 
 
 class PresetError(ValueError):
@@ -195,39 +247,96 @@ class PresetError(ValueError):
 
 def suggestion(name: str, known: Any) -> str:
     """`; did you mean 'x'?` for the nearest known name, or an empty string."""
-    near = difflib.get_close_matches(str(name), list(known), n=1)
+    near = difflib.get_close_matches(str(name)[:100], list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def preset_path(name: str) -> Path:
-    """The file of a preset: one's own in `data/presets`, else the one that comes with fhlib."""
+    """The file of a preset: one's own in `data/presets`, else the one that comes with fhlib. Raises PresetError where there is none."""
+    known = [file.removesuffix(".yaml") for file in own_and_shipped("presets", "*.yaml")]
+    if name not in known:
+        meant = f"; give its name without the folder and .yaml: {Path(name).stem}" if Path(name).stem in known else ""
+        raise PresetError(
+            f"preset {_short(name)} is not known{meant or suggestion(name, known)}; there are: {', '.join(known)}"
+        )
     return own_or_shipped("presets", f"{name}.yaml")
 
 
 def load_preset(name: str, changes: Mapping[str, Any] | None = None) -> Preset:
     """Read and validate `data/presets/<name>.yaml`, with `changes` by dotted name (`{"training.seed": 1}`). Raises PresetError."""
     path = preset_path(name)
-    if not path.exists():
-        known = [file.removesuffix(".yaml") for file in own_and_shipped("presets", "*.yaml")]
-        raise PresetError(f"preset {name!r} is not known{suggestion(name, known)}; there are: {', '.join(known)}")
-    content = {"name": path.stem, **(yaml.safe_load(path.read_text(encoding="utf-8")) or {})}
+    content = _read_preset(path)
+    if "name" in content:
+        raise PresetError(f"{path.name}: a preset has its file's name: rename the file, and take the line `name` out")
+    content["name"] = path.stem
     for place, value in (changes or {}).items():
-        *sections, last = place.split(".")
-        inner = content
-        for section in sections:
-            inner[section] = dict(inner.get(section) or {})  # sections may be one and the same in the file
-            inner = inner[section]
-        inner[last] = value
+        _change(content, place, value)
     return parse_preset(content)
 
 
+def _read_preset(path: Path) -> dict[str, Any]:
+    """What a preset's file says, by name."""
+    if not path.is_file():
+        raise PresetError(f"{path.name} is no file: a preset is a text file, such as {SHIPPED_EXAMPLE}")
+    if path.stat().st_size > LARGEST_FILE_BYTES:
+        raise PresetError(f"{path.name} has {path.stat().st_size / 1e6:.1f} MB: a preset has some lines of text")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PresetError(
+            f"{path.name} is no UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from None
+    content = _parse_yaml(text, path.name)
+    if not isinstance(content, dict):
+        kind = "is empty" if content is None else f"holds a {type(content).__name__}"
+        raise PresetError(f"{path.name} {kind}: a preset has lines of NAME: VALUE, such as {SHIPPED_EXAMPLE}")
+    return content
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    """YAML 1.2; a name that stands twice, a tag of Python's or another document is an error."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = str(error.problem or error.context).splitlines()[0]
+        raise PresetError(f"{where}{line}: {problem[:200]}: mend it, with {SHIPPED_EXAMPLE} as an example") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise PresetError(f"{where} cannot be read as YAML: {reason}") from None
+
+
+def _change(content: dict[str, Any], place: str, value: Any) -> None:
+    """Put one value in its place, by dotted name."""
+    *sections, last = place.split(".")
+    if place in ("name", "purpose"):
+        raise PresetError(f"{place!r} belongs to the preset's file and cannot be changed for a run: copy the file")
+    inner = content
+    for section in sections:
+        if not isinstance(inner.get(section) or {}, dict):
+            raise PresetError(f"{place!r} changes nothing: {section!r} has no parts")
+        inner[section] = dict(inner.get(section) or {})  # sections may be one and the same in the file
+        inner = inner[section]
+    inner[last] = value
+
+
 def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
-    """`["training.seed=1", "variants=[USegNet-DS]"]` by name, values read as YAML. Raises PresetError for a text without `=`."""
-    pairs = [text.partition("=") for text in texts]
-    for name, sign, _ in pairs:
-        if not (name and sign):
-            raise PresetError(f"{name!r} changes nothing: write NAME=VALUE, for example training.seed=1")
-    return {name: yaml.safe_load(value) for name, _, value in pairs}
+    """`["training.seed=1", "variants=[USegNet-DS]"]` by name, values read as YAML.
+
+    Raises PresetError for a text without `=`, for one that is no YAML, and for a name that is changed twice.
+    """
+    changes: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if not (name and sign and value):
+            raise PresetError(f"{_short(text)} changes nothing: write NAME=VALUE, for example training.seed=1")
+        if again := next((other for other in changes if f"{other}.".startswith(f"{name}.")), None):
+            raise PresetError(f"{again!r} is changed twice, by {_short(text)} too: give it once")
+        if outer := next((other for other in changes if name.startswith(f"{other}.")), None):
+            raise PresetError(f"{name!r} is part of {outer!r}, which is changed too: give one of them")
+        changes[name] = _parse_yaml(value, f"the value of {name}")
+    return changes
 
 
 def parse_preset(content: dict[str, Any]) -> Preset:
@@ -235,17 +344,25 @@ def parse_preset(content: dict[str, Any]) -> Preset:
     try:
         return Preset.model_validate(content)
     except ValidationError as error:
-        faults = [_fault(item) for item in error.errors()]
+        faults = [_fault(item) for item in error.errors()[:MOST_FAULTS]]
         raise PresetError("\n".join([f"preset {content.get('name')!r} cannot be used:", *faults])) from None
 
 
 def _fault(item: Any) -> str:
-    *section, name = item["loc"]
+    *section, name = item["loc"] or ("",)
     place = ".".join(map(str, item["loc"]))
     if item["type"] != "extra_forbidden":
-        return f"  {place}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+        value = "" if isinstance(item["input"], dict | Parameters) else f" (got {_short(item['input'])})"
+        return f"  {place}: {item['msg'].removeprefix('Value error, ')}{value}"
     model: Any = Preset
     for part in section:
         field = model.model_fields[part].annotation
         model = next((one for one in get_args(field) if hasattr(one, "model_fields")), field)  # `Tuning | None`
-    return f"  {place}: unknown parameter{suggestion(name, model.model_fields)}"
+    return f"  {place[:100]}: unknown parameter{suggestion(name, model.model_fields)}"
+
+
+def _short(value: Any) -> str:
+    """A value as messages show it: a few bytes of YAML may stand for gigabytes."""
+    shown = reprlib.Repr()
+    shown.maxlevel = 2
+    return shown.repr(value)[:200]

@@ -67,7 +67,13 @@ def beyond_the_core() -> set[str]:
         for group in project["optional-dependencies"].values()
         for text in group
     }
-    shared = {"pillow", "filelock", "markupsafe"}  # matplotlib, torch and Jinja2 need them
+    shared = {
+        "pillow",
+        "filelock",
+        "markupsafe",
+        "psutil",
+        "pyyaml",
+    }  # matplotlib, torch, Jinja2 and Accelerate need them
     names = packages_distributions().items()
     return {name for name, owners in names if {canonicalize_name(owner) for owner in owners} & (extras - shared)}
 

@@ -20,7 +20,7 @@ from fhlib.files import DATA, progress, read_csv, write_csv
 from fhlib.measures.comparison import by_head_size
 from fhlib.phantom.plane import simulate_plane
 from fhlib.phantom.realism import MEASURES, compare_planes, plane_measures
-from fhlib.study.run import Study
+from fhlib.study.run import Study, sole_maker
 
 FOLDER = DATA / "cohorts" / "sim-to-real"
 SETS = ("real", "simulated")
@@ -42,7 +42,8 @@ def real_and_simulated(hc18: Path | str, planes: int) -> pd.DataFrame:
     """Import HC18, whose images test, add simulated planes, which train and validate; a row a test or training image."""
     if not hc18:
         return pd.DataFrame(columns=["case", "set", "looked_at"])
-    table = add_planes(import_cohort(hc18, FOLDER), planes).table
+    with sole_maker(FOLDER):
+        table = add_planes(import_cohort(hc18, FOLDER), planes).table
     images = table[["case"]].assign(set=table["split"].map({"test": "real", "train": "simulated"}), looked_at=False)
     real = images.index[images["set"] == "real"]
     images.loc[real[::LOOKED_AT_EVERY], "looked_at"] = True

@@ -51,6 +51,11 @@ class Look(NamedTuple):
     levels: Array
 
 
+FEWEST_SLICES = 3
+SMALLEST_HEAD_MM = 8.0
+"""Of a volume's shortest side."""
+
+
 def check_cohort(cohort: Cohort | Path | str, show_progress: bool = True, raise_errors: bool = False) -> pd.DataFrame:
     """Read every image and label and list what is wrong: case, check, severity ("error" or "warning"), message.
 
@@ -287,6 +292,9 @@ def _check_image(image: Volume, given: bool) -> Problems:
     elif _has_few_levels(values):
         message = f"the image holds {FEW_LEVELS} levels or fewer: is it a label of several structures?"
         yield "intensities", "warning", message
+    if image.ndim == 3 and (min(image.shape) < FEWEST_SLICES or min(image.size_mm) < SMALLEST_HEAD_MM):
+        message = f"{_times(image.shape)} voxels, {_times(image.size_mm)} mm, are too thin to hold a head"
+        yield "thin volume", "warning", f"{message}: give the whole volume, or save a single slice as a 2D image"
     spacing = _times(image.spacing_mm)
     if not all(0.02 <= step <= 10 for step in image.spacing_mm):
         message = f"voxels of {spacing} mm are implausible (expected 0.02 to 10 mm): is it in another unit?"

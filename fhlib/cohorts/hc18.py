@@ -1,4 +1,8 @@
-"""The HC18 images (van den Heuvel et al. 2018): their two folder layouts, and masks from one-pixel outlines."""
+"""The HC18 images (van den Heuvel et al. 2018): their two folder layouts, and masks from one-pixel outlines.
+
+What is drawn is measured, and compared with the head circumference in the table. So a mask that somebody has filled, resized,
+inverted or exchanged is noticed.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,14 @@ from fhlib.cohorts.pairs import Content, SourceScan, contents_of
 from fhlib.cohorts.tables import read_table
 from fhlib.images.formats import read_volume
 from fhlib.images.volume import Mask
+from fhlib.measures.biometry import ellipse_perimeter
 
 COLUMNS = {"name": "filename", "pixel_mm": "pixel size", "hc_mm": "circumference"}
 """What the columns of HC18's table are called here, and words that their names hold there."""
+
+SAME_HC = 0.02
+"""Of the table's circumference. In HC18 itself the ellipse fitted to an outline is within 0.03 % of it."""
+CLOSED, OPEN, FILLED = "closed", "open, ellipse fitted", "filled mask"
 
 
 MOST_TABLES = 100
@@ -45,7 +54,7 @@ def hc18_scans(source: Path) -> list[SourceScan]:
             raise ValueError(f"{name!r} with {pixel_mm} mm a pixel is no row of HC18: expected 010_HC.png and its mm")
         row = {"case": case, "subject": number[0], "reference_hc_mm": f"{hc_mm:.10g}"}
         row["x_pixel_size_mm"] = f"{pixel_mm:.12g}"
-        read = partial(_read, image, annotation, pixel_mm)
+        read = partial(_read, image, annotation, pixel_mm, hc_mm)
         scans.append(SourceScan(row, files, read, label_is_skull=True, tables=(path,)))
     if missing:
         raise ValueError(
@@ -97,17 +106,59 @@ def _folders(source: Path) -> tuple[Path, Path]:
     )
 
 
-def _read(image: Path, annotation: Path, pixel_mm: float) -> Content:
-    """An image, its mask, and whether the outline was closed."""
+def _read(image: Path, annotation: Path, pixel_mm: float, hc_mm: float) -> Content:
+    """An image, its mask, and how the mask was found; ValueError where the head is not as large as the table says."""
     scan = read_volume(image, (pixel_mm, pixel_mm))
-    outline = read_volume(annotation, (pixel_mm, pixel_mm)).array
-    if outline.shape != scan.shape:
-        raise ValueError(f"{annotation.name} has shape {outline.shape}, its image {scan.shape}: download both again")
-    mask, closed = fill_outline(outline > outline.max() / 2)
-    if not closed:
+    drawn = read_volume(annotation, (pixel_mm, pixel_mm)).array
+    if drawn.shape != scan.shape:
+        raise ValueError(f"{annotation.name} has shape {drawn.shape}, its image {scan.shape}: download both again")
+    drawn = drawn > drawn.max() / 2
+    try:
+        mask, kind, circumference = _mask_of(drawn, hc_mm / pixel_mm)
+    except ValueError as error:
+        raise ValueError(f"{annotation.name}: {error}") from error
+
+    found_mm = circumference * pixel_mm
+    # a table without the number says nothing against it
+    if abs(found_mm - hc_mm) > SAME_HC * hc_mm:
+        raise ValueError(
+            f"{annotation.name} outlines {found_mm:.1f} mm at {pixel_mm:g} mm a pixel, the table says {hc_mm:.1f} mm, expected "
+            f"within {SAME_HC:.0%}: is it inverted, resized, or of another image? Download both again"
+        )
+    if kind == OPEN:
         warnings.warn(f"{annotation.name}: the outline is open; the ellipse fitted to it was filled", stacklevel=2)
-    note = {"x_outline": "closed" if closed else "open, ellipse fitted"}
-    return Content(scan, scan.with_array(mask.astype(np.uint8)), note)
+    return Content(scan, scan.with_array(mask.astype(np.uint8)), {"x_outline": kind})
+
+
+def _mask_of(drawn: Mask, expected: float) -> tuple[Mask, str, float]:
+    """Mask (h, w), what was drawn, and the circumference in pixels of the ellipse that fits it.
+
+    Args:
+        drawn: the annotation.
+        expected: the table's circumference in pixels. It tells whether a filled mask includes the line that it was filled from.
+    """
+    if not _is_filled(drawn):
+        mask, closed = fill_outline(drawn)
+        return mask, CLOSED if closed else OPEN, _circumference(_fitted_ellipse(drawn), 0)
+    model = _fitted_ellipse(drawn & ~ndimage.binary_erosion(drawn, border_value=1))
+    # the curve runs half a pixel around the outermost centres; within them, where the line (of 2 pixels in HC18) was filled
+    # with the rest; or farther around, where it was left out
+    outwards = float(np.clip((expected - _circumference(model, 0)) / (2 * np.pi), -1.5, 2.5))
+    if not abs(outwards - 0.5) > 0.2:
+        return drawn, FILLED, _circumference(model, 0.5)
+    return _inside(model, drawn.shape, outwards), FILLED, _circumference(model, outwards)
+
+
+def _circumference(model: EllipseModel, outwards: float) -> float:
+    first, second = model.axis_lengths
+    return ellipse_perimeter(first + outwards, second + outwards)
+
+
+def _is_filled(drawn: Mask) -> bool:
+    """Whether an annotation is a mask, not a line: filling changes little, and there is much that is not near its edge."""
+    holes = ndimage.binary_fill_holes(drawn).sum() - drawn.sum()
+    inner = ndimage.distance_transform_edt(np.pad(drawn, 1)).max()
+    return bool(holes < 0.1 * drawn.sum() and inner > 0.25 * np.sqrt(drawn.sum() / np.pi))
 
 
 def fill_outline(outline: Mask) -> tuple[Mask, bool]:
@@ -121,7 +172,7 @@ def fill_outline(outline: Mask) -> tuple[Mask, bool]:
 
     Raises ValueError if there are fewer than 6 pixels or no ellipse fits them.
     """
-    within = _fitted_ellipse(outline)
+    within = _inside(_fitted_ellipse(outline), outline.shape)
     interior = ndimage.binary_fill_holes(outline) & ~outline
     # an open outline encloses nothing, or no more than a few loops of its own
     if (interior & within).sum() > 0.5 * within.sum():
@@ -129,11 +180,8 @@ def fill_outline(outline: Mask) -> tuple[Mask, bool]:
     return within, False
 
 
-def _fitted_ellipse(outline: Mask) -> Mask:
-    """Pixels whose centre lies within the ellipse that fits an outline's pixel centres best.
-
-    The fit is scikit-image's (Halir and Flusser 1998).
-    """
+def _fitted_ellipse(outline: Mask) -> EllipseModel:
+    """The ellipse that fits an outline's pixel centres best, by scikit-image (Halir and Flusser 1998)."""
     points = np.argwhere(outline)[:, ::-1].astype(float)  # x, y
     if len(points) < 6:
         raise ValueError(f"an outline of {len(points)} pixels is too short for an ellipse: is the annotation empty?")
@@ -142,8 +190,13 @@ def _fitted_ellipse(outline: Mask) -> Mask:
         raise ValueError(
             "no ellipse fits the outline (its pixels lie on one line?): expected a closed curve around the head"
         )
+    return model
+
+
+def _inside(model: EllipseModel, shape: tuple[int, ...], outwards: float = 0.0) -> Mask:
+    """Pixels of a picture whose centre lies within an ellipse that is so many pixels larger all around."""
     (x_centre, y_centre), (first, second), angle = model.center, model.axis_lengths, model.theta
-    y, x = np.indices(outline.shape)
+    y, x = np.indices(shape)
     x, y = x - x_centre, y - y_centre
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    return np.asarray((along / first) ** 2 + (across / second) ** 2 < 1)
+    return np.asarray((along / (first + outwards)) ** 2 + (across / (second + outwards)) ** 2 < 1)

@@ -17,14 +17,15 @@ import pandas as pd
 from fhlib.cohorts.hc18 import hc18_scans
 from fhlib.cohorts.manifest import MANIFEST, PATHS, Cohort, load_cohort, write_manifest
 from fhlib.cohorts.nnunet import nnunet_scans
-from fhlib.cohorts.pairs import SourceScan, contents_of, files_of, pair_scans
+from fhlib.cohorts.pairs import SourceScan, contents_of, pair_scans
 from fhlib.files import progress, read_json, require_free_space, write_json
 from fhlib.fingerprints import code_digest, digest, file_digest, kept_or_made
 from fhlib.images.formats import write_volume
+from fhlib.images.parts import files_of
 
 LAYOUTS = """\
   1. a folder with cohort.csv (columns case, subject, image, label, ...; see data/README.md), used where it lies
-  2. pairs X.nii.gz and X_Label.nii.gz (any format SimpleITK reads, X may be a folder with a DICOM series); the label
+  2. pairs X.nii.gz and X_Label.nii.gz (NRRD, MetaImage, NIfTI, PNG; X may be a folder with a DICOM series); the label
      may also be X_Label.seg.nrrd, X_mask.seg.nrrd or X_mask.nii.gz
   3. HC18: training_set_pixel_size_and_HC.csv with NNN_HC.png and NNN_HC_Annotation.png, in one folder or in
      image/ and annotation/

@@ -21,11 +21,12 @@ import pandas as pd
 
 from fhlib.cohorts.checks import check_cohort
 from fhlib.cohorts.manifest import Cohort, leaves_folder
-from fhlib.cohorts.pairs import Content, SourceScan, case_name, files_of
+from fhlib.cohorts.pairs import Content, SourceScan, case_name
 from fhlib.cohorts.segments import STRUCTURES, told_by
 from fhlib.files import is_foreign, progress, read_json, require_free_space, write_json
-from fhlib.fingerprints import code_digest, content_digest, digest, kept_or_made
+from fhlib.fingerprints import code_digest, digest, file_digest, kept_or_made
 from fhlib.images.formats import read_volume, write_volume
+from fhlib.images.parts import files_of
 from fhlib.images.volume import Mask, Volume
 
 DATASET, SPLITS = "dataset.json", "splits_final.json"
@@ -326,7 +327,7 @@ def export_nnunet(cohort: Cohort, table: pd.DataFrame, folder: Path, name: str) 
 
 def _contents(cohort: Cohort, row: Mapping[Any, str]) -> list[str]:
     paths = [cohort.folder / row[column] for column in ("image", "label") if row[column]]
-    return [content_digest(file) for path in paths if path.exists() for file in files_of(path)]
+    return [file_digest(file) for path in paths if path.exists() for file in files_of(path)]
 
 
 def _places(row: Mapping[Any, str]) -> list[str]:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fhlib.cohorts.segments import SEGMENTATION, has_head_and_skull, is_segmentation, outlines_skull_only, read_label
-from fhlib.files import files_below, is_foreign, read_json
+from fhlib.files import is_foreign, read_json
 from fhlib.fingerprints import file_digest
 from fhlib.images.formats import READABLE, read_volume, suffix_of
+from fhlib.images.parts import files_of
 from fhlib.images.volume import Volume
 
 RECORD_SUFFIX = ".fhlib.json"
@@ -31,9 +32,6 @@ NO_SCAN = re.compile(r"(?P<of>.+?)(~new\d*_mask|(~new\d*)?_(skull|probability))"
 
 
 PICTURES = (".png", ".tif", ".tiff")
-DETACHED = (".mhd", ".nhdr", ".hdr", ".img")
-"""Headers whose voxels lie in another file."""
-HEADER_BYTES = 20_000
 
 MOST_WITHOUT_LABEL = 50
 """A folder with so many more images than labels is not a study's."""
@@ -207,25 +205,6 @@ def _written(mask: Path, source: Path) -> list[str]:
         return list(read_json(record)["written"][mask.name])
     except (OSError, ValueError, KeyError, TypeError):
         return []
-
-
-def files_of(path: Path) -> tuple[Path, ...]:
-    """The file itself with those that its header may name, or the files of a DICOM folder."""
-    if path.is_dir():
-        return tuple(files_below(path))
-    return (path, *_data_of(path)) if suffix_of(path) in DETACHED else (path,)
-
-
-def _data_of(header: Path) -> list[Path]:
-    """Files beside a header that hold its voxels: the one it names, else all of its name."""
-    start = header.read_bytes()[:HEADER_BYTES].decode("latin-1")
-    named = re.search(r"^(?:ElementDataFile|data ?file)\s*[:=]\s*(.*?)\s*$", start, re.MULTILINE | re.IGNORECASE)
-    data = header.parent / named[1] if named else header
-    if data != header and data.is_file():
-        return [data]
-    stem = header.name.split(".")[0]
-    beside = [file for file in header.parent.iterdir() if file.is_file() and not is_foreign(file.name)]
-    return sorted(file for file in beside if file != header and file.name.split(".")[0] == stem)
 
 
 def _stem(path: Path) -> str:

@@ -22,6 +22,7 @@ import SimpleITK as sitk
 
 from fhlib.images.dicom import is_dicom
 from fhlib.images.formats import read_volume
+from fhlib.images.nrrd import require_whole_nrrd
 from fhlib.images.volume import Array, Volume, from_sitk, to_sitk
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def _named_in(path: Path) -> list[Segment]:
 
 
 def _read(path: Path) -> sitk.Image:
+    require_whole_nrrd(path)
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError:

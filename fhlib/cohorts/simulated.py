@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import psutil
 
 from fhlib.cohorts.manifest import Cohort, load_cohort, write_manifest
 from fhlib.files import require_free_space, write_csv
@@ -20,8 +21,9 @@ from fhlib.measures import growth
 from fhlib.phantom.plan import Task, plan_cohort
 from fhlib.phantom.plane import SHAPE, simulate_plane
 from fhlib.phantom.probe import SITES
-from fhlib.phantom.scan import ANY, simulate_scan
-from fhlib.phantom.workers import default_workers, in_processes
+from fhlib.phantom.scan import ANY, SCAN_DIRECTIONS, simulate_scan
+from fhlib.phantom.workers import MEMORY_A_VOXEL, default_workers, in_processes
+from fhlib.presets import suggestion
 
 if TYPE_CHECKING:
     from fhlib.presets import SimulatedCohort
@@ -60,18 +62,48 @@ def simulate_cohort(
         val_fraction: share of the training subjects that become `val`.
     """
     folder = Path(folder)
-    unknown = [site for site in spec.sites if site not in (*SITES, ANY)]
-    if unknown:
-        raise ValueError(f"sites {unknown} are not known: choose from {(*SITES, ANY)}")
+    require_sites(spec)
     tasks = plan_cohort(spec, val_fraction)
     code = digest(code_digest("fhlib.phantom.scan"), file_digest(growth.GROWTH_TABLE))
-    boxes = [SITES[site].box_mm if site in SITES else LARGEST_ANY_MM for site in spec.sites]
-    voxels = max(map(math.prod, boxes)) / spec.spacing_mm**3
+    voxels = math.prod(largest_box_mm(spec)) / spec.spacing_mm**3
     frame = _simulate(_simulate_scan, folder, code, tasks, voxels, workers)
     write_csv(frame[list(SUBJECT_COLUMNS)].drop_duplicates("subject"), folder / "subjects.csv")
     frame["reference_hc_mm"] = frame["hc_mm"].where(frame["has_head"])
     write_csv(frame[list(COLUMNS)], folder / "cohort.csv")
     return load_cohort(folder)
+
+
+def require_sites(spec: SimulatedCohort) -> None:
+    """Raise ValueError for a site that there is not."""
+    known = (*SITES, ANY)
+    for site in spec.sites:
+        if site not in known:
+            raise ValueError(f"site {site!r} is not known{suggestion(site, known)}; choose from {', '.join(known)}")
+
+
+def largest_box_mm(spec: SimulatedCohort) -> tuple[float, ...]:
+    """Edges of the largest field of view in a cohort, (d, h, w)."""
+    boxes = [SITES[site].box_mm if site in SITES else LARGEST_ANY_MM for site in spec.sites]
+    return max(boxes, key=math.prod)
+
+
+def require_room(folder: Path, spec: SimulatedCohort) -> None:
+    """Raise ValueError where one scan exceeds this machine's memory, OSError where all exceed the disk; nothing is written.
+
+    Args:
+        folder: of the cohort; scans that lie there count as room.
+        spec: subjects, sites and spacing.
+    """
+    voxels = math.prod(largest_box_mm(spec)) / spec.spacing_mm**3
+    needed, there = voxels * MEMORY_A_VOXEL, psutil.virtual_memory().total
+    if needed > there:
+        raise ValueError(
+            f"a scan of {spec.spacing_mm:g} mm voxels has up to {voxels / 1e6:.0f} million of them and needs {needed / 1e9:.0f} GB "
+            f"of memory, and this machine has {there / 1e9:.0f} GB: take a larger simulated_cohort.spacing_mm"
+        )
+    scans = spec.train_subjects + spec.test_subjects + len(SCAN_DIRECTIONS) * spec.reproducibility_subjects
+    made = sum(path.stat().st_size for path in folder.glob("*/*.nrrd"))
+    require_free_space(folder, scans * voxels * BYTES_A_VOXEL - made)
 
 
 def _simulate_scan(folder: Path, task: Task) -> Row:

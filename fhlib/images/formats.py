@@ -1,26 +1,26 @@
-"""Read and write volumes: NRRD, MHA, NIfTI, PNG; DICOM and GE Kretz are read by `dicom/`."""
+"""Read and write volumes: NRRD, MHA, NIfTI, PNG; each format is read by a module of its own, pictures by SimpleITK."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from PIL import Image, UnidentifiedImageError
 
 from fhlib.files import atomic_path
+from fhlib.images import metaimage, nifti, nrrd
 from fhlib.images.dicom import REMEDY, is_dicom, kretz_in, per_axis, read_dicom
 from fhlib.images.kretz import SUFFIXES as KRETZ
 from fhlib.images.volume import Volume, from_sitk, to_sitk
+from fhlib.images.whole import AGAIN, require_plausible, require_sizes
 
 WRITABLE = (".nrrd", ".mha", ".nii.gz", ".nii", ".png")
 READABLE = (*WRITABLE, ".nhdr", ".mhd", ".dcm", ".hdr", ".tif", ".tiff", *KRETZ)
-PICTURES = ("JPEGImageIO", "JPEG2000ImageIO", "TIFFImageIO", "BMPImageIO")
-"""What SimpleITK calls formats without a spacing, whatever a file's name; PNG is apart."""
+PICTURES = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP")
+"""Formats without a spacing, as Pillow calls them, whatever a file's name."""
 
 
 def suffix_of(path: Path | str) -> str:
@@ -30,7 +30,10 @@ def suffix_of(path: Path | str) -> str:
 
 
 def read_volume(path: Path | str, spacing_mm: float | Sequence[float] | None = None) -> Volume:
-    """Read NRRD, MetaImage, NIfTI, DICOM (a file, or a folder with one series), PNG, or what else SimpleITK reads.
+    """Read NRRD, MetaImage, NIfTI, DICOM (a file, or a folder with one series), PNG and other pictures.
+
+    Voxels are counted, and checksums compared where a file has them (gzip, zlib, bzip2, PNG): what is cut or damaged is
+    refused. So are time, vectors, colours, what states no spacing, or two that differ.
 
     Of DICOM only voxels and geometry are kept, never a tag; where it states no spacing it is refused (see
     `fhlib.images.dicom`). Pictures have no spacing that can be trusted: for PNG it is 1 mm, and a warning says so;
@@ -55,44 +58,93 @@ def read_volume(path: Path | str, spacing_mm: float | Sequence[float] | None = N
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no {path.name} in {path.parent.name or '.'}/")
-    if path.name.upper() == "DICOMDIR":
-        path = path.resolve().parent
     given = None if spacing_mm is None else tuple(float(step) for step in np.ravel(spacing_mm))
-
     try:
-        if path.is_dir() or is_dicom(path) or kretz_in(path) is not None:
-            return read_dicom(path, given)
-        kind = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
-        # DICOM under another format's name is known to SimpleITK alone
-        if kind == "GDCMImageIO":
-            return read_dicom(path, given)
-        if given is None and kind in PICTURES:
-            raise ValueError(
-                f"{path.name} is a picture ({kind.removesuffix('ImageIO')}), which states no size of a voxel in mm (dots "
-                f"per inch are of print): {REMEDY}"
-            )
-        volume = from_sitk(_read_file(path))
+        return _read(path, given)
+    except (ValueError, TypeError) as error:
+        if path.name in str(error):
+            raise
+        raise ValueError(f"cannot read {path.name} as an image: {error}") from error
+
+
+def _read(path: Path, given: tuple[float, ...] | None) -> Volume:
+    name = path.name.lower()
+    readers = ((nrrd.SUFFIXES, nrrd.read_nrrd), (metaimage.SUFFIXES, metaimage.read_metaimage))
+    for suffixes, read in (*readers, (nifti.SUFFIXES, nifti.read_nifti)):
+        if name.endswith(suffixes) and path.is_file():
+            volume = read(path, given)
+            if given is None:
+                require_plausible(volume.spacing_mm, path.name)
+            return volume
+    if name == "dicomdir":
+        path = path.resolve().parent
+    if path.is_dir() or is_dicom(path) or kretz_in(path) is not None:
+        return _read_scanners_own(path, given)
+    kind = _picture_kind(path)
+    if kind:
+        return _read_picture(path, kind, given)
+    # a file without DICOM's preamble is known to SimpleITK alone
+    if sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "GDCMImageIO":
+        return _read_scanners_own(path, given)
+    raise ValueError(
+        f"cannot read {path.name} as an image: expected NRRD, MHA, NIfTI, DICOM or PNG; "
+        "convert it with SimpleITK or 3D Slicer"
+    )
+
+
+def _read_scanners_own(path: Path, given: tuple[float, ...] | None) -> Volume:
+    """GE Kretz or DICOM, whose damage may stop pydicom anywhere, with a patient's data in its message."""
+    try:
+        return read_dicom(path, given)
+    except (ValueError, ImportError, MemoryError, PermissionError):
+        raise
+    except Exception as error:
+        raise ValueError(f"cannot read {path.name} as an image: its DICOM header is damaged; {AGAIN}") from error
+
+
+def _picture_kind(path: Path) -> str:
+    """What Pillow finds in a file; nothing where it is none of PICTURES."""
+    try:
+        with Image.open(path, formats=PICTURES) as picture:
+            return str(picture.format)
+    except UnidentifiedImageError:
+        return ""
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path.name} is damaged or cut short ({error}): {AGAIN}") from error
+
+
+def _read_picture(path: Path, kind: str, given: tuple[float, ...] | None) -> Volume:
+    if given is None and kind != "PNG":
+        raise ValueError(
+            f"{path.name} is a picture ({kind}), which states no size of a voxel in mm (dots per inch are of print): {REMEDY}"
+        )
+    _require_whole_picture(path)
+    try:
+        volume = from_sitk(sitk.ReadImage(str(path)))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].replace(str(path), path.name)
-        raise ValueError(
-            f"cannot read {path.name} as an image: expected NRRD, MHA, NIfTI, DICOM or PNG; "
-            f"convert it with SimpleITK or 3D Slicer ({reason})"
-        ) from error
-
-    if given is None and kind == "PNGImageIO":
+        raise ValueError(f"cannot read {path.name} as an image ({reason}): {AGAIN}") from error
+    if given is None:
         warnings.warn(
-            f"{path.name} holds no pixel size that can be trusted; 1 mm is assumed: pass spacing_mm", stacklevel=2
+            f"{path.name} holds no pixel size that can be trusted; 1 mm is assumed: pass spacing_mm", stacklevel=4
         )
         given = (1.0,)
-    return volume if given is None else replace(volume, spacing_mm=per_axis(given, volume.ndim))
+    return Volume(volume.array, per_axis(given, volume.ndim))
 
 
-def _read_file(path: Path) -> sitk.Image:
-    if suffix_of(path) != ".nii.gz" or not path.with_suffix("").exists():
-        return sitk.ReadImage(str(path))
-    # the NIfTI library takes x.nii.gz's header but x.nii's voxels where both stand side by side (seen with ITK 5.4)
-    with tempfile.TemporaryDirectory() as folder:
-        return sitk.ReadImage(shutil.copy(path, folder))
+def _require_whole_picture(path: Path) -> None:
+    """Decode every page, and compare checksums where there are some (PNG); SimpleITK fills what is missing with grey."""
+    try:
+        with Image.open(path) as picture:
+            pages = getattr(picture, "n_frames", 1)
+            require_sizes((*picture.size, pages), path.name)
+            for page in range(pages):
+                picture.seek(page)
+                picture.load()
+        with Image.open(path) as picture:
+            picture.verify()
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path.name} is damaged or cut short ({error}): {AGAIN}") from error
 
 
 def write_volume(volume: Volume, path: Path | str) -> None:

@@ -25,6 +25,8 @@ Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
+GREY_LEVELS = 3
+"""Channels of a grey picture may differ by so much of 255."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,11 +188,10 @@ def to_sitk(volume: Volume) -> sitk.Image:
 
 
 def from_sitk(image: sitk.Image) -> Volume:
-    """Volume of a scalar or colour image; what else the image carries (DICOM tags, comments) stays behind.
+    """Volume of a scalar image, or of a grey one that is stored as colours (see `grey_of`).
 
-    Colours become grey by the luma 0.299 R + 0.587 G + 0.114 B (Rec. 601), rounded to the pixel type.
-    So R = G = B keeps its value. Alpha is ignored. Raises ValueError for any other number of channels
-    or dimensions.
+    What else the image carries (DICOM tags, comments) stays behind. Raises ValueError for colours, and for any other
+    number of channels or dimensions.
     """
     import SimpleITK as sitk
 
@@ -198,13 +199,42 @@ def from_sitk(image: sitk.Image) -> Volume:
         raise ValueError(
             f"the image has {image.GetDimension()} dimensions of size {image.GetSize()}: export one volume without time"
         )
-    array, channels = sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel()
-    if channels not in (1, 2, 3, 4):
-        raise ValueError(f"the image has {channels} channels, expected 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA)")
-
-    if channels == 2:
-        array = array[..., 0]
-    elif channels > 2:
-        grey = array[..., :3] @ np.array(LUMA)
-        array = (np.rint(grey) if array.dtype.kind in "iu" else grey).astype(array.dtype)
+    array = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = grey_of(array)
     return Volume(array, image.GetSpacing()[::-1], image.GetOrigin(), image.GetDirection())
+
+
+def grey_of(channels: Array, name: str = "the image") -> Array:
+    """The grey values of an array whose last axis holds 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA) channels.
+
+    Colours are never blended into grey. Only R = G = B is grey, but for differences of 3 in 255, which lossy compression
+    explains; the luma of Rec. 601 is taken then. Alpha must be the same everywhere.
+
+    Raises ValueError for anything else.
+    """
+    count = channels.shape[-1]
+    if count not in (1, 2, 3, 4):
+        raise ValueError(f"{name} has {count} channels, expected 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA)")
+    if count in (2, 4):
+        alpha = channels[..., -1]
+        if alpha.min() != alpha.max():
+            raise ValueError(
+                f"{name} is transparent in places (its alpha is not constant), expected grey: save it without alpha"
+            )
+    if count < 3:
+        return channels[..., 0]
+
+    colours = channels[..., :3]
+    spread = colours.max(axis=-1).astype(float) - colours.min(axis=-1)
+    full = np.iinfo(colours.dtype).max if colours.dtype.kind == "u" else max(float(np.abs(colours).max()), 1.0)
+    coloured = np.mean(~(spread <= GREY_LEVELS / 255 * full))
+    if coloured > 0:
+        raise ValueError(
+            f"{name} has colours in {100 * coloured:.2g} % of its voxels, expected grey: colours are not blended into grey; "
+            "save it without colour"
+        )
+    if not spread.any():
+        return colours[..., 0]
+    grey = colours @ np.array(LUMA)
+    return (np.rint(grey) if colours.dtype.kind in "iu" else grey).astype(colours.dtype)

@@ -96,7 +96,7 @@ class CaseReader:
         return ExploredCase(case, self._features(self.cohort.read_image(case), seen), reference)
 
     def read_file(self, path: Path | str, seen: Callable[[str], None] | None = None) -> ExploredCase:
-        """Any volume or image that SimpleITK reads, without a reference.
+        """Any volume or image that `read_volume` reads, without a reference.
 
         Raises as `read_volume`, and ValueError for other dimensions than the cohort's.
         """

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 from fhlib.files import progress
@@ -31,7 +32,7 @@ def in_processes(work: Callable[[Task], object], tasks: Sequence[Task], workers:
                 work(task)
                 bar.update()
             return
-        with _single_threaded(), ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        with _single_threaded(), ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent) as pool:
             futures = [pool.submit(work, task) for task in tasks]
             try:
                 for future in as_completed(futures):
@@ -40,6 +41,18 @@ def in_processes(work: Callable[[Task], object], tasks: Sequence[Task], workers:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+def _end_with_parent() -> None:
+    """A killed parent leaves its workers waiting for ever: each holds an end of the pipe that all wait at."""
+    parent = parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from fhlib.files import progress, write_csv
-from fhlib.fingerprints import code_digest, content_digest, digest, kept_or_made
+from fhlib.fingerprints import code_digest, digest, kept_or_made
 from fhlib.images.formats import read_volume, write_volume
+from fhlib.images.parts import volume_digest
 from fhlib.images.volume import Volume, parse_spacing
 from fhlib.segmentation.segmentor import Segmentor
 from fhlib.variants import VARIANTS
@@ -42,7 +43,7 @@ def predict_cases(
     for case in progress(cases, "segment"):
         source, name = root / case["image"], case["case"]
         spacing = case.get("spacing_mm", "")
-        fingerprint = digest(code, model_digest, segmentor.prediction.model_dump(), content_digest(source), spacing)
+        fingerprint = digest(code, model_digest, segmentor.prediction.model_dump(), volume_digest(source), spacing)
         files = {kind: f"{name}_{kind}.nrrd" for kind in ("mask", "probability")}
         make = partial(_predict_case, segmentor, source, parse_spacing(spacing), folder, files)
         made = kept_or_made(folder / f"{name}.json", fingerprint, [folder / file for file in files.values()], make)

@@ -14,11 +14,9 @@ from fhlib.files import read_json
 from fhlib.fingerprints import digest, file_digest
 from fhlib.images.dicom import Source, dicom_sources, is_dicom
 from fhlib.images.formats import READABLE, suffix_of
+from fhlib.images.parts import files_of
 
 TABLE = "segment.csv"
-
-HEADERS = (".mhd", ".nhdr", ".hdr")
-"""Formats whose voxels lie in another file of the same name."""
 
 RESULT_MARK = "fhlib segment: a result, no scan"
 """What the header of a mask or probability says, so that it is known under any name and in any folder."""
@@ -153,12 +151,7 @@ def source_digest(source: Source) -> str:
         results = results_in(source)
         files = [file for file in sorted(source.iterdir()) if file.name not in results and is_dicom(file)]
         return digest([file_digest(file) for file in files])
-    files = [source]
-    if suffix_of(source) in HEADERS:
-        results = results_in(source.parent)
-        near = (file for file in sorted(source.parent.iterdir()) if file.name.startswith(_stem(source)))
-        files += [file for file in near if file.is_file() and file.name not in results]
-    return digest([file_digest(file) for file in files])
+    return digest([file_digest(file) for file in files_of(source)])
 
 
 def named(sources: Sequence[Source], folder: Path) -> list[tuple[str, Source]]:

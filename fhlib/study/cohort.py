@@ -20,7 +20,15 @@ from fhlib.phantom.realism import edge_contrast, invisible_share
 from fhlib.phantom.scan import SCAN_DIRECTIONS, set_up, simulate_scan, tissue_map
 from fhlib.phantom.tissues import TISSUES
 from fhlib.presets import load_preset
-from fhlib.study.run import Study, StudyError, open_cohort, outlining, reopen_study, test_cases
+from fhlib.study.run import (
+    Study,
+    StudyError,
+    makes_scans,
+    open_cohort,
+    outlining,
+    reopen_study,
+    test_cases,
+)
 
 SHOWN_SCANS = 12
 SHOWN_WEEKS = (12, 16, 20, 24, 28, 32, 36, 40)
@@ -29,11 +37,12 @@ SHOWN_WEEKS = (12, 16, 20, 24, 28, 32, 36, 40)
 def make_cohort(study: Study) -> Cohort:
     """Simulate, import or open the run's cohort; writes its manifest with every split assigned to tables/cohort.csv."""
     preset = study.preset
-    if study.source is None:
-        spec = preset.simulated_cohort
-        cohort = simulate_cohort(study.cohort_folder, spec, val_fraction=preset.val_fraction)
-    else:
-        cohort = import_cohort(study.source, study.cohort_folder)
+    with makes_scans(study):
+        if study.source is None:
+            spec = preset.simulated_cohort
+            cohort = simulate_cohort(study.cohort_folder, spec, val_fraction=preset.val_fraction)
+        else:
+            cohort = import_cohort(study.source, study.cohort_folder)
     cohort = outlining(cohort, preset.target)
     table = assign_splits(cohort.table, preset.split_seed, preset.test_fraction, preset.val_fraction)
     if not len(test_cases(table)):

@@ -6,19 +6,27 @@ preset, cohort folder and changes. So a notebook needs no path.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 
 from fhlib.cohorts.importers import look_at
 from fhlib.cohorts.manifest import Cohort, load_cohort
-from fhlib.files import DATA, ROOT, read_json, safe_name, write_json
+from fhlib.cohorts.simulated import largest_box_mm, require_room, require_sites
+from fhlib.files import DATA, ROOT, read_json, safe_name, sole, write_json
 from fhlib.fingerprints import digest
 from fhlib.presets import Preset, load_preset, suggestion
+from fhlib.variants import VARIANTS
+
+TENSORS_AT_LEAST = 8
+"""Full-size tensors of `width` channels that a training step holds at once, and more: what they exceed cannot be trained."""
 
 
 class StudyError(ValueError):
@@ -86,12 +94,27 @@ class Study:
         """Folder of a trained variant, all its context levels."""
         return self.folder / "models" / variant
 
+    def write_record(self, path: Path) -> None:
+        """Write what the run was started with: preset, cohort, and changes where there are any."""
+        place = self.source
+        if place and place.is_relative_to(ROOT):
+            place = place.relative_to(ROOT)
+        record = {"preset": self.preset.name, "cohort": str(place or "")}
+        write_json(record | ({"changes": dict(self.changes)} if self.changes else {}), path)
+
     def prediction_folder(self, variant: str) -> Path:
         """Folder of a variant's predictions on this cohort."""
         return self.folder / "predictions" / variant / self.cohort_name
 
 
-def open_study(run: str, preset: str = "", cohort: str | Path = "", changes: Mapping[str, Any] | None = None) -> Study:
+def open_study(
+    run: str,
+    preset: str = "",
+    cohort: str | Path = "",
+    changes: Mapping[str, Any] | None = None,
+    runs: Path | None = None,
+    record: bool = True,
+) -> Study:
     """Open a run, or start it.
 
     Args:
@@ -99,32 +122,97 @@ def open_study(run: str, preset: str = "", cohort: str | Path = "", changes: Map
         preset: default quick.
         cohort: a folder of scans; by default the simulated cohort.
         changes: to the preset's parameters by dotted name (`{"training.seed": 1}`).
+        runs: folder of all runs, by default data/runs.
+        record: whether a run that is started leaves its record; without it nothing is written.
 
     Raises:
-        StudyError: the run was started with another preset, cohort or changes, or the cohort's folder is missing.
+        StudyError: the run was started with another preset, cohort or changes, the cohort's folder is missing, or what is asked cannot
+            be done (see `require_possible`).
         ValueError: the folder of a new run is no cohort (`import_cohort`).
         PresetError: the preset or a change is not valid.
+        ValueError: the name is none for a folder, or the run's record is damaged.
     """
-    folder = DATA / "runs" / safe_name(run, "run")
+    for what, value in (("run", run), ("preset", preset)):
+        if not isinstance(value, str):
+            raise StudyError(
+                f"{what} must be text and is {value!r}: papermill takes what looks like a number for one; "
+                f"give it with -r {what} NAME, in place of -p"
+            )
+    folder = (runs or DATA / "runs") / safe_name(run, "run")
     record_path = folder / "run.json"
     source, given = _source(cohort), dict(changes or {})
 
     if record_path.exists():
-        record = read_json(record_path)
-        known = record.get("changes", {})
-        if other := _differences(record, preset, source, given):
+        known = _recorded(record_path)
+        if other := _differences(known, preset, source, given):
             started, asked = other
             remedy = f"choose another RUN name, or remove data/runs/{run}"
             raise StudyError(f"run {run!r} was started with {started}, not with {asked}: {remedy}")
-        return Study(run, folder, load_preset(record["preset"], known), _source(record["cohort"]), known)
+        made = load_preset(known["preset"], known["changes"])
+        return Study(run, folder, made, _source(known["cohort"]), known["changes"])
 
     study = Study(run, folder, load_preset(preset or "quick", given), source, given)
     if source:
         look_at(source)
-    place = source.relative_to(ROOT) if source and source.is_relative_to(ROOT) else source
-    record = {"preset": study.preset.name, "cohort": str(place or "")}
-    write_json(record | ({"changes": given} if given else {}), record_path)
+    require_possible(study)
+    if record:
+        study.write_record(record_path)
     return study
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """What a run was started with. Raises StudyError for a record that says something else."""
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("preset"), str):
+        raise StudyError(
+            f"data/runs/{path.parent.name}/run.json names no preset: write one into it, or choose another RUN name"
+        )
+    return {"cohort": "", "changes": {}} | content
+
+
+def require_possible(study: Study) -> None:
+    """Raise before anything starts where a study of simulated scans cannot be done.
+
+    Raises StudyError for a cohort without test or training scans, more folds than training scans, and sizes above this machine's memory;
+    ValueError for an unknown site; OSError for a disk that is too small.
+    """
+    if study.source is not None:
+        return  # its scans are looked at in 01_cohort
+    preset, spec = study.preset, study.preset.simulated_cohort
+    require_sites(spec)
+    if not spec.test_subjects:
+        raise StudyError(
+            f"preset {preset.name!r} simulates no test subjects: give it a folder of scans (COHORT=folder, --cohort folder), "
+            "or set simulated_cohort.test_subjects"
+        )
+    training = spec.train_subjects - round(preset.val_fraction * spec.train_subjects)
+    if not training:
+        raise StudyError(
+            f"val_fraction {preset.val_fraction:g} of {spec.train_subjects} training subjects leaves none to train on: "
+            "take a smaller share, or more subjects"
+        )
+    folds = preset.training.context_folds
+    if folds > training and any(VARIANTS[name].levels > 1 for name in preset.variants):
+        raise StudyError(f"training.context_folds is {folds} and {training} subjects train: take at most {training}")
+    require_room(study.cohort_folder, spec)
+    _require_memory(preset)
+
+
+def _require_memory(preset: Preset) -> None:
+    """Raise StudyError where one training step alone exceeds the memory."""
+    preparation, training = preset.preparation, preset.training
+    edges = [edge / preparation.spacing_mm for edge in largest_box_mm(preset.simulated_cohort)]
+    if preparation.longest_voxels:
+        edges = [edge * preparation.longest_voxels / max(edges) for edge in edges]
+    needed = math.prod(edges) * training.width * training.batch_size * 4 * TENSORS_AT_LEAST
+    there = psutil.virtual_memory().total
+    if needed > there:
+        shape = " x ".join(f"{edge:.0f}" for edge in edges)
+        raise StudyError(
+            f"one training step on {shape} voxels with width {training.width} and batches of {training.batch_size} needs more "
+            f"than {needed / 1e9:.0f} GB of memory, and this machine has {there / 1e9:.0f} GB: take a larger "
+            "preparation.spacing_mm, or a smaller width or batch_size"
+        )
 
 
 def reopen_study(run: str) -> Study:
@@ -172,6 +260,24 @@ def open_cohort(study: Study) -> tuple[Cohort, pd.DataFrame]:
         raise StudyError(f"run {study.name!r} has no cohort yet: run 01_cohort first")
     cohort = outlining(load_cohort(study.cohort_folder), study.preset.target)
     return cohort, pd.read_csv(table, dtype=str, keep_default_na=False)
+
+
+@contextmanager
+def makes_scans(study: Study) -> Iterator[None]:
+    """Hold the folder of scans that this run writes to and others may share; where another run holds it, say so and wait."""
+    if study.cohort_kind == "in place":
+        yield  # a user's own folder is only read
+        return
+    with sole_maker(study.cohort_folder):
+        yield
+
+
+@contextmanager
+def sole_maker(cohort: Path) -> Iterator[None]:
+    """Hold a folder of scans in data/cohorts while they are made; where another process holds it, say so and wait."""
+    busy = f"another run is making the scans of cohort {cohort.name!r}: waiting for it"
+    with sole(cohort.with_name(f".{cohort.name}.lock"), busy, wait=True):
+        yield
 
 
 def outlining(cohort: Cohort, target: str) -> Cohort:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from fhlib.images.dicom import Source
 from fhlib.images.formats import write_volume
 from fhlib.phantom.scan import simulate_scan
+from fhlib.presets import SUBJECTS_A_SEED
 from fhlib.segmentation.own_volumes import volumes_in
 from fhlib.segmentation.quality import MEANINGS
 from fhlib.segmentation.rows import Found, picture
@@ -18,7 +19,7 @@ from fhlib.segmentation.segmentor import Segmentor, load_segmentor
 from fhlib.study.run import Study, open_cohort
 
 UNSEEN_SEED = 990001
-"""No cohort reaches this subject's number."""
+"""No cohort has this subject, but that of seed 99, whose numbers begin at 990000: it takes one further on."""
 
 
 def choose_segmentor(study: Study, variant: str = "", weights: str = "") -> Segmentor:
@@ -59,8 +60,11 @@ def unseen_example(study: Study) -> list[Path]:
         write_volume(cohort.read_image(row["case"]), path)
         return [path]
     spacing = min(study.preset.simulated_cohort.spacing_mm, 2.0)
-    path = study.folder / "unseen" / f"simulated-{UNSEEN_SEED}.nrrd"
-    write_volume(simulate_scan(UNSEEN_SEED, spacing_mm=spacing).image, path)
+    number = UNSEEN_SEED + (
+        SUBJECTS_A_SEED if study.preset.simulated_cohort.seed == UNSEEN_SEED // SUBJECTS_A_SEED else 0
+    )
+    path = study.folder / "unseen" / f"simulated-{number}.nrrd"
+    write_volume(simulate_scan(number, spacing_mm=spacing).image, path)
     return [path]
 
 

@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fhlib.files import atomic_path, progress, read_csv, require_free_space, write_csv
-from fhlib.fingerprints import code_digest, content_digest, digest, kept_or_made
+from fhlib.fingerprints import code_digest, digest, kept_or_made
+from fhlib.images.parts import volume_digest
 from fhlib.models.inputs import at_original_resolution, label_to_network_grid, to_network_grid
 from fhlib.presets import Preparation
 
@@ -103,7 +104,7 @@ def prepare_cohort(
         case = row["case"]
         sources = [cohort.folder / row[name] for name in ("image", "label") if row[name]]
         spacing = row.get("spacing_mm", "")
-        fingerprint = digest(code, preparation.model_dump(), [content_digest(path) for path in sources], spacing)
+        fingerprint = digest(code, preparation.model_dump(), [volume_digest(path) for path in sources], spacing)
         arrays = [folder / f"{case}.{kind}.npy" for kind in kinds]
         make = partial(_prepare_case, cohort, case, preparation, arrays)
         made = kept_or_made(folder / f"{case}.json", fingerprint, arrays, make)

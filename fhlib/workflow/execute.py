@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import os
+import platform
 import re
 import sys
 import tempfile
@@ -22,10 +24,15 @@ from typing import Any
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 import nbformat  # noqa: E402
+import psutil  # noqa: E402
+from nbformat import NotebookNode  # noqa: E402
 
-from fhlib.files import NOTEBOOKS, ROOT, atomic_path  # noqa: E402
+from fhlib.files import DATA, HIDDEN, NOTEBOOKS, ROOT, DiskFullError, atomic_path, disk_full, read_json, scrubber  # noqa: E402
 from fhlib.presets import suggestion  # noqa: E402
-from fhlib.workflow.privacy import replace_texts, replacements  # noqa: E402
+from fhlib.privacy import Scrubber, is_path  # noqa: E402
+
+STARTER = "FHLIB_STARTER"
+"""Environment variable: the process of the study, and its machine."""
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -39,57 +46,83 @@ def execute_notebook(
 ) -> Path:
     """Run `notebook` with `parameters` and save the executed copy to `output`; returns `output`.
 
-    The kernel is that of the running interpreter and works in the notebook's folder. The clone's, the home and the temporary folder are
-    taken out of the saved text.
+    The kernel is that of the running interpreter and works in the notebook's folder. Paths of this machine are taken out of the saved
+    text: the clone's, the cohort's of the run, those among the parameters, and any other.
 
     Args:
-        notebook: a source.
+        notebook: a source, or the name of one that comes with fhlib.
         output: the executed copy.
         parameters: for the notebook's `parameters` cell.
-        hidden_paths: folders whose place the copy must not show.
+        hidden_paths: more files and folders that a user brought.
 
     Raises NotebookError for an unknown parameter, and where a cell fails: `output` is then not there, and the notebook up to the error is
-    kept beside it as `<stem>.failed.ipynb`.
+    kept beside it as `<stem>.failed.ipynb`. Raises DiskFullError where that is why.
     """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    notebook, output = Path(notebook).resolve(), Path(output).resolve()
+    notebook, output = Path(notebook), Path(output).resolve()
+    if not notebook.exists() and notebook.name == str(notebook):
+        notebook = NOTEBOOKS / notebook
+    notebook = notebook.resolve()
     if not notebook.exists():
         raise NotebookError(f"there is no notebook {notebook}: the notebooks are in {NOTEBOOKS}")
     typed = check_parameters(notebook, parameters)
+    inputs = [str(path) for path in (*hidden_paths, *_cohort_of(typed.get("run")), *filter(is_path, typed.values()))]
+    hide = scrubber(inputs)
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     for old in (failed, output):
         old.unlink(missing_ok=True)
     # the kernel works in the notebook's folder, and finds the root by itself no longer
-    os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "FHLIB_ROOT": str(ROOT)}
-    with tempfile.TemporaryDirectory() as folder:
-        running = Path(folder) / output.name
-        try:
-            papermill.execute_notebook(
-                _read(notebook),
-                running,
-                typed,
-                kernel_name="python3",
-                progress_bar=False,
-                request_save_on_cell_execute=False,
-                stdout_file=sys.stdout,
-                stderr_file=sys.stderr,
-                cwd=notebook.parent,
-                extra_arguments=["--log-level=50"],  # a kernel warns of local TCP at each start, and of its own end
-            )
-        except PapermillExecutionError as error:
-            _save(running, failed, hidden_paths)
-            trace = COLOUR.sub("", "\n".join(error.traceback))
-            raise NotebookError(
-                f"{notebook.name} failed in cell [{error.exec_count}]\n{trace}\nkept: {failed}"
-            ) from None
-        except RuntimeError as error:  # nbclient: the kernel died or did not start
-            raise NotebookError(
-                f"{notebook.name} ended without an answer ({error}): was there memory enough?"
-            ) from error
-        _save(running, output, hidden_paths)
+    os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "FHLIB_ROOT": str(ROOT), HIDDEN: json.dumps(inputs)}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            running = Path(folder) / output.name
+            _run(notebook, running, typed, failed, hide)
+            _save(running, output, hide)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, NotebookError):
+            raise
+        for place in (output.parent, Path(tempfile.gettempdir())):
+            if full := disk_full(error, place):
+                raise full from error
+        raise
     return output
+
+
+def _run(notebook: Path, running: Path, parameters: Mapping[str, Any], failed: Path, hide: Scrubber) -> None:
+    """Run a notebook into `running`, or raise and keep what there is in `failed`."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        papermill.execute_notebook(
+            _read(notebook),
+            running,
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            request_save_on_cell_execute=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            cwd=notebook.parent,
+            # a kernel warns of local TCP at each start, and of its own end; its history would be a file beside the run's
+            extra_arguments=["--log-level=50", "--HistoryManager.enabled=False"],
+        )
+    except PapermillExecutionError as error:
+        if full := disk_full(f"{error.ename}: {error.evalue}", failed.parent):
+            if error.ename == type(full).__name__:
+                full = DiskFullError(error.evalue)
+            raise full from None
+        _save(running, failed, hide)
+        trace = COLOUR.sub("", "\n".join(error.traceback))
+        raise NotebookError(f"{notebook.name} failed in cell [{error.exec_count}]\n{trace}\nkept: {failed}") from None
+    except RuntimeError as error:  # nbclient: the kernel died or did not start
+        raise NotebookError(f"{notebook.name} ended without an answer ({error}): was there memory enough?") from error
+
+
+def _cohort_of(run: Any) -> list[str]:
+    """The folder of scans that a run was started with, where there is one."""
+    record = DATA / "runs" / str(run or "") / "run.json"
+    cohort = str(read_json(record).get("cohort") or "") if record.is_file() else ""
+    return [cohort] if cohort else []
 
 
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,22 +144,21 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str,
     return typed
 
 
-def scrub_notebook(notebook: nbformat.NotebookNode, hidden_paths: Sequence[Path | str] = ()) -> nbformat.NotebookNode:
-    """Take paths of this machine and progress bars out of an executed notebook, in place; returns it.
+def scrub_notebook(notebook: NotebookNode, hide: Scrubber) -> NotebookNode:
+    """An executed notebook without paths of this machine and progress bars.
 
-    Text anywhere in it (sources, outputs, metadata; not pictures) gets `.` for the clone, `~` for the home folder and a
-    folder's last name for each of `hidden_paths`. Lines of standard error that carriage returns overwrote are dropped.
+    Paths leave any text in it: sources, outputs, metadata; not pictures. Lines of standard error that carriage returns overwrote are
+    dropped.
     """
     for key in ("input_path", "output_path", "environment_variables"):
         notebook.metadata.get("papermill", {}).pop(key, None)
-    hidden = replacements(hidden_paths)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = _without_progress(cell.outputs)
-    return replace_texts(notebook, hidden)
+    return hide.content(notebook)
 
 
-def _read(notebook: Path) -> nbformat.NotebookNode:
+def _read(notebook: Path) -> NotebookNode:
     """The notebook, with the running interpreter's kernel whatever kernel it was last saved with."""
     content = nbformat.read(notebook, as_version=4)
     content.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -134,8 +166,8 @@ def _read(notebook: Path) -> nbformat.NotebookNode:
     return content
 
 
-def _save(running: Path, output: Path, hidden_paths: Sequence[Path | str]) -> None:
-    executed = scrub_notebook(nbformat.read(running, as_version=4), hidden_paths)
+def _save(running: Path, output: Path, hide: Scrubber) -> None:
+    executed = scrub_notebook(nbformat.read(running, as_version=4), hide)
     with atomic_path(output) as temporary:
         nbformat.write(executed, temporary)
 
@@ -157,9 +189,9 @@ def _as_type_of(default: str, value: Any, what: str) -> Any:
     return parsed
 
 
-def _without_progress(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+def _without_progress(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Join neighbouring pieces of one stream, then drop overwritten lines: a bar may reach us in several pieces."""
-    kept: list[nbformat.NotebookNode] = []
+    kept: list[NotebookNode] = []
     for output in outputs:
         if output.output_type == "stream" and kept and kept[-1].get("name") == output.name:
             kept[-1].text += output.text
@@ -172,8 +204,14 @@ def _without_progress(outputs: list[nbformat.NotebookNode]) -> list[nbformat.Not
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it has gone, so that a killed study leaves no notebook running."""
+    """End this process when the one that started it has gone, so that a killed study leaves no notebook running.
+
+    The study may have been killed before this process came so far: STARTER names it.
+    """
     parent = os.getppid()
+    process, _, machine = os.environ.get(STARTER, "").partition("@")
+    if process and machine == platform.node() and not psutil.pid_exists(int(process)):
+        os._exit(1)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -192,7 +230,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("output", type=Path)
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument(
-        "--hide", action="append", default=[], metavar="PATH", help="a folder whose place the copy must not show"
+        "--hide",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a file or folder whose place the copy must not show, beside the cohort and the paths among the parameters",
     )
     parser.add_argument(
         "--end-with-parent", action="store_true", help="stop when the process that started this one has gone"
@@ -202,9 +244,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         end_with_parent()
     try:
         execute_notebook(options.notebook, options.output, dict(options.parameter), options.hide)
-    except NotebookError as error:
+    except (NotebookError, DiskFullError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # the study that started this one says what is to be said
+        return 130
     return 0
 
 

@@ -9,17 +9,15 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import nbformat
+import nh3
 from markupsafe import Markup
 from matplotlib import mathtext
 from matplotlib.font_manager import FontProperties
 from nbconvert.filters import Highlight2HTML, markdown2html, strip_ansi
+from nbformat import NotebookNode
 from PIL import Image
-
-from fhlib.workflow.privacy import scrub, scrubbed
 
 MATH = re.compile(
     r"\$\$(?P<block>[^$]+)\$\$|\$(?P<inline>[^\s$][^$\n]*?)\$(?!\d)|(?P<code><(?P<tag>code|pre)\b.*?</(?P=tag)>)",
@@ -27,6 +25,10 @@ MATH = re.compile(
 )
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+ATTRIBUTES = {tag: {*nh3.ALLOWED_ATTRIBUTES.get(tag, ()), "class"} for tag in nh3.ALLOWED_TAGS}
+ATTRIBUTES["img"] |= {"style"}
+CLASSES = re.compile(r"dataframe|highlight|formula|block|[a-z]{1,2}\d?")
+"""What the page's own style knows: tables, formulas and coloured code."""
 FOUND = "**What we found.**"
 NEXT = re.compile(r"\s*Next: \*\*\w+\*\*\.")
 
@@ -51,9 +53,15 @@ class Pictures:
     shown: list[tuple[str, str]] = field(default_factory=list)
 
 
-def chapter_of(path: Path, pictures: Pictures) -> Chapter:
-    notebook = nbformat.read(path, as_version=4)
-    chapter = Chapter(re.sub(r"[^\w-]", "-", path.stem), path.stem.replace("_", " "))
+def chapter_of(notebook: NotebookNode, stem: str, pictures: Pictures) -> Chapter:
+    """A chapter of an executed notebook.
+
+    Args:
+        notebook: without paths of this machine.
+        stem: its file's name without `.ipynb`.
+        pictures: of the page, to which its own are added.
+    """
+    chapter = Chapter(re.sub(r"[^\w-]", "-", stem), stem.replace("_", " "))
     chapter.short = caption = chapter.title
     named = False
     for cell in notebook.cells:
@@ -62,11 +70,11 @@ def chapter_of(path: Path, pictures: Pictures) -> Chapter:
             source = cell.source
             if heading and not named:
                 named, source = True, source.replace(heading[0], "", 1)
-                chapter.title, chapter.short = _titles(path.stem, heading[1])
+                chapter.title, chapter.short = _titles(stem, heading[1])
                 caption = chapter.short
             headings = re.findall(r"^##+\s+(.+)$", source, re.MULTILINE)
             if headings:
-                caption = f"{chapter.short}: {re.sub(r'[`*]', '', scrub(headings[-1]))}"
+                caption = f"{chapter.short}: {re.sub(r'[`*]', '', headings[-1])}"
             chapter.body.append(_markdown(source))
         elif cell.cell_type == "code":
             chapter.body += _code(cell, pictures, caption)
@@ -82,7 +90,7 @@ def _titles(stem: str, heading: str) -> tuple[str, str]:
     """A chapter's title and a short one: the number and name of its notebook, the question, and what an executed copy is of."""
     number = re.match(r"\d+(?=_)", stem)
     copy_of = stem.partition("-")[2].replace("-level", " level ")
-    words = scrub(re.sub(r"^\d+[.: ]+", "", heading.strip()))
+    words = re.sub(r"^\d+[.: ]+", "", heading.strip())
     before = f"{number[0]}  " if number else ""
     name, _, question = words.partition(": ")
     if not copy_of:
@@ -92,9 +100,9 @@ def _titles(stem: str, heading: str) -> tuple[str, str]:
 
 def _markdown(source: str) -> Markup:
     """Prose as HTML, headings two levels down, formulas drawn as SVG."""
-    rendered = re.sub(r'<a class="anchor-link".*?</a>', "", markdown2html(scrub(source)))
+    rendered = re.sub(r'<a class="anchor-link".*?</a>', "", markdown2html(source))
     rendered = re.sub(r"<(/?)h([1-4])\b[^>]*>", lambda found: f"<{found[1]}h{int(found[2]) + 2}>", rendered)
-    return Markup(_without_scripts(MATH.sub(_formula, rendered)))
+    return Markup(clean(MATH.sub(_formula, rendered)))
 
 
 def _formula(found: re.Match[str]) -> str:
@@ -123,7 +131,7 @@ def _code(cell: Any, pictures: Pictures, caption: str) -> list[Markup]:
             "injected-parameters": "parameters of this run",
         }
         name = next((names[tag] for tag in tags if tag in names), "code")
-        source = Highlight2HTML(pygments_lexer="ipython3")(scrub(cell.source))
+        source = Highlight2HTML(pygments_lexer="ipython3")(cell.source)
         fragments.append(Markup(f"<details><summary>{name}</summary>{source}</details>"))
     for output in cell.outputs:
         shown = _output(output, pictures, caption)
@@ -134,10 +142,10 @@ def _code(cell: Any, pictures: Pictures, caption: str) -> list[Markup]:
 
 def _output(output: Any, pictures: Pictures, caption: str) -> str:
     if output.output_type == "stream":
-        text = scrub(strip_ansi(output.text)).strip("\n")
+        text = strip_ansi(output.text).strip("\n")
         return f"<pre>{html.escape(text)}</pre>" if output.name == "stdout" and text else ""
     if output.output_type == "error":
-        return f'<pre class="error">{html.escape(scrub(strip_ansi(chr(10).join(output.traceback))))}</pre>'
+        return f'<pre class="error">{html.escape(strip_ansi(chr(10).join(output.traceback)))}</pre>'
     data = output.get("data", {})
     picture = _picture(data, pictures, caption)
     if PLOTLY in data:
@@ -145,21 +153,24 @@ def _output(output: Any, pictures: Pictures, caption: str) -> str:
     if picture or WIDGET in data:
         return picture
     writers: dict[str, Callable[[str], str]] = {
-        "text/html": lambda text: framed(_without_scripts(text)),
+        "text/html": lambda text: framed(clean(text)),
         "text/markdown": lambda text: str(_markdown(text)),
         "text/plain": lambda text: f"<pre>{html.escape(strip_ansi(text))}</pre>",
     }
-    return next((write(scrub(data[kind])) for kind, write in writers.items() if kind in data), "")
+    return next((write(data[kind]) for kind, write in writers.items() if kind in data), "")
 
 
 def _picture(data: Mapping[str, Any], pictures: Pictures, caption: str) -> str:
     """PNG or JPEG before SVG, which is much larger where it holds images; embedded, numbered, with its caption."""
     for kind in ("image/png", "image/jpeg"):
         if kind in data:
-            content, kind = _embedded(base64.b64decode(data[kind]), kind, pictures)
+            try:
+                content, kind = _embedded(base64.b64decode(data[kind]), kind, pictures)
+            except (OSError, ValueError, Image.DecompressionBombError) as error:
+                return f"<p>{html.escape(f'A picture is left out: {error}')}</p>"
             return _figure(content, kind, pictures, caption)
     if "image/svg+xml" in data:
-        return _figure(_without_scripts(scrub(data["image/svg+xml"])).encode(), "image/svg+xml", pictures, caption)
+        return _figure(data["image/svg+xml"].encode(), "image/svg+xml", pictures, caption)
     return ""
 
 
@@ -191,17 +202,29 @@ def _embedded(content: bytes, kind: str, pictures: Pictures) -> tuple[bytes, str
 def _interactive(content: Mapping[str, Any]) -> str:
     """A plotly figure that is drawn when the reader opens it, so that the page needs no 3D graphics to load or print."""
     kept = {name: content[name] for name in ("data", "layout") if name in content}
-    payload = html.escape(json.dumps(scrubbed(kept)), quote=True)
+    payload = html.escape(json.dumps(kept), quote=True)
     summary = "<summary>In 3D: drag to turn, scroll to zoom</summary>"
     return f'<details class="interactive">{summary}<div data-plotly="{payload}"></div></details>'
 
 
-def _without_scripts(text: str) -> str:
-    """HTML without scripts, event handlers, frames, style sheets and anything that would be fetched from elsewhere."""
-    text = re.sub(r"<(script|iframe|object|embed|style)\b.*?</\1\s*>", "", text, flags=re.DOTALL | re.IGNORECASE)
-    text = re.sub(r"<(?:script|iframe|object|embed|link|meta|base)\b[^>]*>", "", text, flags=re.IGNORECASE)
-    text = re.sub(r"\son\w+\s*=\s*(\"[^\"]*\"|'[^']*'|[^\s>]+)", "", text, flags=re.IGNORECASE)
-    return re.sub(r"<img\b(?![^>]*\bsrc=[\"']data:)[^>]*>", "", text, flags=re.IGNORECASE)
+def clean(text: str) -> str:
+    """HTML that runs nothing and loads nothing, by Mozilla's rules (nh3): no scripts, styles, forms, frames, drawings or ids."""
+    return nh3.clean(
+        text,
+        attributes=ATTRIBUTES,
+        attribute_filter=_kept_attribute,
+        filter_style_properties={"vertical-align"},
+        url_schemes={"http", "https", "mailto", "data"},
+    )
+
+
+def _kept_attribute(tag: str, name: str, value: str) -> str | None:
+    """The value of an allowed attribute, or None to drop it."""
+    if name == "class":
+        return " ".join(word for word in value.split() if CLASSES.fullmatch(word)) or None
+    if name == "src":
+        return value if value.startswith("data:image/") else None
+    return None if value.strip().lower().startswith("data:") else value
 
 
 def framed(table: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -35,18 +36,25 @@ START_SECONDS = 4.0
 """What each notebook takes to start."""
 
 
+UP_TO_DATE = "nothing to do: everything is up to date"
+
+HEARD_SECONDS = 0.5
+"""How long after a step's end a signal to stop may still come."""
+
+
 class Narrator(logging.Filter):
     """Turns Snakemake's log into a line a step. As a filter it sees every record and keeps them all from other handlers."""
 
     def __init__(self, timings: Path, dry_run: bool = False) -> None:
         super().__init__()
         self.timings, self.dry_run = timings, dry_run
-        self.seconds: dict[str, float] = read_json(timings) if timings.exists() else {}
+        self.seconds = _timed(timings)
         self.waiting: Counter[str] = Counter()
         self.running: dict[int, tuple[str, str, float]] = {}
         self.listed: set[int] = set()
         self.total = self.started = 0
         self.failed = False
+        self.stopping = threading.Event()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Narrate one record; always False."""
@@ -89,14 +97,19 @@ class Narrator(logging.Filter):
 
     def _job_error(self, record: Any) -> None:
         self.failed = True
+        # a system that ends a study signals all its processes: this one may hear it last
+        if self.stopping.wait(HEARD_SECONDS):
+            return
         title = self.running.get(record.jobid, ("", record.rule_name, 0))[1]
         say(f"{title} failed; what it printed is above. Once mended, the same command continues from here.")
 
     def _none(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
         if "Nothing to be done" in message:
-            say("nothing to do: everything is up to date")
-        elif record.levelno >= logging.ERROR and not self.failed:
+            say(UP_TO_DATE)
+        elif record.levelno < logging.ERROR or self.failed or self.stopping.is_set():
+            return
+        elif "CalledProcessError" not in message:  # the step has said by itself what is wrong
             say(message)
 
     def _remaining(self) -> str:
@@ -109,6 +122,14 @@ class Narrator(logging.Filter):
         for rule, count in self.waiting.items():
             left += count * self.seconds.get(rule, START_SECONDS + SHARES.get(rule, 1.0) * scale)
         return f", about {duration(left)}"
+
+
+def _timed(timings: Path) -> dict[str, float]:
+    """What the steps of earlier starts took; nothing where that is not known or damaged."""
+    try:
+        return {str(rule): float(seconds) for rule, seconds in read_json(timings).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def say(text: str) -> None:

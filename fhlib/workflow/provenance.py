@@ -8,14 +8,15 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fhlib.files import CLONE, read_csv
+from fhlib.files import CLONE, read_csv, scrubber
 from fhlib.fingerprints import file_digest
-from fhlib.presets import load_preset, preset_path
-from fhlib.workflow.privacy import REMOVED, scrub
+from fhlib.presets import PresetError, load_preset
+from fhlib.privacy import REMOVED
 
 
 def provenance(folder: Path) -> dict[str, dict[str, str]]:
@@ -35,7 +36,7 @@ def provenance(folder: Path) -> dict[str, dict[str, str]]:
     if record.exists():
         recorded = json.loads(record.read_text(encoding="utf-8"))
         run |= {"started with " + name: value for name, value in _flat(recorded).items()}
-        if preset_path(str(recorded.get("preset"))).exists():
+        with suppress(PresetError):  # the preset may have gone, or changed since
             parameters = _flat(load_preset(recorded["preset"], recorded.get("changes")).model_dump(mode="json"))
     hashed = [*(folder / "tables").glob("*.csv"), *(folder / "models").glob("*/level*/weights.safetensors")]
     hashes = {path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(hashed)}
@@ -71,7 +72,7 @@ def _versions() -> dict[str, str]:
 
 def _without_folders(value: str) -> str:
     """A fact without paths; an absolute path is a whole value, blanks and all."""
-    shown = scrub(value)
+    shown = scrubber().text(value)
     return REMOVED if shown.startswith(("/", REMOVED)) or re.match(r"[A-Za-z]:\\", shown) else shown
 
 

@@ -13,14 +13,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from nbformat import NotebookNode
 
 from fhlib.figures.score_charts import table_beside_paper
-from fhlib.files import DATA, REFERENCE_TABLES, write_text
+from fhlib.files import DATA, REFERENCE_TABLES, read_json, scrubber, write_text
+from fhlib.privacy import Scrubber, paths_in
 from fhlib.workflow.fragments import Pictures, chapter_of, framed
-from fhlib.workflow.privacy import scrub
 from fhlib.workflow.provenance import is_hc18, provenance
 
 LIMIT_BYTES = 15_000_000
@@ -113,7 +115,11 @@ def _claims(folder: Path) -> tuple[str, str]:
 
 
 def _render(folder: Path, notebooks: list[Path], pictures: Pictures) -> str:
-    chapters = [chapter_of(path, pictures) for path in notebooks]
+    read = [_read(path) for path in notebooks]
+    scrub = scrubber_of(folder, read)
+    chapters = [
+        chapter_of(scrub.content(content), path.stem, pictures) for content, path in zip(read, notebooks, strict=True)
+    ]
     interactive = any("data-plotly" in fragment for chapter in chapters for fragment in chapter.body)
     environment = Environment(
         loader=PackageLoader("fhlib.workflow"),
@@ -125,8 +131,8 @@ def _render(folder: Path, notebooks: list[Path], pictures: Pictures) -> str:
     claims, verdicts = _claims(folder)
     return environment.get_template("report.html.j2").render(
         title=f"{TITLE}: run {folder.name}",
-        summary=Markup(scrub(_summary(folder))),
-        claims=Markup(scrub(claims)),
+        summary=Markup(scrub.text(_summary(folder))),
+        claims=Markup(scrub.text(claims)),
         verdicts=verdicts,
         chapters=chapters,
         figures=pictures.shown,
@@ -134,6 +140,27 @@ def _render(folder: Path, notebooks: list[Path], pictures: Pictures) -> str:
         credit=HC18_CREDIT if is_hc18(folder) else "",
         plotly=_packed_plotly() if interactive else "",
     )
+
+
+def _read(path: Path) -> NotebookNode:
+    """An executed notebook. Raises ValueError for a file that is none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat raises whatever the damage leads to
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ValueError(f"{path.name} is no notebook ({reason}): run the step that makes it again") from error
+
+
+def scrubber_of(folder: Path, notebooks: Sequence[NotebookNode] = ()) -> Scrubber:
+    """What takes out of a run's pages the places of its cohort and of what its notebooks were given."""
+    record = folder / "run.json"
+    cohort = str(read_json(record).get("cohort") or "") if record.exists() else ""
+    given = [cohort] if cohort else []
+    for notebook in notebooks:
+        for cell in notebook.cells:
+            if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
+                given += paths_in(cell.source)
+    return scrubber(given)
 
 
 def _packed_plotly() -> str:

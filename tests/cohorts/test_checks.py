@@ -42,7 +42,7 @@ def with_values(volume, **values):
         (scan(5, array=np.full((9, 13, 17), 3.0)), None, "intensities", "error", r"every voxel is 3\.0"),
         (scan(2), None, "duplicate image", "error", r"voxels are those of case c1"),
         (scan(5, spacing_mm=(1, 1, 1)), head(spacing_mm=(1, 1, 1)), "spacing", "warning", "without a spacing"),
-        (scan(5, spacing_mm=(400, 2, 3)), None, "spacing", "error", "400 x 2 x 3 mm are implausible"),
+        (scan(5, spacing_mm=(400, 2, 3)), None, "unreadable file", "error", "states voxels of 400 x 2 x 3 mm"),
         (scan(5, spacing_mm=(0.4, 0.2, 0.3)), head(spacing_mm=(0.4, 0.2, 0.3)), "head size", "warning", "2.44 mm"),
     ],
 )
@@ -110,6 +110,16 @@ def test_a_label_of_255_is_binary_and_of_two_structures_is_not(tmp_path):
     spoil(tmp_path, label=with_values(head(), other=7))
     with pytest.raises(CohortError, match=r"more than one value besides 0 \(1.0 to 7.0\)"):
         load_cohort(tmp_path).read_label("c1")
+
+
+def test_a_slice_that_is_stored_as_a_volume_is_found(tmp_path):
+    folder = make(tmp_path)
+    for axis, case in ((0, "c0"), (2, "c1")):
+        for kind, volume in (("images", scan(axis)), ("labels", head())):
+            slice_ = np.take(volume.array, [5], axis)
+            write_volume(Volume(slice_, volume.spacing_mm), folder / kind / f"{case}.nrrd")
+    found = {(case, check, severity) for case, check, severity in checks(folder) if check == "thin volume"}
+    assert found == {("c0", "thin volume", "warning"), ("c1", "thin volume", "warning")}
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 from fhlib.cohorts.checks import check_cohort
 from fhlib.cohorts.hc18 import fill_outline
 from fhlib.cohorts.importers import import_cohort
 from fhlib.cohorts.splits import assign_splits
-from fhlib.images.formats import read_volume
+from fhlib.images.formats import read_volume, write_volume
+from fhlib.images.volume import Volume
 from tests.cohorts.made_hc18 import CSV, HEADS, circumference, draw, ellipse, make_hc18
 
 
@@ -113,3 +115,68 @@ def test_hc18_that_is_not_whole(tmp_path):
     with pytest.raises(ValueError, match="no annotations"):
         import_cohort(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def redraw(source, change):
+    """Each annotation changed by a function of (annotation, mask of the head)."""
+    for name, (_, centre, axes, angle) in HEADS.items():
+        path = next(source.rglob(name.replace(".png", "_Annotation.png")))
+        drawn = read_volume(path, 1.0).array
+        inside = ellipse(drawn.shape, centre, axes, angle) < 0
+        write_volume(Volume(change(drawn, inside).astype(np.uint8), (1, 1)), path)
+    return source
+
+
+@pytest.mark.filterwarnings("ignore:.*outline is open")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda drawn, inside: 255 * inside,
+        lambda drawn, inside: inside,
+        lambda drawn, inside: 255 * (inside | (drawn > 0)),
+        lambda drawn, inside: 255 * (inside & ~(drawn > 0)),
+        lambda drawn, inside: 255 * ndimage.binary_dilation(drawn > 0, iterations=2),
+        lambda drawn, inside: 255 * np.repeat(drawn[..., None] > 0, 3, -1).all(-1),
+    ],
+    ids=["filled", "filled with 1", "filled with its line", "filled without its line", "thick", "as it is"],
+)
+def test_annotations_in_other_forms_give_the_same_heads(tmp_path, change):
+    cohort = import_cohort(redraw(make_hc18(tmp_path / "hc18", "subfolders"), change), tmp_path / "out")
+    for name, (pixel_mm, centre, axes, angle) in HEADS.items():
+        label = cohort.read_label(name.removesuffix(".png"))
+        truth = ellipse(label.shape, centre, axes, angle) < 0
+        assert 2 * (label.array & truth).sum() / (label.array.sum() + truth.sum()) > 0.995
+        assert label.spacing_mm == pytest.approx((pixel_mm, pixel_mm))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda drawn, inside: 255 * ~inside,
+        lambda drawn, inside: (
+            255
+            * ndimage.zoom(inside, 0.8, order=0)[[min(i, 103) for i in range(130)]][
+                :, [min(i, 135) for i in range(170)]
+            ]
+        ),
+        lambda drawn, inside: 255 * ndimage.binary_erosion(inside, iterations=4),
+        lambda drawn, inside: np.full_like(drawn, 255),
+    ],
+    ids=["inverted", "another scale", "another size", "all of the picture"],
+)
+def test_annotations_that_are_not_as_large_as_the_table_says_are_refused(tmp_path, change):
+    source = redraw(make_hc18(tmp_path / "hc18", "subfolders"), change)
+    with pytest.raises(
+        ValueError, match=r"_Annotation\.png( outlines .* mm, expected within 2%|: no ellipse|: an outline)"
+    ):
+        import_cohort(source, tmp_path / "out")
+    assert not (tmp_path / "out" / "cohort.csv").exists()
+
+
+def test_an_annotation_of_another_image_is_refused(tmp_path):
+    source = make_hc18(tmp_path / "hc18", "side by side")
+    shutil.copy(source / "010_HC_Annotation.png", source / "000_HC_Annotation.png")
+    with pytest.raises(
+        ValueError, match=r"000_HC_Annotation\.png outlines 27\.\d mm at 0\.1 mm a pixel, the table says 30\.6 mm"
+    ):
+        import_cohort(source, tmp_path / "out")

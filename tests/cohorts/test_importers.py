@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+import SimpleITK as sitk
 from pandas.testing import assert_frame_equal
 
 from fhlib.cohorts import hc18
 from fhlib.cohorts.importers import files_read, import_cohort, look_at
 from fhlib.cohorts.manifest import load_cohort
 from fhlib.images.formats import write_volume
-from fhlib.images.volume import Volume
+from fhlib.images.volume import Volume, to_sitk
 from tests.cohorts.made import pair
 from tests.cohorts.made_hc18 import CSV, make_hc18
 
@@ -42,8 +44,9 @@ def test_an_interrupted_import_continues(tmp_path, monkeypatch):
     # another pixel size: everything is imported again, what a killed writer left behind or not
     monkeypatch.undo()
     (out / "images" / ".partial-killed").mkdir()
-    table = (source / CSV).read_text(encoding="utf-8").replace("000_HC.png,0.1,", "000_HC.png,0.2,")
-    (source / CSV).write_text(table)
+    table = pd.read_csv(source / CSV)
+    table.loc[0, ["pixel size(mm)", "head circumference (mm)"]] *= 2
+    table.to_csv(source / CSV, index=False)
     assert import_cohort(source, out).read_image("000_HC").spacing_mm == pytest.approx((0.2, 0.2))
     assert not (out / "images" / ".partial-killed").exists()
 
@@ -163,3 +166,19 @@ def test_a_large_folder_of_another_kind_is_refused_unread(tmp_path, monkeypatch)
     ):
         look_at(tmp_path)
     assert files_read(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr", ".hdr"])
+def test_a_label_corrected_in_its_data_file_is_imported_again(tmp_path, suffix):
+    image, label = pair()
+    (tmp_path / "in").mkdir()
+    for name, volume in (("a", image), ("a_Label", label)):
+        sitk.WriteImage(to_sitk(volume), str(tmp_path / "in" / f"{name}{suffix}"))
+    header = (tmp_path / "in" / f"a_Label{suffix}").read_bytes()
+    np.testing.assert_array_equal(import_cohort(tmp_path / "in", tmp_path / "out").read_label("a").array, label.array)
+    corrected = label.with_array(np.roll(label.array, 1, 0))
+    sitk.WriteImage(to_sitk(corrected), str(tmp_path / "in" / f"a_Label{suffix}"))
+    assert (tmp_path / "in" / f"a_Label{suffix}").read_bytes() == header
+    np.testing.assert_array_equal(
+        import_cohort(tmp_path / "in", tmp_path / "out").read_label("a").array, corrected.array
+    )

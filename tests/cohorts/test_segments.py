@@ -15,6 +15,7 @@ from fhlib.cohorts.checks import check_cohort
 from fhlib.cohorts.importers import import_cohort
 from fhlib.cohorts.manifest import load_cohort
 from fhlib.cohorts.segments import read_label
+from fhlib.files import write_json
 from fhlib.fingerprints import file_digest
 from fhlib.images.exchange import write_dicom_seg, write_segmentation
 from fhlib.images.formats import read_volume, write_volume
@@ -134,6 +135,8 @@ def test_what_slicer_and_segment_write_are_labels(scan, tmp_path, name):
     write(image.with_array(head), tmp_path / "in" / name)
     for other in ("a_probability.nrrd", "a_skull.nii.gz", "a~new_mask.nii.gz"):
         write_volume(image, tmp_path / "in" / other)
+    skull = tmp_path / "in" / "a_skull.nii.gz"
+    write_json({"written": {skull.name: [file_digest(skull)]}}, tmp_path / "in" / "a.fhlib.json")
     cohort = import_cohort(tmp_path / "in", tmp_path / "out")
     assert cohort.table[["case", "label", "label_skull"]].values.tolist() == [["a", "labels/a.nrrd", ""]]
     np.testing.assert_array_equal(cohort.read_label("a").array, head)

@@ -302,9 +302,7 @@ def test_colour_that_is_grey_becomes_grey_and_colour_is_refused(tmp_path):
     np.testing.assert_array_equal(read_volume(save(ds, tmp_path / "c")).array, GREY * 5)
 
     picture[2, 3] = 200, 30, 30
-    refused(
-        save(dataset(made.US, picture, **stated), tmp_path / "d"), r"d has colours in 2.9 % of its pixels \(Doppler"
-    )
+    refused(save(dataset(made.US, picture, **stated), tmp_path / "d"), "d has colours in 2.9 % of its voxels")
     frames[0, 0, :2] = 0, 0, 90
     ds = dataset(made.US_FRAMES, frames, SpacingBetweenSlices=1, **stated)
     refused(save(ds, tmp_path / "e"), r"e has colours in 1.4 %")
@@ -324,7 +322,8 @@ def test_a_makers_logo_beside_the_scan_is_no_colour_of_it(tmp_path):
         regions = made.region(0.5, 0.4, **corners)
         return save(dataset(made.US, picture, SequenceOfUltrasoundRegions=regions), tmp_path / name)
 
-    np.testing.assert_array_equal(read_volume(saved("a", 0, 5)).array[:, :6], (GREY * 5)[:, :6])
+    logo_black = GREY * 5 * (np.arange(7) < 6)
+    np.testing.assert_array_equal(read_volume(saved("a", 0, 5)).array, logo_black)
     refused(saved("b", 0, 6), "b has colours in 2.9 %")
     refused(saved("c", 20, 40), "c has colours in 2.9 %")  # a region that lies outside says nothing
 

@@ -510,3 +510,10 @@ def test_a_mutated_file_is_read_or_refused_in_words(originals, tmp_path, data):
         assert "PLANTED" not in str(error) and str(tmp_path) not in str(error)
     else:
         assert all(0.01 <= step <= 10 for step in volume.spacing_mm)
+
+
+def test_a_damaged_word_for_grey_is_no_reason_to_turn_bright_to_dark(tmp_path):
+    # SimpleITK inverts what it does not know: 54 became 201
+    damaged = dataset(made.US, GREY, **PIXEL)
+    damaged.PhotometricInterpretation = "MONOCH OME2"
+    refused(save(damaged, tmp_path / "damaged"), "damaged states no known PhotometricInterpretation")

@@ -80,13 +80,27 @@ def test_png_takes_its_spacing_from_the_caller(tmp_path):
     assert not (tmp_path / "b.png").exists()
 
 
-def test_colour_becomes_grey_by_luma(tmp_path):
-    # red: 0.299 * 255 = 76.2; green 149.7; blue 29.1; grey stays; alpha is ignored
-    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [77, 77, 77]]], np.uint8)
-    expected = [[76, 150, 29, 77]]
-    for channels in (colours, np.concatenate([colours, np.full((1, 4, 1), 9, np.uint8)], axis=2)):
-        sitk.WriteImage(sitk.GetImageFromArray(channels, isVector=True), str(tmp_path / "c.png"))
-        np.testing.assert_array_equal(read_volume(tmp_path / "c.png", (1, 1)).array, expected)
+@pytest.mark.parametrize("suffix", [".png", ".nrrd", ".mha"])
+def test_colours_are_refused_and_grey_in_channels_is_grey(tmp_path, suffix):
+    grey = np.random.default_rng(0).integers(0, 250, (5, 6)).astype(np.uint8)
+    flat, path = np.full_like(grey, 9), tmp_path / f"c{suffix}"
+    # lossy compression shifts a channel by up to 3: the luma of (100, 103, 100) is 100 + 0.587 x 3 = 101.8
+    nearly = np.stack([np.full_like(grey, level) for level in (100, 103, 100)], -1)
+    for channels, expected in (
+        (np.stack([grey] * 3, -1), grey),
+        (np.stack([grey, grey, grey, flat], -1), grey),
+        (nearly, np.full_like(grey, 102)),
+    ):
+        sitk.WriteImage(sitk.GetImageFromArray(channels, isVector=True), str(path))
+        np.testing.assert_array_equal(read_volume(path, 1.0).array, expected)
+    coloured = np.stack([grey, grey, grey + np.uint8(4)], -1)
+    for channels, message in (
+        (coloured, "has colours in 1e.02 % of its voxels"),
+        (np.stack([grey, grey, grey, grey], -1), "transparent in places"),
+    ):
+        sitk.WriteImage(sitk.GetImageFromArray(channels, isVector=True), str(path))
+        with pytest.raises(ValueError, match=rf"c{suffix}.*{message}"):
+            read_volume(path, 1.0)
     with pytest.raises(ValueError, match="5 channels"):
         from_sitk(sitk.GetImageFromArray(np.zeros((3, 4, 5)), isVector=True))
 

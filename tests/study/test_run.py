@@ -65,7 +65,7 @@ def test_a_run_may_change_parameters_of_its_preset(data):
     with pytest.raises(PresetError, match="write NAME=VALUE"):
         parse_changes(["training.seed"])
     assert load_preset("paper", {"training.seed": 7}).training_2d.seed == 0  # one and the same section in the file
-    assert run_name("quick", None, changes) == "quick-seed-3-variants-USegNet-DS-learning_rate-1e-4"
+    assert run_name("quick", None, changes) == "quick-seed-3-variants-USegNet-DS-learning_rate-0.0001"
 
 
 @pytest.mark.parametrize(("splits", "message"), [(["test"] * 3, "no case trains"), (["train"] * 3, "no test case has")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 import yaml
@@ -21,6 +23,7 @@ from fhlib.images.volume import Volume
 from fhlib.presets import load_preset
 from fhlib.study.few_cases import learn_from_few
 from fhlib.study.run import Study, StudyError
+from fhlib.workflow.report import write_report
 from fhlib.workflow.run import only_start_of
 from tests.clones import copy_clone, edited, execute_notebook, run_study
 
@@ -49,19 +52,22 @@ def finish(clone: Path, *arguments: str) -> str:
     return text
 
 
-def kill_when_written(clone: Path, pattern: str) -> str:
-    """Start the smoke study, kill it with SIGKILL as soon as a file of that pattern is there; what it printed."""
+def kill_when_written(clone: Path, pattern: str, kind: signal.Signals = signal.SIGKILL) -> str:
+    """Start the smoke study, send it a signal as soon as a file of that pattern is there; what it printed. Nothing is left running."""
     process = run_study(clone, "--preset", "smoke")
     run, deadline = clone / "data" / "runs" / "smoke", time.monotonic() + 600
     while not next(run.glob(pattern), None) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    return process.communicate(timeout=60)[0]
+    processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    process.send_signal(kind)
+    text = process.communicate(timeout=60)[0]
+    assert psutil.wait_procs(processes, 15)[1] == []
+    return text
 
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory) -> tuple[Path, str, str]:
-    """A clone whose run `smoke` was killed in a training and in a prediction, then finished, and whose run `whole` ran through;
+    """A clone whose run `smoke` was killed in a training and ended in a prediction, then finished, and whose run `whole` ran through;
     what the first and the last start of `smoke` printed.
     """
     clone = copy_clone(tmp_path_factory.mktemp("clone"))
@@ -71,7 +77,9 @@ def studies(tmp_path_factory) -> tuple[Path, str, str]:
     # precision and memory format are measured at a run's first start; both runs shall use the same
     (whole / "execution.json").write_bytes((killed / "execution.json").read_bytes())
     uninterrupted = run_study(clone, "--preset", "smoke", "--run", "whole")
-    kill_when_written(clone, "predictions/*/*/*_mask.nrrd")
+    ended = kill_when_written(clone, "predictions/*/*/*_mask.nrrd", signal.SIGTERM)
+    assert ended.endswith("stopped (SIGTERM); to continue: python -m fhlib study --preset smoke --run smoke\n")
+    assert not re.search("Traceback|failed", ended)
     last = finish(clone)
     text = uninterrupted.communicate(timeout=1500)[0]
     assert uninterrupted.returncode == 0, text
@@ -112,12 +120,8 @@ def test_a_study_killed_twice_has_the_tables_of_an_uninterrupted_one(finished):
 
 def test_nothing_in_the_results_says_where_they_were_made(finished):
     run = finished / "data" / "runs" / "smoke"
-    texts = [
-        path
-        for kind in ("csv", "json", "ipynb", "html")
-        for path in run.rglob(f"*.{kind}")
-        if ".snakemake" not in path.parts
-    ]
+    texts = [path for kind in ("csv", "json", "ipynb", "html") for path in run.rglob(f"*.{kind}")]
+    texts += (run / ".snakemake" / "metadata").glob("*")
     assert len(texts) > len(STEPS)
     named = [
         str(path.relative_to(run))
@@ -125,6 +129,48 @@ def test_nothing_in_the_results_says_where_they_were_made(finished):
         if re.search(f"{finished}|{Path.home()}/", path.read_text(encoding="utf-8"))
     ]
     assert named == []
+
+
+PLANTED = ("planted_user", "Doe, Jane", "DOE^JANE 1984", "Jane")
+
+
+def telling(folder: Path) -> list[str]:
+    """Files, whatever they are, that hold a planted name."""
+    names = [name.encode() for name in PLANTED]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "run.json"]
+    found = [str(path) for path in files if any(name in path.read_bytes() for name in names)]
+    return found + [str(path) for path in folder.rglob("*") if any(name in path.name for name in PLANTED)]
+
+
+def test_no_folder_above_a_users_scans_is_named_anywhere_in_a_run(finished, tmp_path, monkeypatch):
+    scans = tmp_path / "planted_user" / "Doe, Jane" / "DOE^JANE 1984" / "ward"
+    shutil.copytree(finished / "data" / "cohorts" / "simulated-smoke", scans)
+    finish(finished, "--run", "planted", "--cohort", str(scans), "--until", "01_cohort")
+    write_report(finished / "data" / "runs" / "planted")
+    assert telling(finished / "data" / "runs" / "planted") == []
+
+    volumes, run = scans.with_name("volumes"), finished / "data" / "runs" / "smoke"
+    volumes.mkdir()
+    shutil.copy(next(scans.glob("images/*.nrrd")), volumes / "good.nrrd")
+    (volumes / "bad.nrrd").write_bytes((volumes / "good.nrrd").read_bytes()[:3000])
+    (volumes / "detached.mhd").write_text(
+        "NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = gone.raw\n"
+    )
+    table = (run / "tables" / "segment.csv").read_bytes()
+    (run / "segmented").rename(run / "kept")
+    execute_notebook(finished, "10_segment", run / "10.ipynb", volumes=volumes)
+    with pytest.raises(AssertionError, match=r"there is no 'none\.nrrd'"):
+        execute_notebook(finished, "10_segment", run / "11.ipynb", volumes=volumes / "none.nrrd")
+    rows = pd.read_csv(run / "segmented" / "segment.csv").set_index("volume")
+    assert rows.loc["bad", "status"] == rows.loc["detached", "status"] == "failed"
+    assert (run / "11.failed.ipynb").exists() and telling(run) == []
+
+    shutil.rmtree(run / "segmented")
+    (run / "kept").rename(run / "segmented")
+    (run / "tables" / "segment.csv").write_bytes(table)
+    for name in ("10", "11.failed"):
+        (run / f"{name}.ipynb").unlink()
+    shutil.rmtree(finished / "data" / "runs" / "planted")
 
 
 def test_a_scan_without_a_head_goes_through_every_notebook(finished):
@@ -187,10 +233,41 @@ def test_a_second_start_does_nothing_in_seconds(finished):
 
 
 def test_a_start_can_stop_after_a_step(finished, capsys):
+    before = contents(finished / "data")
     text = finish(finished, "--run", "part", "--dry-run", "--until", "02_prepare")
     assert listed(text) == ["01_cohort", "02_prepare"]
+    assert contents(finished / "data") == before  # a dry run writes nothing
     assert main(["study", "--until", "02_prepar"]) == 2
     assert "there is no step '02_prepar'; did you mean '02_prepare'?" in capsys.readouterr().err
+
+
+def contents(folder: Path) -> dict[str, int]:
+    """Everything in a folder, with its date."""
+    return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_dry_run_of_a_finished_run_writes_nothing(finished):
+    before = contents(finished / "data")
+    assert "nothing to do" in finish(finished, "--dry-run")
+    assert contents(finished / "data") == before
+
+
+def test_two_runs_that_make_one_cohort_wait_for_each_other(finished):
+    changes = ["--set", "simulated_cohort.seed=7", "simulated_cohort.train_subjects=1", "tuning=null"]
+    given = ["--preset", "smoke", "--until", "01_cohort", *changes]
+    both = [run_study(finished, "--run", f"race-{k}", *given) for k in (1, 2)]
+    texts = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    waited = [text for text in texts if "another run is making the scans of cohort" in text]
+    tables = {(finished / "data" / "runs" / f"race-{k}" / "tables" / "cohort.csv").read_bytes() for k in (1, 2)}
+    assert len(waited) <= 1 and len(tables) == 1
+
+
+def test_a_home_that_cannot_be_written_to_is_told_and_stops_nothing(finished, monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, "/proc/no-home")
+    text = finish(finished, "--run", "homeless", "--dry-run", "--until", "01_cohort")
+    assert "the home folder cannot be written to: caches go to .home" in text and "Traceback" not in text
 
 
 def test_new_dates_and_new_prose_redo_nothing(finished):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
+import struct
+import zlib
+from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
@@ -16,7 +20,9 @@ from nbformat import v4
 from PIL import Image
 
 from fhlib.workflow import report
+from fhlib.workflow.fragments import Pictures, chapter_of
 from fhlib.workflow.report import write_report
+from tests.test_privacy import PLANTED
 
 
 def png(width: int = 40, height: int = 20, noise: bool = False) -> str:
@@ -70,6 +76,31 @@ def test_planted_name_and_path_never_reach_the_page(tmp_path: Path) -> None:
     assert str(tmp_path) not in page and str(Path.home()) + "/" not in page
 
 
+@pytest.mark.parametrize("name", PLANTED)
+def test_no_folder_above_the_volumes_of_a_notebook_reaches_the_page(name: str, tmp_path: Path) -> None:
+    """A notebook that was run by hand: nothing was taken out of it before."""
+    volumes = f"/clinic/{name}/MRN 007"
+    file = f"{volumes}/scan 1.nii"
+    cells = [
+        v4.new_markdown_cell("# Segment: what?"),
+        v4.new_code_cell(f"volumes = {volumes!r}", metadata={"tags": ["parameters"]}),
+        v4.new_code_cell(
+            "rows",
+            outputs=[
+                v4.new_output("stream", name="stdout", text=f"{file} is read\nfrom {volumes}\n"),
+                shown(text__html=f"<table><tr><td>{html.escape(file)}: cannot be read</td></tr></table>"),
+                shown(text__markdown=f"**What we found.** In {volumes} one."),
+                v4.new_output("error", ename="E", evalue=file, traceback=[f"RuntimeError: ITK ERROR: {file}"]),
+            ],
+        ),
+    ]  # fmt: skip
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "notebooks" / "10_segment.ipynb")
+    page = html.unescape(write_report(tmp_path).read_text(encoding="utf-8"))
+    body = page[page.index("<main>") :]
+    assert name not in body and "clinic" not in body and "MRN 007" in body
+
+
 def test_widget_gives_way_to_its_static_twin(tmp_path: Path) -> None:
     picture = png()
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "abc"}, "text/plain": "VBox(children=())"}
@@ -92,6 +123,93 @@ def test_page_loads_nothing_and_runs_no_script_of_a_notebook(tmp_path: Path) -> 
     assert "kept" in page and "example.org" not in page and "onclick" not in page and "<script" not in page
     assert all(source.startswith("data:") for source in re.findall(r"\bsrc=\"([^\"]*)", page))
     assert "For research only, not a medical device" in page
+
+
+HOSTILE = [
+    "<svg><script>alert(1)</script></svg>",
+    "<svg onload=alert(1)><use href='https://example.org/x.svg#a'></use></svg>",
+    "<svg><style><img src=x onerror=alert(1)></style></svg>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=alert(1)&gt;'>",
+    "<math href='javascript:alert(1)'>x</math>",
+    "<form><math><mtext></form><form><mglyph><style></math><img src onerror=alert(1)>",
+    "<style>@import 'https://example.org/x.css'; body {display: none}</style>",
+    "<p style=\"background: url('https://example.org/x.png')\">x</p>",
+    "<div style='position:fixed;inset:0;vertical-align:top'>over everything</div>",
+    "<a href='javascript:alert(1)'>x</a><a href=' jAvascript:alert(1)'>y</a><a href='data:text/html,alert(1)'>z</a>",
+    "<img src='https://example.org/x.png'><img srcset='https://example.org/x.png 1x'><img src=x onerror=alert(1)>",
+    "<img src='data:text/html;base64,PHNjcmlwdD4='><video poster='https://example.org/x.png' src='x.mp4' autoplay></video>",
+    "<iframe srcdoc='<script>alert(1)</script>'></iframe><object data='x.swf'></object><embed src='x.swf'>",
+    "<base href='https://example.org/'><meta http-equiv='refresh' content='0;url=https://example.org'>",
+    "<scr<script>ipt>alert(1)</scr</script>ipt>",
+    "<sCrIpT/x>alert(1)</sCrIpT >",
+    "<p onclick = steal()>x</p><p/onmouseover=alert(1)>y</p>",
+    "<div id='plotly'>clobbered</div><details class='interactive' open ontoggle=alert(1)><div data-plotly='{}'></div></details>",
+    "<input autofocus onfocus=alert(1)><button formaction='javascript:alert(1)'>x</button>",
+    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>",
+    "<template><script>alert(1)</script></template><xmp><script>alert(1)</script></xmp>",
+    "<a title='$x$ onmouseover=alert(1) $y$' href='#'>formula in an attribute</a>",
+    "<table background='https://example.org/x.png'><tr><td>kept cell</td></tr></table>",
+    "<!--><script>alert(1)</script>-->",
+]  # fmt: skip
+
+
+class Elements(HTMLParser):
+    """Tags and attributes as a browser finds them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize("kind", ["text/html", "text/markdown", "prose"])
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_nothing_of_a_notebook_runs_or_loads(hostile: str, kind: str) -> None:
+    outputs = [] if kind == "prose" else [v4.new_output("display_data", {kind: hostile})]
+    cells = [
+        v4.new_markdown_cell(f"# x\n\n{hostile if kind == 'prose' else ''}"),
+        v4.new_code_cell("1", outputs=outputs),
+    ]
+    chapter = chapter_of(v4.new_notebook(cells=cells), "05_x", Pictures(1600, False))
+    for tag, attributes in Elements("".join(chapter.body)).found:
+        assert tag not in {
+            *("script", "style", "svg", "math", "iframe", "object", "embed", "form", "input", "button"),
+            *("link", "meta", "base", "video", "audio", "template", "use"),
+        }
+        assert not [
+            name
+            for name in attributes
+            if name.startswith("on") or name in ("id", "srcset", "background", "data-plotly")
+        ]
+        assert (attributes.get("src") or "data:image/").startswith("data:image/")
+        assert not (attributes.get("href") or "").strip().lower().startswith(("javascript:", "data:"))
+        assert set((attributes.get("style") or "vertical-align").split(":")[::2]) <= {"vertical-align"}
+
+
+def test_what_notebooks_show_is_kept(tmp_path: Path) -> None:
+    table = pd.DataFrame({"a & b": ["<i>", "$5"]}).to_html()
+    prose = "# Q\n\n**bold** [link](https://example.org) `a<b`\n\n| a | b |\n|---|---|\n| 1 | $a_k$ |\n\n```python\nx = 1\n```"
+    notebook(tmp_path, "05_accuracy", shown(text__html=table), prose=prose)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    for kept in ('class="dataframe"', "a &amp; b", "&lt;i&gt;", "<strong>bold</strong>", 'href="https://example.org"', 'class="formula"',
+                 "vertical-align:-", "<code>a&lt;b</code>", 'class="highlight"', "<td>1</td>"):  # fmt: skip
+        assert kept in page, kept
+
+
+def test_a_picture_that_unpacks_to_gigabytes_is_left_out(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    bomb = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+    notebook(tmp_path, "05_accuracy", shown(image__png=base64.b64encode(bomb).decode()), shown(image__png="no base64"))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert page.count("A picture is left out") == 2
 
 
 def test_chapters_in_order_with_titles_of_the_notebooks(tmp_path: Path) -> None:
@@ -209,4 +327,24 @@ def test_summary_beside_the_paper_and_provenance(tmp_path: Path, monkeypatch: py
 
 def test_a_run_without_notebooks_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="run the study first"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "x",
+        "{}",
+        "[]",
+        "null",
+        "[" * 100_000,
+        '{"nbformat": 3}',
+        '{"nbformat": 4, "nbformat_minor": 5, "cells": [{}]}',
+    ],
+)
+def test_a_file_that_is_no_notebook_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "05_accuracy.ipynb").write_text(content)
+    with pytest.raises(ValueError, match=r"^05_accuracy\.ipynb is no notebook .*: run the step that makes it again"):
         write_report(tmp_path)

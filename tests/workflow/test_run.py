@@ -2,15 +2,82 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import psutil
 import pytest
 
-from fhlib.workflow.run import RunBusyError, only_start_of
+from fhlib.files import BusyError
+from fhlib.workflow.progress import Narrator
+from fhlib.workflow.run import _run_snakemake, end_children, only_start_of
 
 
 def test_one_start_of_a_run_at_a_time(tmp_path):
     folder = tmp_path / "quick"
-    busy = pytest.raises(RunBusyError, match=r"run 'quick' is being computed by process \d+")
+    busy = pytest.raises(BusyError, match=r"run 'quick' is being computed by process \d+")
     with only_start_of(folder), busy, only_start_of(folder):
         pass
     with only_start_of(folder):
         pass
+
+
+def test_a_step_that_ends_with_the_study_did_not_fail(tmp_path, capsys):
+    record = SimpleNamespace(jobid=1, rule_name="prepare")
+    narrator = Narrator(tmp_path / "timings.json")
+    narrator.stopping.set()
+    narrator._job_error(record)
+    assert capsys.readouterr().out == ""
+    narrator.stopping.clear()
+    narrator._job_error(record)
+    assert capsys.readouterr().out.startswith("prepare failed; what it printed is above.")
+
+
+def test_damaged_timings_are_as_none(tmp_path):
+    for content in ("{", "[]", '{"a": "b"}', "null"):
+        (tmp_path / "timings.json").write_text(content)
+        assert Narrator(tmp_path / "timings.json").seconds == {}
+
+
+def test_children_and_theirs_are_ended_even_if_they_will_not():
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+    )
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {stubborn!r}], start_new_session=True)"
+    process = psutil.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    inner = process.children()
+    end_children(process)
+    assert len(inner) == 1 and psutil.wait_procs([process, *inner], 5)[1] == []
+
+
+def test_a_signal_ends_the_running_step_though_snakemake_waits_for_it(tmp_path, monkeypatch):
+    steps = []
+
+    def wait_for_a_step(arguments: list[str]) -> None:
+        steps.append(psutil.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        steps[0].wait()
+
+    def stop(number, _):
+        raise KeyboardInterrupt(number)
+
+    def send() -> None:
+        while not steps:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("snakemake.cli.main", wait_for_a_step)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        threading.Thread(target=send, daemon=True).start()
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            _run_snakemake([], Narrator(tmp_path / "timings.json"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert time.monotonic() - start < 10 and not steps[0].is_running()

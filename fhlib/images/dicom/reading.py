@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import SimpleITK as sitk
 
 from fhlib.images.dicom.embedded import kretz_in
 from fhlib.images.dicom.folders import DicomSeries, Source, only_source
@@ -23,12 +22,16 @@ from fhlib.images.dicom.geometry import grid_of_frames, grid_of_image, grid_of_s
 from fhlib.images.dicom.headers import DamagedError, frame_count, read_header, require_one_scan
 from fhlib.images.dicom.pixel_size import tissue_boxes
 from fhlib.images.kretz import MOST_VOXELS, read_kretz
-from fhlib.images.volume import Array, Volume, from_sitk
+from fhlib.images.volume import Array, Volume, grey_of
 
 if TYPE_CHECKING:
+    import SimpleITK as sitk
     from pydicom import Dataset
 
 PIXEL_DATA = 0x7FE00010
+GREY = {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"}
+COLOUR = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"}
+"""What the standard calls grey and colours (PS3.3 C.7.6.3.1.2)."""
 PIXEL_TAGS = (
     "PixelData",
     "SOPClassUID",
@@ -53,9 +56,6 @@ PIXEL_TAGS = (
     "BluePaletteColorLookupTableData",
 )
 """What pixels are, and nothing of where they lie."""
-
-GREY_LEVELS = 3
-"""Channels of a grey picture may differ by so much of 255, which lossy compression explains."""
 
 
 def read_dicom(source: Source, spacing_mm: Sequence[float] | None = None) -> Volume:
@@ -139,6 +139,14 @@ def _require_size(shape: tuple[int, ...], name: str) -> None:
 
 def _pixels(path: Path, header: Dataset) -> Array:
     """Grey values (frames, h, w) as SimpleITK decodes them; ValueError for colours and for pixels that are not whole."""
+    import SimpleITK as sitk  # here, so that training does without it
+
+    meaning = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
+    if meaning not in GREY | COLOUR:
+        raise ValueError(
+            f"{path.name} states no known PhotometricInterpretation, expected MONOCHROME2 for instance: SimpleITK would turn "
+            "bright to dark; export it again"
+        )
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is None or not syntax.is_encapsulated:
         _require_all_bytes(path, header)
@@ -150,10 +158,9 @@ def _pixels(path: Path, header: Dataset) -> Array:
             f"cannot read {path.name} as an image: its pixels{packed} are damaged, or of a kind that SimpleITK does not "
             "decode: export it again, uncompressed"
         ) from error
-    if image.GetNumberOfComponentsPerPixel() in (3, 4):
-        _refuse_colour(sitk.GetArrayViewFromImage(image)[..., :3], tissue_boxes(header), path.name)
-
-    array = from_sitk(image).array
+    array = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = grey_of(_without_logos(array, tissue_boxes(header)), path.name)
     stated = (frame_count(header), int(header.Rows), int(header.Columns))
     if array.shape != stated:
         raise ValueError(
@@ -166,6 +173,7 @@ def _pixels(path: Path, header: Dataset) -> Array:
 def _decoded(path: Path) -> sitk.Image:
     """The pixels of a file. SimpleITK refuses those whose tags state a size of 0, so these are left out then."""
     import pydicom
+    import SimpleITK as sitk
 
     try:
         return sitk.ReadImage(str(path))
@@ -213,15 +221,9 @@ def _bytes_of_pixels(path: Path) -> int:
     return int(lengths[0])
 
 
-def _refuse_colour(channels: Array, boxes: Sequence[tuple[slice, slice]], name: str) -> None:
-    """Raise ValueError for colours within the boxes, or anywhere where there is none: a logo beside the scan is no echo."""
-    spread = channels.max(axis=-1) - channels.min(axis=-1)  # (..., h, w)
-    scale = 255 if channels.dtype == np.uint8 else max(float(channels.max()), 1.0)
-    is_coloured = spread > GREY_LEVELS / 255 * scale
-    parts = [is_coloured[(..., *box)] for box in boxes]
-    coloured = max(float(np.mean(part)) for part in [part for part in parts if part.size] or [is_coloured])
-    if coloured > 0:
-        raise ValueError(
-            f"{name} has colours in {100 * coloured:.2g} % of its pixels (Doppler, markers or a tinted picture), "
-            "expected grey: colours are no echo and are not blended into grey; export it without colour"
-        )
+def _without_logos(channels: Array, boxes: Sequence[tuple[slice, slice]]) -> Array:
+    """Pixels (..., h, w, c) with what lies beside the 2D regions blacked out: a coloured logo there is no echo."""
+    inside = np.zeros(channels.shape[-3:-1], bool)
+    for box in boxes:
+        inside[box] = True
+    return np.where(inside[..., None], channels, 0).astype(channels.dtype) if inside.any() else channels
