@@ -36,6 +36,8 @@ LOOKS = 4096
 SAME_GREY = 0.003
 """Grey levels, of 1, that differ by less are the same after a change of the pixel type (half a step of 255 is 0.002)."""
 
+FEW_LEVELS = 8
+"""Labels of several structures have so many values; scans have more."""
 UNLIKE_LABEL = {"reference_volume_ml": (1.6, 3.0), "reference_hc_mm": (1.35, 2.5)}
 """Ratios to the label's own size that are a warning, and an error: whole head and skull differ by 1.3 in volume."""
 
@@ -285,8 +287,11 @@ def _check_image(image: Volume, given: bool) -> Problems:
     elif values.min() == values.max():
         yield "intensities", "error", f"every voxel is {values.flat[0]}: the image is blank"
     elif is_binary(values):
-        message = f"the image holds {values.min():g} and {values.max():g} alone, as a mask does: name the scan"
-        yield "intensities", "error", message
+        message = f"the image holds {values.min():g} and {values.max():g} alone, as a mask does"
+        yield "intensities", "error", f"{message}: name the scan; a label beside a scan X is named X_Label"
+    elif _has_few_levels(values):
+        message = f"the image holds {FEW_LEVELS} levels or fewer: is it a label of several structures?"
+        yield "intensities", "warning", message
     if image.ndim == 3 and (min(image.shape) < FEWEST_SLICES or min(image.size_mm) < SMALLEST_HEAD_MM):
         message = f"{_times(image.shape)} voxels, {_times(image.size_mm)} mm, are too thin to hold a head"
         yield "thin volume", "warning", f"{message}: give the whole volume, or save a single slice as a 2D image"
@@ -302,6 +307,11 @@ def is_binary(values: Array) -> bool:
     """Whether an array holds two values alone, as a mask does and no scan."""
     low, high = values.min(), values.max()
     return bool(low < high) and bool(((values == low) | (values == high)).all())
+
+
+def _has_few_levels(values: Array) -> bool:
+    sample = np.unique(values.flat[:: max(1, values.size // LOOKS)])
+    return len(sample) <= FEW_LEVELS and len(np.unique(values)) <= FEW_LEVELS
 
 
 def _check_label(

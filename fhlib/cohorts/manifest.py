@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from fhlib.cohorts.pairs import AS_WRITTEN, LABEL_SOURCE
 from fhlib.cohorts.segments import has_segments, read_label
 from fhlib.cohorts.tables import TableError, read_table
 from fhlib.files import write_csv
@@ -317,6 +318,7 @@ def check_manifest(cohort: Cohort, columns: Sequence[str]) -> pd.DataFrame:
             *_check_values(cohort.table),
             *_check_rows(cohort),
             *_check_ages(cohort.table),
+            *_check_sources(cohort.table),
             *_check_subjects(cohort.table),
         ]
     rows += [("", "table", "warning", remark) for remark in cohort.remarks]
@@ -395,6 +397,17 @@ def _check_ages(table: pd.DataFrame) -> Iterator[Finding]:
             f"none of {len(told)} values of ga_weeks has a decimal beyond 6: are they weeks and days, as 26.3 for 26+3?"
         )
         yield "", "age", "warning", f"{message} If so, divide the days by 7"
+
+
+def _check_sources(table: pd.DataFrame) -> Iterator[Finding]:
+    """Labels that no person has made: scores against them say nothing."""
+    if LABEL_SOURCE not in table:
+        return
+    for case in table.loc[table[LABEL_SOURCE] == AS_WRITTEN, "case"]:
+        message = (
+            "the label is a mask as segment wrote it, which nobody has changed: look at it, and save it as X_Label"
+        )
+        yield case, "uncorrected label", "warning", message
 
 
 def _check_subjects(table: pd.DataFrame) -> Iterator[Finding]:

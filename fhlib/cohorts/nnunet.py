@@ -7,6 +7,7 @@ here is v2 (nnU-Net's documentation, dataset_format.md), with its `splits_final.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import warnings
@@ -21,7 +22,7 @@ import pandas as pd
 from fhlib.cohorts.checks import check_cohort
 from fhlib.cohorts.manifest import Cohort, leaves_folder
 from fhlib.cohorts.pairs import Content, SourceScan, case_name
-from fhlib.cohorts.segments import STRUCTURES
+from fhlib.cohorts.segments import STRUCTURES, told_by
 from fhlib.files import is_foreign, progress, read_json, require_free_space, write_json
 from fhlib.fingerprints import code_digest, digest, file_digest, kept_or_made
 from fhlib.images.formats import read_volume, write_volume
@@ -97,7 +98,7 @@ def nnunet_scans(source: Path) -> list[SourceScan]:
 
 def _read_dataset(file: Path) -> dict[str, Any]:
     try:
-        dataset = read_json(file)
+        dataset = json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{file.name} is not JSON ({error}): take it from the dataset again") from error
     if not isinstance(dataset, dict) or not isinstance(dataset.get("labels"), dict):
@@ -132,7 +133,7 @@ def _structures(dataset: Mapping[str, Any]) -> list[_Structure]:
     known = frozenset[int]().union(*(numbers for name, numbers in values.items() if name.lower() != "ignore")) | {0}
     found = []
     for structure in STRUCTURES:
-        named = [name for name in values if [word for word in STRUCTURES if word in name.lower()] == [structure]]
+        named = [name for name in values if told_by(name) == structure]
         if len(named) > 1:
             raise ValueError(f"{DATASET} has several labels for the {structure}: {', '.join(named)}; keep one")
         if named:

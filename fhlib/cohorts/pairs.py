@@ -23,6 +23,9 @@ from fhlib.images.volume import Volume
 RECORD_SUFFIX = ".fhlib.json"
 """Of the file in which `segment` tells what it wrote for a scan."""
 
+LABEL_SOURCE, AS_WRITTEN = "x_label_source", "segment, unchanged"
+"""A column of imports, and what it says of a label that a network drew and nobody has corrected."""
+
 LABEL = re.compile(r"(?P<of>.+)_(?P<kind>label|mask)")
 NO_SCAN = re.compile(r"(?P<of>.+?)(~new\d*_mask|(~new\d*)?_(skull|probability))")
 """What `segment` writes beside a scan and is neither a scan nor its label; in lower case."""
@@ -87,9 +90,10 @@ def pair_scans(source: Path) -> list[SourceScan]:
         label = _one_label(labels[key], source) if key in labels else None
         skull = _corrected_skull(key, source) if label else None
         files = tuple(file for path in (image, label, skull) if path for file in files_of(path))
-        scans[case.lower()] = SourceScan(
-            {"case": case, "subject": case}, files, partial(_read_pair, image, label, skull)
-        )
+        row = {"case": case, "subject": case}
+        if label and _is_as_written(label, source):
+            row[LABEL_SOURCE] = AS_WRITTEN
+        scans[case.lower()] = SourceScan(row, files, partial(_read_pair, image, label, skull))
     return list(scans.values())
 
 
@@ -116,6 +120,10 @@ def _images_and_labels(source: Path) -> tuple[dict[str, Path], dict[str, list[Pa
         else:
             others.append(path)
 
+    passed_over = [path.name for path in others if labels and path.is_dir() and readable[path] not in labels]
+    if passed_over:
+        shown = ", ".join(passed_over[:5]) + (" and others" if len(passed_over) > 5 else "")
+        warnings.warn(f"passed over, as folders without a label: {shown}", stacklevel=2)
     for path in others:
         name = readable[path]
         # without any label this is another layout; a folder without a label may be anything
@@ -156,7 +164,7 @@ def _one_label(paths: list[Path], source: Path) -> Path:
     masks = given or paths
     if len(masks) == 1:
         return masks[0]
-    as_written = [path for path in masks if not given and file_digest(path) in _written(path, source)]
+    as_written = [path for path in masks if not given and _is_as_written(path, source)]
     changed = [path for path in masks if path not in as_written]
     if len(changed) > 1 and not _agree(changed):
         names = " and ".join(path.name for path in changed)
@@ -180,6 +188,12 @@ def _agree(masks: list[Path]) -> bool:
     """Whether masks hold the same voxels."""
     first, *others = (read_label(path, None).array > 0 for path in masks)
     return all(np.array_equal(first, other) for other in others)
+
+
+def _is_as_written(mask: Path, source: Path) -> bool:
+    """Whether a mask holds the bytes that `segment` wrote."""
+    written = _written(mask, source)
+    return bool(written) and file_digest(mask) in written
 
 
 def _written(mask: Path, source: Path) -> list[str]:

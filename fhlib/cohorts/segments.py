@@ -38,7 +38,7 @@ _WORDS = {
     "skull": r"skulls?|schaedel|schadel|cranes?|cranio|craneos?|cranium|schedel|calvaria",
     "neither": r"brain|gehirn|cerveau|cerebrum|face|neck|body|trunk|spine|abdomen|thorax|heart|femur|limbs?|cord|"
     r"placenta|uterus|fluid|amnion|amniotic",
-    "without": r"not|non|outside|background|hintergrund|shadows?|artefacts?|artifacts?",
+    "without": r"no|not|non|keine?|nicht|outside|femoral|humeral|background|hintergrund|shadows?|artefacts?|artifacts?",
 }
 _COMPOUND = r"(?:fetal|foetal|fetus|foetus|whole)?(?:{})(?:mask|label)?"
 _KEY = re.compile(r"Segment(\d+)_(ID|Name|LabelValue|Layer|Tags)")
@@ -164,10 +164,10 @@ def _decoded(text: str) -> str:
 
 def _first_told(fields: Iterable[str]) -> str:
     """What the first field outlines that tells anything; nothing if none does."""
-    return next(filter(None, map(_told_by, fields)), "")
+    return next(filter(None, map(told_by, fields)), "")
 
 
-def _told_by(text: str) -> str:
+def told_by(text: str) -> str:
     """What a name outlines: head, skull, both, neither, or nothing if no word of it is known."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
     plain = unicodedata.normalize("NFKD", apart).encode("ascii", "ignore").decode().lower()

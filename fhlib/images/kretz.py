@@ -80,6 +80,7 @@ BLOCK_VOXELS = 2_000_000
 SHORTEST_STEP_MM, LONGEST_STEP_MM = 0.01, 10.0
 FARTHEST_MM = 1000.0
 NARROWEST_RAD = 0.01
+WIDEST_STEP = 4  # between two angles, in median steps
 
 
 def read_kretz(
@@ -396,6 +397,11 @@ def _angles(items: _Items, tag: Tag, count: int) -> Floats:
     angles = np.frombuffer(data, "<f8").astype(float) - math.pi / 2
     steps = np.diff(angles)
     monotonic = (steps > 0).all() or (steps < 0).all()
+    if monotonic and np.abs(steps).max() > WIDEST_STEP * np.median(np.abs(steps)):
+        raise ValueError(
+            f"{items.name} has in {_named(tag)} a gap of {np.abs(steps).max():.3g} between angles that are "
+            f"{np.median(np.abs(steps)):.3g} apart, expected no more than {WIDEST_STEP} times as much: copy it again"
+        )
     if not (np.abs(angles) < math.pi / 2).all() or not monotonic or abs(angles[-1] - angles[0]) < NARROWEST_RAD:
         raise ValueError(
             f"{items.name} has in {_named(tag)} what no probe can have: expected between 0 and pi, rising or falling "

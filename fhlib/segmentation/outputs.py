@@ -76,8 +76,13 @@ class Record:
         self._save({})
 
     def complete(self, fingerprint: str, weights: str, row: Mapping[str, Any], files: Iterable[str]) -> None:
-        """All is written: keep the row, and the last digest of each of these files."""
-        self.written = {file: self.written[file][-1:] for file in files}
+        """All is written: keep the row, the last digest of each of these files, and those of an earlier start's that lie there still.
+
+        Without the latter a mask that nobody changed would pass for a person's, once the one beside it was corrected.
+        """
+        files = set(files)
+        earlier = {file: known for file, known in self.written.items() if (self.folder / file).is_file()}
+        self.written = earlier | {file: self.written[file][-1:] for file in files}
         self._save({"fingerprint": fingerprint, "weights": weights, "row": row})
 
     def is_changed(self, file: str, fresh: str = "") -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fhlib import __version__
+from fhlib.cohorts.checks import is_binary
 from fhlib.files import progress, write_csv
 from fhlib.fingerprints import digest, file_digest
 from fhlib.images.dicom import Source, read_dicom
@@ -155,6 +156,8 @@ class _Task:
         A skull or a page that fails leaves the head, and the record without a row.
         """
         volume, warned = _read_with_warnings(source, self.spacing_mm)
+        if volume.array.min() == 0 and volume.array.max() in (1, 255) and is_binary(volume.array):
+            raise ValueError(f"it holds 0 and {volume.array.max():g} alone, as a mask or a label does: give the scan")
         found, faults = self._segmented(volume)
         row = {"volume": record.name, **measures(found, self.ga_weeks)}
         files = [write_probability(found.head, record)]

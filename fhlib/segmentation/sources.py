@@ -26,7 +26,11 @@ HEADER_BYTES = 4096
 LONGEST_NAME = 180
 """Bytes of a result's name; disks take 255, and what tells the files of a volume apart follows."""
 
-_RESULT = re.compile(r"(?P<of>.+?)(~new\d*)?_(mask|skull|probability|label)", re.IGNORECASE)
+_RESULT = re.compile(
+    r"(?P<of>.+?)((~new\d*)?_(mask|skull|probability|label)|[-_. ](mask|label|labelmap|seg|segmentation))",
+    re.IGNORECASE,
+)
+"""What `segment` writes beside a scan, and what other programs call labels (3D Slicer: X-label)."""
 
 
 def volumes_in(path: str | Path) -> list[Source]:
@@ -74,8 +78,8 @@ def volumes_in(path: str | Path) -> list[Source]:
 def results_in(folder: Path) -> set[str]:
     """Names of files in a folder that are results of `segment` or labels, which are no scans.
 
-    Those are what a record lists, any `.seg.nrrd`, what bears `RESULT_MARK` under any name, and `X_mask`, `X_skull`, `X_probability` and
-    `X_Label` where an X lies beside.
+    Those are what a record lists, any `.seg.nrrd`, what bears `RESULT_MARK` under any name, and `X_mask`, `X_skull`, `X_probability`,
+    `X_Label`, `X-label`, `X_seg` and the like where an X lies beside.
     """
     found = {TABLE}
     entries = sorted(folder.iterdir())

@@ -234,3 +234,9 @@ def test_the_label_of_another_case_is_no_label_of_this_one(tmp_path):
 def test_a_mask_is_no_scan(tmp_path):
     make(tmp_path, image=["images/c0.nrrd", "labels/c1.nrrd", "images/c2.nrrd"])
     assert checks(tmp_path) == [("c1", "intensities", "error")]
+
+
+def test_a_label_of_several_structures_may_be_no_scan(tmp_path):
+    make(tmp_path)
+    spoil(tmp_path, image=with_values(head(1), other=7))
+    assert checks(tmp_path) == [("c1", "intensities", "warning")]

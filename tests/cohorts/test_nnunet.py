@@ -273,3 +273,19 @@ def test_head_and_skull_are_taken_by_name(exported, tmp_path):
         change(source, labels=labels)
         with pytest.raises(ValueError, match=r"c0\.nii\.gz holds 2, and dataset\.json names 0, 1"):
             import_cohort(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["outside_head", "forehead", "no head", "femoral_head"])
+def test_a_name_that_has_the_word_in_it_is_not_the_head(exported, tmp_path, name):
+    source = shutil.copytree(exported, tmp_path / "in")
+    change(source, labels={"background": 0, name: 1})
+    with pytest.raises(ValueError, match="named head or skull"):
+        import_cohort(source, tmp_path / "out")
+
+
+def test_a_head_in_another_language_and_a_byte_order_mark(exported, tmp_path):
+    source = shutil.copytree(exported, tmp_path / "in")
+    change(source, labels={"background": 0, "Kopf": 1})
+    content = (source / "dataset.json").read_bytes()
+    (source / "dataset.json").write_bytes(b"\xef\xbb\xbf" + content)
+    assert import_cohort(source, tmp_path / "out").read_label("c0").array.sum() == 315

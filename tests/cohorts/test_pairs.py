@@ -90,3 +90,12 @@ def test_a_damaged_record_is_none(tmp_path, content):
     write_volume(mask, tmp_path / "scans" / "a_mask.nii.gz")
     (tmp_path / "scans" / "a.fhlib.json").write_text(content)
     assert import_cohort(tmp_path / "scans", tmp_path / "out").read_label("a").array.sum() == (mask.array > 0).sum()
+
+
+def test_a_folder_without_a_label_is_passed_over_and_said(tmp_path):
+    image, mask = pair()
+    write_volume(image, tmp_path / "in" / "a.nrrd")
+    write_volume(mask, tmp_path / "in" / "a_Label.nrrd")
+    (tmp_path / "in" / "P2").mkdir()
+    with pytest.warns(UserWarning, match="passed over, as folders without a label: P2"):
+        assert import_cohort(tmp_path / "in", tmp_path / "out").table["case"].tolist() == ["a"]

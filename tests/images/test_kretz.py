@@ -359,3 +359,13 @@ def test_only_bytes_are_written(tmp_path):
         with pytest.raises(ValueError, match="voxels must be uint8"):
             write_kretz(tmp_path / "a.vol", wrong, 1.0, angles, angles, 40.0, 0.0)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_gap_in_a_table_of_angles_is_damage(tmp_path):
+    # the far half of the beams 0.5 rad aside would make the head larger
+    theta = np.linspace(-0.5, 0.5, 11)
+    theta[6:] += 0.5
+    samples, phi = np.full((5, 11, 20), 9, np.uint8), np.linspace(-0.4, 0.4, 5)
+    write_kretz(tmp_path / "a.vol", samples, 1.0, phi, theta, 40.0, 0.0)
+    with pytest.raises(ValueError, match=r"angles of the beams.* a gap of 0.6 between angles that are 0.1 apart"):
+        read_kretz(tmp_path / "a.vol")

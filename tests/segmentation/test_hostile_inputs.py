@@ -19,7 +19,7 @@ from fhlib.images.volume import Volume
 from fhlib.segmentation import own_volumes, segmentor
 from fhlib.segmentation.outputs import reason_of
 from fhlib.segmentation.own_volumes import segment_files, volumes_in
-from fhlib.segmentation.sources import is_marked, not_searched
+from fhlib.segmentation.sources import is_marked, not_searched, passed_over
 from tests.images import made_dicom
 from tests.images.made import dicom_series, ellipsoid
 from tests.segmentation.fixed import Fixed
@@ -311,3 +311,14 @@ def test_what_a_reader_took_for_granted_stands_in_the_note(tmp_path):
     rows = start(volumes_in(tmp_path / "in"), tmp_path / "out").set_index("volume")
     assert "k.vol holds 2 frames in time; the first is read" in rows.loc["k", "note"]
     assert "the slices in s/ state no position: they are stacked by InstanceNumber" in rows.loc["s", "note"]
+
+
+def test_a_label_under_a_name_of_its_own_is_no_scan(folder, tmp_path):
+    # 3D Slicer exports labelmaps as a-label.nrrd; a file with any name is told by its voxels
+    label = scan().with_array((scan().array > 50).astype(np.uint8))
+    for name in ("a-label", "a_seg", "a.mask", "outlined"):
+        write_volume(label, folder / f"{name}.nrrd")
+    rows = start(volumes_in(folder), tmp_path / "out").set_index("volume")
+    assert rows["status"].to_dict() == {"a": "found", "outlined": "failed"}
+    assert passed_over(folder) == ["a-label.nrrd", "a.mask.nrrd", "a_seg.nrrd"]
+    assert "0 and 1 alone, as a mask or a label does" in rows.loc["outlined", "note"]

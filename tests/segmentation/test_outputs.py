@@ -14,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 
 from fhlib.__main__ import main
+from fhlib.cohorts.checks import check_cohort
 from fhlib.cohorts.importers import import_cohort
 from fhlib.images.exchange import write_segmentation
 from fhlib.images.formats import read_volume, write_volume
@@ -88,6 +89,20 @@ def test_a_corrected_mask_beside_its_scan_becomes_a_label(scans, tmp_path):
     cohort = import_cohort(scans, tmp_path / "cohort")
     assert cohort.table["case"].tolist() == ["a", "b"]
     np.testing.assert_array_equal(cohort.read_label("a").array, mask.array > 0)
+    np.testing.assert_array_equal(cohort.read_label("b").array, better.array > 0)
+    # a label that nobody has looked at would agree with the network that drew it
+    findings = check_cohort(cohort, show_progress=False)
+    assert findings.loc[findings["check"] == "uncorrected label", "case"].tolist() == ["a"]
+
+
+def test_a_mask_that_nobody_changed_is_no_rival_of_the_corrected_one_after_another_start(scans, tmp_path):
+    segment_files(Fixed(50, "skin"), volumes_in(scans), scans, weights="w")
+    mask = read_volume(scans / "b_mask.nii.gz")
+    better = mask.with_array(np.roll(mask.array, 1, axis=0))
+    write_volume(better, scans / "b_mask.nii.gz")
+    segment_files(Fixed(40, "skin"), volumes_in(scans), scans, weights="other")
+    assert (scans / "b~new_mask.nii.gz").is_file()
+    cohort = import_cohort(scans, tmp_path / "cohort")
     np.testing.assert_array_equal(cohort.read_label("b").array, better.array > 0)
 
 
