@@ -22,6 +22,7 @@ from fhlib.cohorts.manifest import (
     read_file,
 )
 from fhlib.cohorts.outlines import Problem, Problems, check_nesting, check_outline
+from fhlib.cohorts.pairs import LABEL_BY
 from fhlib.cohorts.segments import has_head_and_skull
 from fhlib.cohorts.splits import subjects_alike
 from fhlib.files import progress
@@ -104,6 +105,11 @@ def _check_files(cohort: Cohort, row: dict[Hashable, str], seen: list[Look], dim
     if one_file and "label" in masks and has_head_and_skull(cohort.folder / row["label"]):
         message = f"{row['label']} holds a head and a skull, and both columns name it, which says that the outline is the skull"
         yield "two outlines", "error", f"{message}: leave label_skull empty, or save each in a file of its own"
+    if row.get(LABEL_BY):
+        message = (
+            "the label is the mask as `segment` wrote it, which nobody has changed: scores against it are no accuracy"
+        )
+        yield "label", "warning", f"{message}; correct it, or leave the case out"
     head, skull = masks.get("label"), masks.get("label_skull")
     if head is not None and skull is not None and head.same_geometry(skull, 0.1 * min(head.spacing_mm)):
         yield from check_nesting(head, skull)

@@ -22,6 +22,9 @@ from fhlib.images.volume import Volume
 RECORD_SUFFIX = ".fhlib.json"
 """Of the file in which `segment` tells what it wrote for a scan."""
 
+LABEL_BY = "x_label_by"
+"""Column of a manifest that says `segment` where the label is a mask that nobody has changed."""
+
 LABEL = re.compile(r"(?P<of>.+)_(?P<kind>label|mask)")
 NO_SCAN = re.compile(r"(?P<of>.+?)(~new\d*_mask|(~new\d*)?_(skull|probability))")
 """What `segment` writes beside a scan and is neither a scan nor its label; in lower case."""
@@ -87,11 +90,12 @@ def pair_scans(source: Path) -> list[SourceScan]:
         if case.lower() in scans:
             raise ValueError(f"{image.name} and another file both become case {case!r}: rename one of them")
         label = _one_label(labels[key], source) if key in labels else None
+        row = {"case": case, "subject": case}
+        if label and label.is_file() and file_digest(label) in _written(label, source):
+            row[LABEL_BY] = "segment"
         skull = _corrected_skull(key, source) if label else None
         files = tuple(file for path in (image, label, skull) if path for file in files_of(path))
-        scans[case.lower()] = SourceScan(
-            {"case": case, "subject": case}, files, partial(_read_pair, image, label, skull)
-        )
+        scans[case.lower()] = SourceScan(row, files, partial(_read_pair, image, label, skull))
     return list(scans.values())
 
 
@@ -104,7 +108,9 @@ def _images_and_labels(source: Path) -> tuple[dict[str, Path], dict[str, list[Pa
         if entry.is_dir() or (suffix_of(entry.name) in READABLE and entry.is_file()):
             path = source / entry.name
             readable[path] = _stem(path).lower()
-    names = set(readable.values())
+    # a scan may be missing beside what `segment` wrote for it
+    recorded = [path.name.lower().removesuffix(RECORD_SUFFIX) for path in source.glob(f"*{RECORD_SUFFIX}")]
+    names = {*readable.values(), *recorded}
     labels: dict[str, list[Path]] = {}
     images: dict[str, Path] = {}
     others: list[Path] = []
@@ -162,7 +168,10 @@ def _one_label(paths: list[Path], source: Path) -> Path:
     changed = [path for path in masks if path not in as_written]
     if len(changed) > 1 and not _agree(changed):
         names = " and ".join(path.name for path in changed)
-        raise ValueError(f"{names} are labels of one scan: keep the one that is right")
+        record = f"{_stem(changed[0]).rpartition('_')[0]}{RECORD_SUFFIX}"
+        raise ValueError(
+            f"{names} are labels of one scan: keep the one that is right, or copy {record} beside them, which tells what `segment` wrote"
+        )
     return changed[0] if changed else as_written[0]
 
 
@@ -190,8 +199,9 @@ def _written(mask: Path, source: Path) -> list[str]:
     if mask.is_dir() or not record.is_file():
         return []
     try:
-        return list(read_json(record)["written"][mask.name])
-    except (OSError, ValueError, KeyError, TypeError):
+        known = read_json(record)
+        return [*known["written"].get(mask.name, []), *known.get("earlier", {}).get(mask.name, [])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,9 @@ class Narrator(logging.Filter):
 
 
 def say(text: str) -> None:
-    """One line on standard output, at once."""
-    print(text, flush=True)
+    """One line on standard output, at once; nothing where its reader has left, as `| head` does."""
+    with suppress(BrokenPipeError):
+        print(text, flush=True)
 
 
 def duration(seconds: float) -> str:
