@@ -214,6 +214,9 @@ def _check_image(image: Volume, given: bool) -> Problems:
         yield "intensities", "error", f"{count} voxels are not finite numbers: replace them, with 0 for instance"
     elif values.min() == values.max():
         yield "intensities", "error", f"every voxel is {values.flat[0]}: the image is blank"
+    elif ((values == values.min()) | (values == values.max())).all():
+        message = f"every voxel is {values.min()} or {values.max()}: is it a mask? The label of X is named X_Label, or in cohort.csv"
+        yield "intensities", "warning", message
     spacing = _times(image.spacing_mm)
     if not all(0.02 <= step <= 10 for step in image.spacing_mm):
         message = f"voxels of {spacing} mm are implausible (expected 0.02 to 10 mm): is it in another unit?"

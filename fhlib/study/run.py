@@ -111,6 +111,11 @@ def open_study(run: str, preset: str = "", cohort: str | Path = "", changes: Map
 
     if record_path.exists():
         record = read_json(record_path)
+        if record["cohort"] and not _absolute(record["cohort"]).is_dir():
+            gone = Path(record["cohort"]).name
+            raise StudyError(
+                f"run {run!r} was started with the folder {gone!r}, which is gone: bring it back, or choose another RUN name"
+            )
         known = record.get("changes", {})
         if other := _differences(record, preset, source, given):
             started, asked = other
@@ -158,11 +163,15 @@ def _words(changes: Mapping[str, Any]) -> str:
 def _source(cohort: str | Path) -> Path | None:
     if not str(cohort):
         return None
-    path = Path(cohort).expanduser()
-    path = (path if path.is_absolute() or path.exists() else ROOT / path).resolve()
+    path = _absolute(cohort)
     if not path.is_dir():
         raise StudyError(f"there is no cohort folder {path.name!r}: give COHORT the path of an existing folder")
     return path
+
+
+def _absolute(cohort: str | Path) -> Path:
+    path = Path(cohort).expanduser()
+    return (path if path.is_absolute() or path.exists() else ROOT / path).resolve()
 
 
 def open_cohort(study: Study) -> tuple[Cohort, pd.DataFrame]:
