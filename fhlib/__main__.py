@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _add_gpu_study,
     ):
         add_command(commands)
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)} (names that hold blanks need quotation marks)")
     if options.command is None:
         parser.print_help()
         return 2
@@ -68,7 +70,12 @@ def _told(options: argparse.Namespace) -> int:
         usual = (signal.SIG_DFL, signal.default_int_handler)
         heard = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) in usual}
     try:
-        return options.call(options)
+        code: int = options.call(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt as error:
         return _say_stopped(error.args[0] if isinstance(error, _Stopped) else signal.SIGINT, options)
     except (OSError, RuntimeError) as error:
@@ -168,7 +175,9 @@ def _add_segment(commands: Any) -> None:
         help="another one that outlines the skull, for BPD, OFD and HC (default skull beside head; '' for none)",
     )
     segment.add_argument(
-        "--ga-weeks", type=float, help="gestational age of these scans, to compare sizes with the charts"
+        "--ga-weeks",
+        type=weeks,
+        help="gestational age of all these scans, 26.5 or 26+3, to compare sizes with the charts",
     )
     segment.add_argument("--json", action="store_true", help="print the rows of segment.csv as JSON")
     segment.add_argument(
@@ -357,6 +366,16 @@ def spacing(text: str) -> tuple[float, ...]:
     return numbers
 
 
+def weeks(text: str) -> float:
+    """Gestational age as 26.5, or as 26+3 (weeks and days); argparse tells the user what is wrong."""
+    if parts := re.fullmatch(r"(\d+)\+([0-6])", text.strip()):
+        return int(parts[1]) + int(parts[2]) / 7
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age: give weeks as 26.5, or weeks and days as 26+3") from None
+
+
 def given_path(text: str) -> Path:
     """A path that must be given, `~` and all; argparse tells the user what is wrong."""
     if not text.strip():
@@ -405,6 +424,7 @@ def _segment(options: argparse.Namespace) -> int:
     from fhlib.segmentation.segmentor import load_segmentor
     from fhlib.segmentation.sources import not_searched, passed_over
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     beside = options.skull_weights
     if beside is None:
         beside = "skull" if options.weights == "head" else ""
@@ -412,9 +432,12 @@ def _segment(options: argparse.Namespace) -> int:
     try:
         sources = volumes_in(options.volumes)
         _say_some("no scans but results or labels", passed_over(options.volumes))
-        _say_some("not read, since only DICOM is looked for in folders below", not_searched(options.volumes))
+        below = "not read, since only DICOM and GE Kretz are looked for in folders below (give such a folder by itself)"
+        _say_some(below, not_searched(options.volumes))
         require_usable(options.results)  # a folder that cannot be written to is told before weights are loaded
         head, *skull = [load_segmentor(name) for name in names]
+        if head.calibration is None:
+            print(f"the weights {options.weights} are not calibrated: no intervals, and fewer flags", file=sys.stderr)
         rows, _ = segment_files(
             head,
             sources,
@@ -434,9 +457,23 @@ def _segment(options: argparse.Namespace) -> int:
     if options.json:
         print(rows.to_json(orient="records", indent=2))
     else:
-        print(rows.dropna(axis=1, how="all").to_string(index=False))
+        _print_rows(rows, options.results)
     failed = rows.loc[rows["status"] == "failed", "volume"]
     return 1 if len(failed) or unfinished(options.results, rows["volume"]) else 0
+
+
+def _print_rows(rows: Any, results: Path) -> None:
+    """The table of `segment` for a screen; notes, which are long, below it."""
+    from fhlib.segmentation.rows import centile_in_words
+
+    table = rows.drop(columns="note").dropna(axis=1, how="all")
+    words = {"hc_centile": centile_in_words} if "hc_centile" in table else {}
+    print(table.to_string(index=False, float_format="{:.1f}".format, na_rep="", formatters=words))
+    for row in rows[rows["note"] != ""].itertuples():
+        print(f"{row.volume}: {row.note}")
+    if (rows["status"] == "uncertain").any():
+        print("uncertain: what is outlined may be no head, so no BPD, OFD and HC are given")
+    print(f"pages, masks and segment.csv: {results}")
 
 
 def _say_some(what: str, names: Sequence[str]) -> None:
@@ -448,8 +485,9 @@ def _say_some(what: str, names: Sequence[str]) -> None:
 
 def _export(options: argparse.Namespace) -> int:
     from fhlib.files import DATA, ROOT, safe_name
+    from fhlib.segmentation.quality import CALIBRATION
     from fhlib.study.run import reopen_study
-    from fhlib.study.ship_weights import export_weights
+    from fhlib.study.ship_weights import FEWEST_TO_CALIBRATE, export_weights
     from fhlib.study.train import require_known
 
     try:
@@ -460,6 +498,8 @@ def _export(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     print(f"weights: {destination.relative_to(ROOT)}")
+    if not (destination / CALIBRATION).exists():
+        print(f"not calibrated, which takes {FEWEST_TO_CALIBRATE} validation volumes: no intervals, and fewer flags")
     return 0
 
 

@@ -106,7 +106,9 @@ def _images_and_labels(source: Path) -> tuple[dict[str, Path], dict[str, list[Pa
         if entry.is_dir() or (suffix_of(entry.name) in READABLE and entry.is_file()):
             path = source / entry.name
             readable[path] = _stem(path).lower()
-    names = set(readable.values())
+    # a scan may be missing beside what `segment` wrote for it
+    recorded = [path.name.lower().removesuffix(RECORD_SUFFIX) for path in source.glob(f"*{RECORD_SUFFIX}")]
+    names = {*readable.values(), *recorded}
     labels: dict[str, list[Path]] = {}
     images: dict[str, Path] = {}
     others: list[Path] = []
@@ -168,7 +170,10 @@ def _one_label(paths: list[Path], source: Path) -> Path:
     changed = [path for path in masks if path not in as_written]
     if len(changed) > 1 and not _agree(changed):
         names = " and ".join(path.name for path in changed)
-        raise ValueError(f"{names} are labels of one scan: keep the one that is right")
+        record = f"{_stem(changed[0]).rpartition('_')[0]}{RECORD_SUFFIX}"
+        raise ValueError(
+            f"{names} are labels of one scan: keep the one that is right, or copy {record} beside them, which tells what `segment` wrote"
+        )
     return changed[0] if changed else as_written[0]
 
 
@@ -202,8 +207,9 @@ def _written(mask: Path, source: Path) -> list[str]:
     if mask.is_dir() or not record.is_file():
         return []
     try:
-        return list(read_json(record)["written"][mask.name])
-    except (OSError, ValueError, KeyError, TypeError):
+        known = read_json(record)
+        return [*known["written"].get(mask.name, []), *known.get("earlier", {}).get(mask.name, [])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
 

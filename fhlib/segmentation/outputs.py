@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from filelock import FileLock, Timeout
 
 from fhlib.cohorts.pairs import RECORD_SUFFIX
 from fhlib.files import atomic_path, require_free_space, write_json
@@ -40,12 +43,14 @@ class Record:
     name: str
     written: dict[str, list[str]] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
+    earlier: dict[str, list[str]] = field(default_factory=dict)
+    """Of files beside a corrected one, which later starts left as they were."""
 
     @classmethod
     def open(cls, folder: Path, name: str) -> Record:
         """That of an earlier start, or an empty one."""
         known = read_record(folder / f"{name}{RECORD_SUFFIX}")
-        return cls(folder, name, known.get("written", {}))
+        return cls(folder, name, known.get("written", {}), earlier=known.get("earlier", {}))
 
     @property
     def path(self) -> Path:
@@ -76,13 +81,10 @@ class Record:
         self._save({})
 
     def complete(self, fingerprint: str, weights: str, row: Mapping[str, Any], files: Iterable[str]) -> None:
-        """All is written: keep the row, the last digest of each of these files, and those of an earlier start's that lie there still.
-
-        Without the latter a mask that nobody changed would pass for a person's, once the one beside it was corrected.
-        """
-        files = set(files)
-        earlier = {file: known for file, known in self.written.items() if (self.folder / file).is_file()}
-        self.written = earlier | {file: self.written[file][-1:] for file in files}
+        """All is written: keep the row, and the last digest of each of these files."""
+        last = {file: digests[-1:] for file, digests in (self.earlier | self.written).items()}
+        self.written = {file: last.pop(file) for file in files}
+        self.earlier = {file: digests for file, digests in last.items() if (self.folder / file).is_file()}
         self._save({"fingerprint": fingerprint, "weights": weights, "row": row})
 
     def is_changed(self, file: str, fresh: str = "") -> bool:
@@ -90,10 +92,11 @@ class Record:
         path = self.folder / file
         if not path.is_file():
             return path.exists()  # a folder of that name
-        return file_digest(path) not in (fresh, *self.written.get(file, []))
+        return file_digest(path) not in (fresh, *self.written.get(file, []), *self.earlier.get(file, []))
 
     def _save(self, more: Mapping[str, Any]) -> None:
-        write_json({**more, "source": self.source, "written": self.written}, self.path)
+        earlier = {"earlier": self.earlier} if self.earlier else {}
+        write_json({**more, "source": self.source, "written": self.written, **earlier}, self.path)
 
 
 def require_usable(folder: Path) -> None:
@@ -109,6 +112,22 @@ def require_usable(folder: Path) -> None:
         ) from error
     if (folder / TABLE).is_dir():
         raise OSError(f"in {folder.name!r} {TABLE} is a folder: move it away, or name another folder for the results")
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Wait, and say so, while another process writes results to this folder; else each takes the other's files for a person's."""
+    lock = FileLock(folder / ".fhlib-lock")
+    try:
+        with suppress(NotImplementedError, OSError):  # a file system without locks
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                print(f"another process writes to {folder.name}/: waiting for it", file=sys.stderr)
+                lock.acquire()
+        yield
+    finally:
+        lock.release()
 
 
 def require_space(folder: Path, named: Iterable[tuple[str, Source]]) -> None:

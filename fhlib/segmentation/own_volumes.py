@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from fhlib.models.weights import weights_files, weights_folder
 from fhlib.segmentation.outputs import (
     Record,
     earlier_rows,
+    only_writer,
     reason_of,
     require_space,
     require_usable,
@@ -32,9 +33,9 @@ from fhlib.segmentation.outputs import (
     write_probability,
 )
 from fhlib.segmentation.page import case_page
-from fhlib.segmentation.quality import CALIBRATION
+from fhlib.segmentation.quality import CALIBRATION, SPACING_MISSING
 from fhlib.segmentation.rows import Found, in_words, meanings, measures, picture, table_of
-from fhlib.segmentation.segmentor import Segmentor
+from fhlib.segmentation.segmentor import Segmentation, Segmentor
 from fhlib.segmentation.sources import (
     TABLE,
     named,
@@ -70,8 +71,8 @@ def segment_files(
     new one goes to `<name>~new_mask...`.
 
     The status is `found`, `nothing found`, `uncertain` (a mask, with the flag `no head`: no sizes are given) or `failed`. BPD, OFD and HC
-    are of the skull where there is one, else named `skin_bpd_mm` .... What cannot be read, segmented, written or drawn is told in the
-    row's note and stops nothing.
+    are of the skull where there is one, else named `skin_bpd_mm` .... `ga_weeks` stands in the row where it was given. What cannot be
+    read, segmented, written or drawn is told in the row's note and stops nothing. Of two calls into one folder the second waits.
 
     Args:
         segmentor: outlines the whole head. One that outlines the skull is taken at its word: its files and its page speak of the skull.
@@ -91,20 +92,9 @@ def segment_files(
     if skull is not None and skull.outline != "skull":
         raise ValueError(f"the second weights outline the {skull.outline}: give some that outline the skull, or none")
     require_usable(folder)
-    pairs = named(sources, folder)
-    require_space(folder, pairs)
     task = _Task(segmentor, skull, folder, ga_weeks, weights, spacing_mm)
-    rows: list[dict[str, Any]] = []
-    earlier = earlier_rows(folder, dict(pairs))
-    results: dict[str, Found] = {}
-    _write_table([*rows, *earlier], folder)
-    for name, source in progress(pairs, "segment", total=len(pairs)):
-        row, found = task.row_of(name, source)
-        rows.append(row)
-        if found is not None and len(results) < keep:
-            results[name] = found
-        _write_table([*rows, *earlier], folder)
-    return table_of(rows), results
+    with only_writer(folder):
+        return task.table(sources, keep)
 
 
 def weights_digest(*folders: Path | str) -> str:
@@ -127,6 +117,22 @@ class _Task:
     ga_weeks: float | None
     weights: str
     spacing_mm: Sequence[float] | None
+
+    def table(self, sources: Sequence[Source], keep: int) -> tuple[pd.DataFrame, dict[str, Found]]:
+        """Rows and first results of `segment_files`; the table on the disk grows with them."""
+        pairs = named(sources, self.folder)
+        require_space(self.folder, pairs)
+        rows: list[dict[str, Any]] = []
+        earlier = earlier_rows(self.folder, dict(pairs))
+        results: dict[str, Found] = {}
+        _write_table([*rows, *earlier], self.folder)
+        for name, source in progress(pairs, "segment", total=len(pairs)):
+            row, found = self.row_of(name, source)
+            rows.append(row)
+            if found is not None and len(results) < keep:
+                results[name] = found
+            _write_table([*rows, *earlier], self.folder)
+        return table_of(rows), results
 
     def row_of(self, name: str, source: Source) -> tuple[dict[str, Any], Found | None]:
         """The row of one volume, and its result where it was computed.
@@ -181,13 +187,19 @@ class _Task:
 
     def _segmented(self, volume: Volume) -> tuple[Found, list[str]]:
         """Head and skull; a skull that fails in words."""
-        head = self.segmentor.segment(volume, ga_weeks=self.ga_weeks)
+        head = self._without_doubt(self.segmentor.segment(volume, ga_weeks=self.ga_weeks))
         if self.skull is None:
             return Found(volume, head, None), []
         try:
-            return Found(volume, head, self.skull.segment(volume)), []
+            return Found(volume, head, self._without_doubt(self.skull.segment(volume))), []
         except Exception as error:
             return Found(volume, head, None), [f"no skull: {reason_of(error)}"]
+
+    def _without_doubt(self, found: Segmentation) -> Segmentation:
+        """A spacing that the caller gave is not missing, though it be 1 mm."""
+        if not self.spacing_mm:
+            return found
+        return replace(found, flags=tuple(flag for flag in found.flags if flag != SPACING_MISSING))
 
     def _about_spacing(self, source: Source, volume: Volume) -> list[str]:
         """What a file states of its spacing where the caller gave another; nothing where it states none."""

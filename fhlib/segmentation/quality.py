@@ -35,6 +35,7 @@ Features = Annotated[tuple[float, ...], Field(min_length=FEATURES, max_length=FE
 # Reasoned, not measured: a head of 12 to 40 weeks, and what voxels an ultrasound machine exports.
 SMALLEST_HEAD_ML, LARGEST_HEAD_ML = 4.0, 900.0
 SMALLEST_HEAD_SHARE = 0.004
+SPACING_MISSING = "spacing missing?"
 STRAY_SHARE = 0.02
 LEAST_CONFIDENCE = 0.8
 PLAUSIBLE_SPACING_MM = (0.03, 3.0)
@@ -245,7 +246,7 @@ FLAGS = (
         lambda look: not look.spacing_is_plausible,
     ),
     Flag(
-        "spacing missing?",
+        SPACING_MISSING,
         "exactly 1 mm and no position: the file may hold no spacing, and volumes are then wrong",
         _spacing_missing,
     ),

@@ -79,7 +79,7 @@ def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
         notes += [f"no BPD, OFD and HC: {why}"] if why else []
     if ga_weeks is not None:
         centile, why = _centile(row, ga_weeks)
-        row |= centile
+        row |= centile | {"ga_weeks": ga_weeks}
         notes += [f"no centile: {why}"] if why else []
     return row | {"note": "; ".join(notes)}
 
@@ -121,6 +121,19 @@ def _status(found: Found) -> str:
     return "found"
 
 
+def centile_in_words(value: float) -> str:
+    """A centile in whole numbers, of which 0 and 100 are none.
+
+    >>> centile_in_words(0.004), centile_in_words(38.6), centile_in_words(99.8)
+    ('below 1', '39', 'above 99')
+    """
+    if math.isnan(value):
+        return ""
+    if value < 1:
+        return "below 1"
+    return "above 99" if value > 99 else f"{value:.0f}"
+
+
 def picture(found: Found, name: str) -> Any:
     """Three planes with the outlines that were found."""
     given = {STRUCTURES[result.outline]: result for result in (found.head, found.skull) if result}
@@ -149,13 +162,18 @@ def in_words(row: Mapping[str, Any], found: Found, ga_weeks: float | None) -> di
     if volume and row["status"] in ("found", "uncertain"):
         whole = "the skull" if found.head.outline == "skull" else "the whole head, to the skin"
         whole = whole if row["status"] == "found" else "what is outlined"
-        words[f"Volume of {whole}"] = f"{volume} mL" + (f" (95 % interval {low} to {high} mL)" if low else "")
+        interval = (
+            f"95 % interval {low} to {high} mL" if low else "no interval, and fewer flags: weights not calibrated"
+        )
+        words[f"Volume of {whole}"] = f"{volume} mL ({interval})"
     for label, name in (("BPD", "bpd_mm"), ("OFD", "ofd_mm"), ("HC", "hc_mm")):
         skull, skin = number(name, "mm"), number(f"skin_{name}", "mm")
         if skull or skin:
             words[f"{label}, {'outer skull' if skull else 'to the skin: not for growth charts'}"] = skull or skin
-    if centile := number("hc_centile", "", 0):
-        words[f"HC centile at {ga_weeks:g} weeks (INTERGROWTH-21st)"] = centile
+    if number("hc_centile", ""):
+        words[f"HC centile at {ga_weeks:.4g} weeks (INTERGROWTH-21st)"] = (
+            f"{centile_in_words(row['hc_centile'])}. An illustration: HC errs by a week of growth or two"
+        )
     if row["note"]:
         words["Note"] = str(row["note"])
     return words

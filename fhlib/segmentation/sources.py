@@ -69,7 +69,7 @@ def volumes_in(path: str | Path) -> list[Source]:
     found = [*sorted(single), *(source for source in dicom if source not in single)]
     if not found:
         raise FileNotFoundError(
-            f"there is no volume in {path.name!r}: expected NRRD, MHA, NIfTI or DICOM files, or folders with a DICOM "
+            f"there is no volume in {path.name!r}: expected NRRD, MHA, NIfTI, GE Kretz or DICOM files, or folders with a DICOM "
             "series; results of `segment` and hidden files do not count"
         )
     return found
@@ -137,7 +137,7 @@ def read_record(path: Path) -> dict[str, Any]:
         content = read_json(path)
     except (OSError, ValueError, RecursionError):
         return {}
-    whole = isinstance(content, dict) and _are_digests(content.get("written"))
+    whole = isinstance(content, dict) and all(_are_digests(content.get(key, {})) for key in ("written", "earlier"))
     return content if whole and isinstance(content.get("row", {}), dict) else {}
 
 

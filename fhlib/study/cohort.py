@@ -46,7 +46,13 @@ def make_cohort(study: Study) -> Cohort:
     cohort = outlining(cohort, preset.target)
     table = assign_splits(cohort.table, preset.split_seed, preset.test_fraction, preset.val_fraction)
     if not len(test_cases(table)):
-        raise StudyError("no test case has a reference: give a label to some, or leave the column `split` empty")
+        without = cohort.table.loc[
+            (cohort.table["label"] == "") & (cohort.table["has_head"] != "false"), "case"
+        ].tolist()
+        lacking = f" ({', '.join(without[:5])} have none: is it named otherwise than X_Label?)" if without else ""
+        raise StudyError(
+            f"no test case has a reference: give a label to some{lacking}, or leave the column `split` empty"
+        )
     if not (table["split"] == "train").any():
         raise StudyError("no case trains: give some the split train, or leave the column `split` empty")
     write_csv(table, study.tables / "cohort.csv")

@@ -144,6 +144,11 @@ def open_study(
 
     if record_path.exists():
         known = _recorded(record_path)
+        if known["cohort"] and not _absolute(known["cohort"]).is_dir():
+            gone = Path(known["cohort"]).name
+            raise StudyError(
+                f"run {run!r} was started with the folder {gone!r}, which is gone: bring it back, or choose another RUN name"
+            )
         if other := _differences(known, preset, source, given):
             started, asked = other
             remedy = f"choose another RUN name, or remove data/runs/{run}"
@@ -246,11 +251,15 @@ def _words(changes: Mapping[str, Any]) -> str:
 def _source(cohort: str | Path) -> Path | None:
     if not str(cohort):
         return None
-    path = Path(cohort).expanduser()
-    path = (path if path.is_absolute() or path.exists() else ROOT / path).resolve()
+    path = _absolute(cohort)
     if not path.is_dir():
         raise StudyError(f"there is no cohort folder {path.name!r}: give COHORT the path of an existing folder")
     return path
+
+
+def _absolute(cohort: str | Path) -> Path:
+    path = Path(cohort).expanduser()
+    return (path if path.is_absolute() or path.exists() else ROOT / path).resolve()
 
 
 def open_cohort(study: Study) -> tuple[Cohort, pd.DataFrame]:

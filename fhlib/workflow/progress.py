@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +134,9 @@ def _timed(timings: Path) -> dict[str, float]:
 
 
 def say(text: str) -> None:
-    """One line on standard output, at once."""
-    print(text, flush=True)
+    """One line on standard output, at once; nothing where its reader has left, as `| head` does."""
+    with suppress(BrokenPipeError):
+        print(text, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -40,6 +40,7 @@ def with_values(volume, **values):
         (None, head(array=np.roll(head().array, 2, 0)), "head at the border", "warning", "touches the edge"),
         (with_values(scan(5), hole=np.nan), None, "intensities", "error", "1 voxels are not finite"),
         (scan(5, array=np.full((9, 13, 17), 3.0)), None, "intensities", "error", r"every voxel is 3\.0"),
+        (head(), None, "intensities", "error", "as a mask does"),
         (scan(2), None, "duplicate image", "error", r"voxels are those of case c1"),
         (scan(5, spacing_mm=(1, 1, 1)), head(spacing_mm=(1, 1, 1)), "spacing", "warning", "without a spacing"),
         (scan(5, spacing_mm=(400, 2, 3)), None, "unreadable file", "error", "states voxels of 400 x 2 x 3 mm"),

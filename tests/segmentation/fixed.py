@@ -19,6 +19,7 @@ class Fixed:
     level: float
     outline: str
     flags: tuple[str, ...] = ()
+    calibration: str | None = "its interval is given"
     seen: list[tuple[int, ...]] = field(default_factory=list)
 
     def segment(self, volume: Volume, flips: int | None = None, ga_weeks: float | None = None) -> Segmentation:

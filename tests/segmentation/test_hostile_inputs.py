@@ -243,7 +243,9 @@ def test_volumes_in_folders_below_are_told(folder, tmp_path, shipped, capsys):
     assert not_searched(folder) == ["visit 2/b.nrrd"]
     assert main(["segment", str(folder), str(tmp_path / "out"), "--json"]) == 0
     said = capsys.readouterr()
-    assert "folders below: visit 2/b.nrrd" in said.err and [row["volume"] for row in json.loads(said.out)] == ["a"]
+    assert "folders below (give such a folder by itself): visit 2/b.nrrd" in said.err and [
+        row["volume"] for row in json.loads(said.out)
+    ] == ["a"]
 
 
 def test_ctrl_c_says_how_to_go_on(folder, tmp_path, shipped, monkeypatch, capsys):

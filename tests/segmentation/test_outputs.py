@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 
 import numpy as np
 import pandas as pd
@@ -104,6 +105,71 @@ def test_a_mask_that_nobody_changed_is_no_rival_of_the_corrected_one_after_anoth
     assert (scans / "b~new_mask.nii.gz").is_file()
     cohort = import_cohort(scans, tmp_path / "cohort")
     np.testing.assert_array_equal(cohort.read_label("b").array, better.array > 0)
+
+
+def test_a_mask_that_nobody_has_changed_is_no_truth(scans, tmp_path):
+    """After a start with other weights, too, which leaves the first mask beside the corrected one."""
+    segment_files(Fixed(50, "skin"), volumes_in(scans), scans, weights="first")
+    mask = read_volume(scans / "b_mask.nii.gz")
+    better = mask.with_array(np.roll(mask.array, 1, axis=0))
+    write_segmentation(better, scans / "b_mask.seg.nrrd")
+    for weights in ("second", "third"):
+        rows, _ = segment_files(Fixed(140, "skin"), volumes_in(scans), scans, weights=weights)
+        assert rows["note"].tolist() == [
+            "",
+            "b_mask.seg.nrrd was changed by hand and is kept: the new files are b~new_mask...",
+        ]
+    cohort = import_cohort(scans, tmp_path / "cohort")
+    np.testing.assert_array_equal(cohort.read_label("b").array, better.array > 0)
+    findings = check_cohort(cohort, show_progress=False)
+    assert findings.loc[findings["check"] == "uncorrected label", ["case", "severity"]].values.tolist() == [["a", "warning"]]
+
+
+def test_results_without_their_scans_are_no_cohort(scans, tmp_path):
+    segment_files(Fixed(50, "skin"), volumes_in(scans), tmp_path / "out", Fixed(140, "skull"))
+    with pytest.raises(
+        ValueError, match=r"there is no image for a_mask\.nii\.gz, b_mask\.nii\.gz: .* need an X beside"
+    ):
+        import_cohort(tmp_path / "out", tmp_path / "cohort")
+
+
+def test_the_second_of_two_starts_into_one_folder_waits(scans, tmp_path, capsys):
+    out, done = tmp_path / "out", []
+    out.mkdir()
+
+    def second():
+        done.append(segment_files(Fixed(50, "skin"), volumes_in(scans), out, weights="w")[0])
+
+    with outputs.only_writer(out):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(timeout=0.5)
+        assert thread.is_alive() and not done and not (out / "segment.csv").exists()
+    thread.join(timeout=30)
+    assert "another process writes to out/: waiting for it" in capsys.readouterr().err
+    assert done[0]["status"].tolist() == ["found", "found"]
+
+
+def test_a_spacing_that_is_given_is_not_missing(scans, tmp_path):
+    doubtful = Fixed(50, "skin", ("low confidence", "spacing missing?"))
+    rows, _ = segment_files(doubtful, [scans / "a.nrrd"], tmp_path / "1")
+    assert rows["flags"].tolist() == ["low confidence; spacing missing?"]
+    rows, _ = segment_files(doubtful, [scans / "a.nrrd"], tmp_path / "2", spacing_mm=(1.0,))
+    assert rows["flags"].tolist() == ["low confidence"]
+
+
+def test_the_table_on_the_screen_has_notes_below_it(scans, tmp_path, shipped, capsys):
+    (scans / "c.nrrd").write_text("nothing")
+    assert main(["segment", str(scans), str(tmp_path / "out"), "--ga-weeks", "18+0"]) == 1
+    *table, note, place = capsys.readouterr().out.strip().splitlines()
+    assert "note" not in table[0] and "below 1" in table[1] and max(map(len, table)) < 160
+    assert note.startswith("c: cannot read c.nrrd") and place == f"pages, masks and segment.csv: {tmp_path / 'out'}"
+
+
+def test_weights_without_calibration_are_told(scans, tmp_path, shipped, capsys):
+    shipped["head"].calibration = None
+    assert main(["segment", str(scans / "a.nrrd"), str(tmp_path / "out")]) == 0
+    assert "the weights head are not calibrated: no intervals, and fewer flags" in capsys.readouterr().err
 
 
 def test_rows_are_printed_as_json(scans, tmp_path, shipped, capsys):

@@ -46,11 +46,11 @@ def test_measures_of_head_and_skull(scan, tmp_path):
     # the section across the shortest perpendicular axis has the semi-axes 42.5 and 34 mm: BPD 68, OFD 85, HC 241 mm
     assert (row["bpd_mm"], row["ofd_mm"]) == pytest.approx((68, 85), abs=1.0)
     assert row["hc_mm"] == pytest.approx(hc, abs=2.0)
-    assert row["hc_centile"] == pytest.approx(float(centile("hc", row["hc_mm"], 26.0)))
+    assert row["ga_weeks"] == 26 and row["hc_centile"] == pytest.approx(float(centile("hc", row["hc_mm"], 26.0)))
     assert row["flags"] == "skull: low confidence" and "skin_hc_mm" not in rows
     files = {path.name.removeprefix("scan one") for path in (tmp_path / "out").iterdir()}
     masks = {f"_{kind}.{suffix}" for kind in ("mask", "skull") for suffix in ("nii.gz", "seg.nrrd")}
-    assert files == masks | {"_probability.nrrd", ".html", ".fhlib.json", "segment.csv"}
+    assert files == masks | {"_probability.nrrd", ".html", ".fhlib.json", "segment.csv", ".fhlib-lock"}
     assert read_volume(tmp_path / "out" / "scan one_mask.nii.gz").same_geometry(results["scan one"].volume)
     page = (tmp_path / "out" / "scan one.html").read_text(encoding="utf-8")
     assert "Not a medical device" in page and "HC centile at 26 weeks" in page and MEANINGS["low confidence"] in page

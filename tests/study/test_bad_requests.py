@@ -201,7 +201,7 @@ def test_too_small_a_disk_is_told_with_the_figure(data, capsys, monkeypatch):
         ("[]", "names no preset"),
         ('{"cohort": ""}', "names no preset"),
         ('{"preset": "gone"}', "preset 'gone' is not known"),
-        ('{"preset": "smoke", "cohort": "gone"}', "there is no cohort folder 'gone'"),
+        ('{"preset": "smoke", "cohort": "gone"}', "the folder 'gone', which is gone"),
         ('{"preset": "quick"}', "was started with preset 'quick', not with 'smoke'"),
     ],
 )

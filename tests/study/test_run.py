@@ -75,6 +75,25 @@ def test_a_cohort_with_all_rows_in_one_split_is_refused(data, tmp_path, splits, 
         make_cohort(study)
 
 
+def test_scans_without_a_label_are_named_where_none_is_left_to_score(data, tmp_path):
+    source = tmp_path / "scans"
+    for number, name in enumerate(("a", "b", "a_Label", "b_seg")):
+        write_volume(scan(number) if number < 2 else head(), source / f"{name}.nrrd")
+    study = open_study("mine", "smoke", source)
+    with pytest.raises(
+        StudyError, match=r"give a label to some \(b, b_seg have none: is it named otherwise than X_Label\?\)"
+    ):
+        make_cohort(study)
+
+
+def test_a_run_whose_folder_is_gone_names_that_folder(data, tmp_path):
+    source = make(tmp_path / "mine")
+    open_study("mine", "smoke", source)
+    source.rename(tmp_path / "moved")
+    with pytest.raises(StudyError, match="run 'mine' was started with the folder 'mine', which is gone"):
+        open_study("mine", "smoke", tmp_path / "moved")
+
+
 def test_a_folder_that_is_no_cohort_starts_no_run(data, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").touch()
