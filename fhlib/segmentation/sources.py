@@ -14,6 +14,7 @@ from fhlib.files import read_json
 from fhlib.fingerprints import digest, file_digest
 from fhlib.images.dicom import Source, dicom_sources, is_dicom
 from fhlib.images.formats import READABLE, suffix_of
+from fhlib.images.kretz import SUFFIXES as KRETZ_SUFFIXES
 from fhlib.images.parts import files_of
 
 TABLE = "segment.csv"
@@ -117,7 +118,7 @@ def is_marked(path: Path) -> bool:
 
 
 def not_searched(path: Path) -> list[str]:
-    """Volumes below the folders of a folder, which only DICOM is looked for in; by their place there."""
+    """Volumes below the folders of a folder, which only DICOM and GE Kretz are looked for in; by their place there."""
     if not path.is_dir():
         return []
     found = []
@@ -126,7 +127,8 @@ def not_searched(path: Path) -> list[str]:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             results = results_in(Path(place))
             for entry in sorted(Path(place).iterdir()):
-                if suffix_of(entry) in READABLE and suffix_of(entry) != ".dcm" and entry.name not in results:
+                suffix = suffix_of(entry)
+                if suffix in READABLE and suffix not in (".dcm", *KRETZ_SUFFIXES) and entry.name not in results:
                     found.append(entry.relative_to(path).as_posix())
     return found
 

@@ -240,7 +240,17 @@ def test_the_second_weights_must_outline_the_skull(folder, tmp_path):
 def test_volumes_in_folders_below_are_told(folder, tmp_path, shipped, capsys):
     write_volume(scan(), folder / "visit 2" / "b.nrrd")
     start([folder / "visit 2" / "b.nrrd"], folder / "results")
-    assert not_searched(folder) == ["visit 2/b.nrrd"]
+    write_kretz(
+        folder / "visit 2" / "k.vol",
+        np.full((5, 7, 20), 9, np.uint8),
+        1.0,
+        *[np.linspace(-0.5, 0.5, n) for n in (5, 7)],
+        40.0,
+        0.0,
+    )
+    # a Kretz file is looked for there
+    assert folder / "visit 2" / "k.vol" in volumes_in(folder) and not_searched(folder) == ["visit 2/b.nrrd"]
+    (folder / "visit 2" / "k.vol").unlink()
     assert main(["segment", str(folder), str(tmp_path / "out"), "--json"]) == 0
     said = capsys.readouterr()
     assert "folders below (give such a folder by itself): visit 2/b.nrrd" in said.err and [
