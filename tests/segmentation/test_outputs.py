@@ -122,7 +122,9 @@ def test_a_mask_that_nobody_has_changed_is_no_truth(scans, tmp_path):
     cohort = import_cohort(scans, tmp_path / "cohort")
     np.testing.assert_array_equal(cohort.read_label("b").array, better.array > 0)
     findings = check_cohort(cohort, show_progress=False)
-    assert findings.loc[findings["check"] == "uncorrected label", ["case", "severity"]].values.tolist() == [["a", "warning"]]
+    assert findings.loc[findings["check"] == "uncorrected label", ["case", "severity"]].values.tolist() == [
+        ["a", "warning"]
+    ]
 
 
 def test_results_without_their_scans_are_no_cohort(scans, tmp_path):

@@ -109,8 +109,7 @@ def kills(whole: Path, stopped: Path, count: int, chance: random.Random, longest
 def begin(whole: Path, stopped: Path) -> None:
     """Take away scans and runs. Precision and memory format are measured at a first start; both runs shall use the same."""
     for name in ("runs", "cohorts"):
-        for path in (stopped / "data" / name).glob("*"):
-            shutil.rmtree(path)
+        shutil.rmtree(stopped / "data" / name, ignore_errors=True)
     run = stopped / "data" / "runs" / "smoke"
     run.mkdir(parents=True)
     shutil.copy(whole / "data" / "runs" / "smoke" / "execution.json", run)
