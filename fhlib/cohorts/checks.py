@@ -29,7 +29,7 @@ from fhlib.cohorts.segments import has_head_and_skull
 from fhlib.cohorts.splits import subjects_alike
 from fhlib.files import progress
 from fhlib.images.formats import read_volume
-from fhlib.images.volume import Array, ReadWarning, Volume
+from fhlib.images.volume import Array, ReadWarning, Volume, is_binary
 
 LOOKS = 4096
 """So many voxels tell a scan from others at first sight."""
@@ -301,12 +301,6 @@ def _check_image(image: Volume, given: bool) -> Problems:
         yield "spacing", "error", message
     elif not given and np.allclose(image.spacing_mm, 1, atol=1e-6):
         yield "spacing", "warning", f"voxels of {spacing} mm are what files without a spacing get: check it"
-
-
-def is_binary(values: Array) -> bool:
-    """Whether an array holds two values alone, as a mask does and no scan."""
-    low, high = values.min(), values.max()
-    return bool(low < high) and bool(((values == low) | (values == high)).all())
 
 
 def _has_few_levels(values: Array) -> bool:

@@ -143,6 +143,12 @@ def _numbers(values: ArrayLike, count: int, name: str, order: str) -> tuple[floa
     return numbers
 
 
+def is_binary(values: Array) -> bool:
+    """Whether an array holds two values alone, as a mask does and no scan."""
+    low, high = values.min(), values.max()
+    return bool(low < high) and bool(((values == low) | (values == high)).all())
+
+
 def parse_spacing(text: str) -> tuple[float, ...] | None:
     """Size of a voxel in mm as a person writes it; None for an empty text.
 

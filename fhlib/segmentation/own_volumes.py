@@ -14,12 +14,11 @@ import numpy as np
 import pandas as pd
 
 from fhlib import __version__
-from fhlib.cohorts.checks import is_binary
 from fhlib.files import progress, write_csv
 from fhlib.fingerprints import digest, file_digest
 from fhlib.images.dicom import Source, read_dicom
 from fhlib.images.formats import read_volume
-from fhlib.images.volume import ReadWarning, Volume
+from fhlib.images.volume import ReadWarning, Volume, is_binary
 from fhlib.models.parameters import PARAMETERS_FILE
 from fhlib.models.weights import weights_files, weights_folder
 from fhlib.segmentation.outputs import (
