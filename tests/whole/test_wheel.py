@@ -98,7 +98,7 @@ def test_a_scan_is_simulated_segmented_and_looked_up_in_a_chart(machine: Machine
         "-c",
         "from fhlib import simulate_scan, write_volume\n"
         "from fhlib.measures.growth import centile\n"
-        "scan = simulate_scan(1, ga_weeks=24, spacing_mm=3)\n"
+        "scan = simulate_scan(1, ga_weeks=24, spacing_mm=1.5)\n"
         "assert 0 < centile('hc', scan.subject.hc_mm, 24) < 100\n"
         "write_volume(scan.image, 'scan.nrrd')",
     )
