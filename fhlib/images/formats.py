@@ -13,9 +13,10 @@ from PIL import Image, UnidentifiedImageError
 from fhlib.files import atomic_path
 from fhlib.images import metaimage, nifti, nrrd
 from fhlib.images.dicom import REMEDY, is_dicom, kretz_in, per_axis, read_dicom
+from fhlib.images.dicom.pixel_size import require_plausible
 from fhlib.images.kretz import SUFFIXES as KRETZ
 from fhlib.images.volume import Volume, from_sitk, to_sitk
-from fhlib.images.whole import AGAIN, require_plausible, require_sizes
+from fhlib.images.whole import AGAIN, require_sizes
 
 WRITABLE = (".nrrd", ".mha", ".nii.gz", ".nii", ".png")
 READABLE = (*WRITABLE, ".nhdr", ".mhd", ".dcm", ".hdr", ".tif", ".tiff", *KRETZ)

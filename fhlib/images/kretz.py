@@ -37,7 +37,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from fhlib.files import atomic_path
-from fhlib.images.volume import Floats, ReadWarning, Volume
+from fhlib.images.volume import LONGEST_STEP_MM, MOST_VOXELS, SHORTEST_STEP_MM, Floats, ReadWarning, Volume
 
 Tag = tuple[int, int]
 Bytes = NDArray[np.uint8]
@@ -74,10 +74,7 @@ MEANING = {
 }
 
 DEFAULT_MOST_VOXELS = 60_000_000
-MOST_VOXELS = 500_000_000
 BLOCK_VOXELS = 2_000_000
-# no voxel or step of ultrasound is outside this, whatever the unit meant
-SHORTEST_STEP_MM, LONGEST_STEP_MM = 0.01, 10.0
 FARTHEST_MM = 1000.0
 NARROWEST_RAD = 0.01
 WIDEST_STEP = 4  # between two angles, in median steps

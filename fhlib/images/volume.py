@@ -25,6 +25,10 @@ Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
+MOST_VOXELS = 500_000_000
+"""A file that states more is refused before anything is unpacked; the paper's volumes have 44 million."""
+SHORTEST_STEP_MM, LONGEST_STEP_MM = 0.01, 10.0
+"""No voxel or step of ultrasound that a file states is outside this, whatever the unit meant."""
 GREY_LEVELS = 3
 """Channels of a grey picture may differ by so much of 255."""
 

@@ -20,16 +20,11 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from fhlib.images.dicom import REMEDY
-from fhlib.images.volume import Array
+from fhlib.images.volume import MOST_VOXELS, Array
 
 Encoding = Literal["raw", "gzip", "zlib", "bzip2", "hex", "text"]
 
-MOST_VOXELS = 500_000_000
-"""Refused beyond, before anything is unpacked; the paper's volumes have 44 million."""
 BLOCK_BYTES = 1 << 22
-
-SHORTEST_MM, LONGEST_MM = 0.01, 10.0
-"""Of a voxel that a file states."""
 
 AGAIN = "copy or export it again"
 
@@ -202,15 +197,6 @@ def require_stated(spacing: Sequence[float], name: str) -> None:
         raise ValueError(f"{name} states no spacing: {REMEDY}")
     if not all(0 < step < math.inf for step in spacing):
         raise ValueError(f"{name} states a spacing of {times(spacing)}, expected mm above 0: {REMEDY}")
-
-
-def require_plausible(spacing_mm: Sequence[float], name: str) -> None:
-    """Raise ValueError, with the remedy, for voxels that no scan of a head has, which are mostly in another unit."""
-    if not all(SHORTEST_MM <= step <= LONGEST_MM for step in spacing_mm):
-        raise ValueError(
-            f"{name} states voxels of {times(list(spacing_mm))} mm, expected {SHORTEST_MM:g} to {LONGEST_MM:g} mm: are they in "
-            f"another unit? If so, {REMEDY}"
-        )
 
 
 def unit_mm(units: set[str], name: str) -> float:

@@ -203,12 +203,12 @@ def test_a_pixel_spacing_that_is_no_number(tmp_path, text):
 def test_a_voxel_that_no_ultrasound_has(tmp_path, size):
     both = [size, size]
     refused(
-        save(dataset(made.US, GREY, PixelSpacing=both), tmp_path / "a"), "a states a voxel of .* expected 0.01 to 10"
+        save(dataset(made.US, GREY, PixelSpacing=both), tmp_path / "a"), "a states voxels of .* expected 0.01 to 10"
     )
-    refused(made.slices(small(), tmp_path / "b", PixelSpacing=both), r"IM\d+.dcm states a voxel of")
+    refused(made.slices(small(), tmp_path / "b", PixelSpacing=both), r"IM\d+.dcm states voxels of")
     tags = {"PixelSpacing": [0.5, 0.4], "SpacingBetweenSlices": size}
     path = save(dataset(made.US_FRAMES, FRAMES, **tags), tmp_path / "c")
-    refused(path, "c states a voxel of .* expected 0.01 to 10 mm")
+    refused(path, "c states voxels of .* expected 0.01 to 10 mm")
     assert read_volume(path, (2, 0.5, 0.4)).spacing_mm == (2, 0.5, 0.4)
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.parts import files_of, volume_digest
-from fhlib.images.volume import Volume, to_sitk
-from fhlib.images.whole import MOST_VOXELS, voxel_bytes
+from fhlib.images.volume import MOST_VOXELS, Volume, to_sitk
+from fhlib.images.whole import voxel_bytes
 from tests.images.made import oblique, volumes
 
 VOXELS = oblique(3, np.int16)

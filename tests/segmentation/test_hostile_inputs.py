@@ -16,7 +16,7 @@ from fhlib.__main__ import main
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.kretz import write_kretz
 from fhlib.images.volume import Volume
-from fhlib.segmentation import own_volumes, segmentor
+from fhlib.segmentation import own_volumes
 from fhlib.segmentation.outputs import reason_of
 from fhlib.segmentation.own_volumes import segment_files, volumes_in
 from fhlib.segmentation.sources import is_marked, not_searched, passed_over
@@ -38,14 +38,6 @@ def folder(tmp_path):
     """A folder with one scan `a`: a head of 16 x 24 x 20 mm radii with a skull in it."""
     write_volume(scan(), tmp_path / "in" / "a.nrrd")
     return tmp_path / "in"
-
-
-@pytest.fixture
-def shipped(monkeypatch):
-    """The command line with cheap segmentors in place of the shipped ones, by name."""
-    made = {"head": Fixed(50, "skin"), "skull": Fixed(140, "skull")}
-    monkeypatch.setattr(segmentor, "load_segmentor", made.__getitem__)
-    return made
 
 
 def scan(shape=(24, 40, 36)):

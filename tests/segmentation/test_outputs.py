@@ -20,7 +20,7 @@ from fhlib.cohorts.importers import import_cohort
 from fhlib.images.exchange import write_segmentation
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.volume import to_sitk
-from fhlib.segmentation import outputs, segmentor
+from fhlib.segmentation import outputs
 from fhlib.segmentation.own_volumes import segment_files, volumes_in, weights_digest
 from fhlib.segmentation.quality import MEANINGS
 from fhlib.segmentation.rows import NO_HEAD
@@ -39,14 +39,6 @@ def scans(tmp_path):
         grey = (60 + number) * head.array + 90 * skull.array
         write_volume(head.with_array(grey.astype(np.uint8)), tmp_path / "in" / f"{name}.nrrd")
     return tmp_path / "in"
-
-
-@pytest.fixture
-def shipped(monkeypatch):
-    """The command line with cheap segmentors in place of the shipped ones, by name."""
-    made = {"head": Fixed(50, "skin"), "skull": Fixed(140, "skull")}
-    monkeypatch.setattr(segmentor, "load_segmentor", made.__getitem__)
-    return made
 
 
 def contents(folder):

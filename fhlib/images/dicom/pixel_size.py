@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fhlib.images.dicom.headers import is_screenshot
-from fhlib.images.kretz import LONGEST_STEP_MM, SHORTEST_STEP_MM
-from fhlib.images.volume import Floats
+from fhlib.images.volume import LONGEST_STEP_MM, SHORTEST_STEP_MM, Floats
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -109,11 +108,12 @@ def _box(region: Dataset) -> tuple[slice, slice]:
 
 
 def require_plausible(spacing_mm: Sequence[float], name: str) -> None:
-    """Raise ValueError for a voxel that no ultrasound has, whatever the unit meant."""
-    if min(spacing_mm) < SHORTEST_STEP_MM or max(spacing_mm) > LONGEST_STEP_MM:
-        shown = " x ".join(f"{step:.4g}" for step in spacing_mm)
+    """Raise ValueError, with the remedy, for voxels that no scan of a head has, which are mostly in another unit."""
+    if not all(SHORTEST_STEP_MM <= step <= LONGEST_STEP_MM for step in spacing_mm):
+        shown = " x ".join(f"{step:.6g}" for step in spacing_mm)
         raise ValueError(
-            f"{name} states a voxel of {shown} mm, expected {SHORTEST_STEP_MM} to {LONGEST_STEP_MM:g} mm: {REMEDY}"
+            f"{name} states voxels of {shown} mm, expected {SHORTEST_STEP_MM:g} to {LONGEST_STEP_MM:g} mm: are they in "
+            f"another unit? If so, {REMEDY}"
         )
 
 

@@ -21,8 +21,8 @@ from fhlib.images.dicom.folders import DicomSeries, Source, only_source
 from fhlib.images.dicom.geometry import grid_of_frames, grid_of_image, grid_of_slices
 from fhlib.images.dicom.headers import DamagedError, frame_count, read_header, require_one_scan
 from fhlib.images.dicom.pixel_size import tissue_boxes
-from fhlib.images.kretz import MOST_VOXELS, read_kretz
-from fhlib.images.volume import Array, Volume, grey_of
+from fhlib.images.kretz import read_kretz
+from fhlib.images.volume import MOST_VOXELS, Array, Volume, grey_of
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -1,0 +1,16 @@
+"""What the tests of `segment` share."""
+
+from __future__ import annotations
+
+import pytest
+
+from fhlib.segmentation import segmentor
+from tests.segmentation.fixed import Fixed
+
+
+@pytest.fixture
+def shipped(monkeypatch):
+    """The command line with cheap segmentors in place of the shipped ones, by name."""
+    made = {"head": Fixed(50, "skin"), "skull": Fixed(140, "skull")}
+    monkeypatch.setattr(segmentor, "load_segmentor", made.__getitem__)
+    return made
