@@ -114,7 +114,7 @@ def age_by_hc(hc_mm: float, error_sd_mm: float = 0.0) -> tuple[float, float, flo
     beside it. What lies outside the chart's weeks is NaN. It is the chart read backwards, not a dating equation of its own.
 
     >>> [round(week, 1) for week in age_by_hc(172.5)]
-    [20.0, 18.6, 21.5]
+    [20.0, 18.9, 21.3]
     """
     weeks = np.linspace(*valid_weeks("hc"), 2601)  # hundredths of a week
     mean, sd = reference("hc", weeks)

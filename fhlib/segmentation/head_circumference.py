@@ -15,7 +15,7 @@ from fhlib.measures.ellipse import Ellipse, ellipse_of
 from fhlib.measures.growth import age_by_hc
 from fhlib.measures.metrics import dice
 from fhlib.models.inputs import flips_of
-from fhlib.segmentation.calibration import COVERAGE, FLOORS, INTENSITY_MARGIN, SPARED
+from fhlib.segmentation.calibration import COVERAGE, FLOORS, INTENSITY_MARGIN
 from fhlib.segmentation.quality import Calibration, largest_component, log_spread
 from fhlib.segmentation.segmentor import Segmentation, Segmentor
 
@@ -85,7 +85,9 @@ def ellipse_numbers(ellipse: Ellipse) -> dict[str, float]:
 
 
 def calibrate_hc(segmentor: Segmentor, scans: Iterable[Scan], flips: int = 4) -> Calibration:
-    """What is normal for a segmentor of single images; as `calibrate` for volumes, and the interval is of HC in mm.
+    """What is normal for a segmentor of single images: as `calibrate` for volumes, but that the interval is of HC in mm.
+
+    `no head` begins below the least sure of these images, since there are none without a head to set it by.
 
     Args:
         segmentor: what is calibrated.
@@ -122,8 +124,8 @@ def calibrate_hc(segmentor: Segmentor, scans: Iterable[Scan], flips: int = 4) ->
         cases=len(found),
         headless=0,
         flips=flips,
-        least_agreement=float(found["agreement"].quantile(1 - SPARED)),
-        least_confidence=float(found["confidence"].quantile(1 - SPARED)),
+        least_agreement=float(found["agreement"].min()),
+        least_confidence=float(found["confidence"].min()),
         log_bias=bias,
         floor=floor,
         quantile=quantiles[floor],
