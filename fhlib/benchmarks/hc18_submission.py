@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fhlib.cohorts.hc18 import pixel_sizes
+from fhlib.cohorts.tables import pixel_sizes
 from fhlib.files import progress, write_csv
 from fhlib.images.formats import read_volume
 from fhlib.segmentation.head_circumference import ellipse_numbers, fitted

@@ -6,10 +6,8 @@ inverted or exchanged is noticed.
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -81,39 +79,13 @@ def _table(source: Path) -> tuple[Path, pd.DataFrame] | None:
     return None
 
 
-def pixel_sizes(folder: Path) -> dict[str, float]:
-    """Pixel sizes in mm by file name, from the tables of a folder that have HC18's columns `filename` and `pixel size(mm)`.
-
-    Raises ValueError where two rows give one file different sizes, for a size that is no positive number, and for a column without `mm`
-    in its name.
-    """
-    sizes: dict[str, float] = {}
-    names = {key: COLUMNS[key] for key in ("name", "pixel_mm")}
-    for path in sorted(folder.glob("[!.]*.csv"))[:MOST_TABLES]:
-        if not _may_be_the_table(path, names.values()):
-            continue
-        table = read_table(path).frame
-        name_column, size_column = (_column(table, words) for words in names.values())
-        if name_column is None or size_column is None:
-            continue
-        if "mm" not in size_column.lower():
-            raise ValueError(f"{path.name}: the column {size_column!r} names no unit: expected pixel size(mm)")
-        for name, given in zip(table[name_column], table[size_column], strict=True):
-            size = pd.to_numeric(given, errors="coerce")
-            if not 0 < size < math.inf:
-                raise ValueError(f"{path.name} gives {name} {given!r} mm a pixel: expected a positive number")
-            if sizes.setdefault(str(name), float(size)) != size:
-                raise ValueError(f"{path.name} gives {name} {size:g} mm a pixel, and another row {sizes[name]:g} mm")
-    return sizes
-
-
-def _may_be_the_table(path: Path, columns: Iterable[str] = tuple(COLUMNS.values())) -> bool:
+def _may_be_the_table(path: Path) -> bool:
     """Whether the names of HC18's columns stand at a file's start."""
     if not path.is_file():
         return False
     with path.open("rb") as stream:
         start = stream.read(4096).replace(b"\0", b"").lower()  # zeros are of UTF-16
-    return all(words.encode() in start for words in columns)
+    return all(words.encode() in start for words in COLUMNS.values())
 
 
 def _column(table: pd.DataFrame, words: str) -> str | None:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from fhlib import __version__
-from fhlib.cohorts.hc18 import pixel_sizes
+from fhlib.cohorts.tables import pixel_sizes
 from fhlib.files import progress, write_csv
 from fhlib.fingerprints import digest, file_digest
 from fhlib.images.dicom import Source, read_dicom

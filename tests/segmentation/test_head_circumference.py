@@ -14,7 +14,8 @@ from PIL import Image
 
 from fhlib.__main__ import main
 from fhlib.benchmarks.hc18_submission import write_submission
-from fhlib.cohorts.hc18 import fill_outline, pixel_sizes
+from fhlib.cohorts.hc18 import fill_outline
+from fhlib.cohorts.tables import pixel_sizes
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.volume import Volume
 from fhlib.measures.metrics import dice
