@@ -475,6 +475,8 @@ def _segment(options: argparse.Namespace) -> int:
         _say_some(below, not_searched(options.volumes))
         require_usable(options.results)  # a folder that cannot be written to is told before weights are loaded
         head, *skull = [load_segmentor(name) for name in names]
+        if not images and head.parameters.spatial_dims == 2:
+            images = options.weights
         if head.calibration is None:
             print(f"the weights {options.weights} are not calibrated: no intervals, and fewer flags", file=sys.stderr)
         rows, _ = segment_files(

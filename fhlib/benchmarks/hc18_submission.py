@@ -14,11 +14,13 @@ import pandas as pd
 from fhlib.cohorts.tables import pixel_sizes
 from fhlib.files import progress, write_csv
 from fhlib.images.formats import read_volume
-from fhlib.segmentation.head_circumference import ellipse_numbers, fitted
+from fhlib.segmentation.head_circumference import SUBMISSION, ellipse_numbers, fitted
 from fhlib.segmentation.segmentor import Segmentor
 from fhlib.segmentation.sources import volumes_in
 
 SHOWN = 5
+HEADER = ",".join(("filename", *SUBMISSION)).encode()
+"""How a file begins that may be written over."""
 
 
 def write_submission(segmentor: Segmentor, folder: Path, path: Path) -> pd.DataFrame:
@@ -30,10 +32,13 @@ def write_submission(segmentor: Segmentor, folder: Path, path: Path) -> pd.DataF
         path: of the file.
 
     Returns the table: filename, and `SUBMISSION`'s columns. Raises FileNotFoundError for a folder without images, ValueError for images
-    without a pixel size, rows without an image, a head that is not found, and weights that outline something else.
+    without a pixel size, rows without an image, a head that is not found, weights that outline something else, and a file that is there and
+    is another one.
     """
     if (segmentor.parameters.spatial_dims, segmentor.outline) != (2, "skull"):
         raise ValueError("the challenge wants the skull in single images, and these weights are of others: use hc")
+    if path.exists() and not path.read_bytes().startswith(HEADER):
+        raise ValueError(f"{path.name} is there and is no submission: name another file")
     images = {source.name: source for source in volumes_in(folder) if isinstance(source, Path)}
     sizes = pixel_sizes(folder) or pixel_sizes(folder.absolute().parent)
     if unsized := sorted(images.keys() - sizes.keys()):

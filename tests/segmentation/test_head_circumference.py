@@ -26,6 +26,7 @@ from fhlib.segmentation.own_volumes import segment_files, volumes_in
 from fhlib.segmentation.segmentor import Segmentor, load_segmentor
 from tests.cohorts.made_hc18 import CSV, circumference, draw, ellipse
 from tests.images.made import ellipsoid
+from tests.images.made_dicom import US, dataset, region, save
 from tests.segmentation.fixed import Fixed
 
 SHAPE, CENTRE, AXES, ANGLE, PIXEL = (260, 380), (118, 201), (120, 96), 0.5, 0.25
@@ -113,6 +114,18 @@ def test_a_folder_of_images_and_volumes(images, tmp_path):
     assert rows["angle_rad"].notna().tolist() == [True, False]
 
 
+def test_a_dicom_image_has_its_own_oblong_pixels(images, tmp_path):
+    # 0.25 mm down and 0.5 across: on the 1 : 2 grid every second column
+    inside = (ellipse(SHAPE, CENTRE, AXES, ANGLE) <= 0)[:, ::2]
+    grey = (20 + 200 * inside).astype(np.uint8)
+    regions = region(0.25, 0.5)
+    source = save(dataset(US, grey, SequenceOfUltrasoundRegions=regions), tmp_path / "in" / "IM1")
+    rows, _ = segment_files(Fixed(50, "skin"), volumes_in(source.parent), tmp_path / "out", image_weights="hc")
+    row = rows.iloc[0]
+    assert row["status"] == "found" and row["hc_mm"] == pytest.approx(HC, abs=0.2)
+    assert row[list(SUBMISSION)].tolist() == pytest.approx([50.25, 29.5, 30, 24, ANGLE], abs=0.2)
+
+
 def test_an_early_head_has_no_age(images, tmp_path):
     source = picture(tmp_path / "in" / "a.png", (60, 48))
     rows, _ = segment_files(Fixed(50, "skin"), [source], tmp_path / "out", image_weights="hc", pixel_mm=PIXEL)
@@ -141,6 +154,7 @@ def test_the_submission_has_the_challenges_columns_and_a_known_ellipse(images, t
     table_of_sizes(tmp_path, {"000_HC.png": PIXEL, "001_HC.png": 0.1})
     out = tmp_path / "out.csv"
     write_submission(images, tmp_path / "in", out)
+    write_submission(images, tmp_path / "in", out)  # again, over its own
     written = pd.read_csv(out)
     assert list(written) == ["filename", *SUBMISSION] and written["filename"].tolist() == ["000_HC.png", "001_HC.png"]
     # pixels count from 0: 201 across, 118 down
@@ -163,6 +177,8 @@ def test_a_submission_is_whole_or_not_at_all(images, tmp_path):
     with pytest.raises(ValueError, match=r"no head is found in 002_HC\.png"):
         write_submission(images, folder, out)
     assert not out.exists()
+    with pytest.raises(ValueError, match=r"test_set_pixel_size\.csv is there and is no submission"):
+        write_submission(images, folder, folder / "test_set_pixel_size.csv")
 
 
 def test_the_interval_is_conformal_in_hc(images):
