@@ -521,9 +521,10 @@ def _submission(options: argparse.Namespace) -> int:
 
 def _print_rows(rows: Any, results: Path) -> None:
     """The table of `segment` for a screen; notes, which are long, below it."""
+    from fhlib.segmentation.head_circumference import SUBMISSION
     from fhlib.segmentation.rows import centile_in_words
 
-    table = rows.drop(columns="note").dropna(axis=1, how="all")
+    table = rows.drop(columns=["note", *SUBMISSION], errors="ignore").dropna(axis=1, how="all")
     words = {"hc_centile": centile_in_words} if "hc_centile" in table else {}
     print(table.to_string(index=False, float_format="{:.1f}".format, na_rep="", formatters=words))
     for row in rows[rows["note"] != ""].itertuples():

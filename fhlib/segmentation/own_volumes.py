@@ -90,8 +90,8 @@ def segment_files(
         spacing_mm: of all of them, in place of what their files state; where one states another, its note says so.
         image_weights: folder or name of the weights that outline single images, loaded with the first of them. Without it `segmentor` has
             to read them.
-        pixel_mm: size of a pixel of the pictures (PNG, JPEG, BMP, TIFF) among them, which state none that can be trusted. Without it a
-            table beside them tells (`pixel_sizes`), else the picture fails.
+        pixel_mm: size of a pixel of the pictures (PNG, JPEG, BMP, TIFF) among them, which state none that can be trusted, where no table
+            beside them does (`pixel_sizes`). A picture without either fails.
 
     Raises ValueError for an age that is no positive number and for a `skull` that outlines something else, OSError where the folder
     cannot be written to or its disk is full.
@@ -204,12 +204,7 @@ class _Task:
         """What takes the place of a file's own spacing. Raises ValueError for a picture whose pixel size nobody states."""
         if self.spacing_mm or not (isinstance(source, Path) and is_picture(source)):
             return self.spacing_mm
-        stated = pixel_sizes(source.parent).get(source.name)
-        if self.pixel_mm and stated and not math.isclose(self.pixel_mm, stated, rel_tol=1e-3):
-            raise ValueError(
-                f"{source.name} has {stated:g} mm a pixel by the table beside it and {self.pixel_mm:g} mm by --pixel-mm: give one of them"
-            )
-        size = self.pixel_mm or stated
+        size = pixel_sizes(source.parent).get(source.name, self.pixel_mm)
         if size is None:
             raise ValueError(
                 f"{source.name} is a picture, which states no pixel size that can be trusted (dots per inch are of print): give it with "
@@ -238,6 +233,10 @@ class _Task:
 
     def _about_spacing(self, source: Source, volume: Volume) -> list[str]:
         """What a file states of its spacing where the caller gave another; nothing where it states none."""
+        if self.pixel_mm and isinstance(source, Path) and is_picture(source):
+            differs = not math.isclose(volume.spacing_mm[0], self.pixel_mm, rel_tol=1e-3)
+            by_table = f"{volume.spacing_mm[0]:g} mm a pixel by the table beside it, not {self.pixel_mm:g} mm"
+            return [by_table] if differs and not self.spacing_mm else []
         if not self.spacing_mm:
             return []
         try:
