@@ -57,3 +57,11 @@ def test_images_are_scaled_by_the_papers_factor():
     prepared = to_network_grid(image, Preparation(spacing_mm=1, image_scale=0.4))
     assert prepared.shape == (40, 24) and prepared.spacing_mm == pytest.approx((0.5, 0.25))
     assert label_to_network_grid(image.with_array(np.ones(image.shape)), Preparation(spacing_mm=1)).array.all()
+
+
+def test_single_images_of_any_size_come_to_one_grid():
+    preparation = Preparation(spacing_mm=4.0, longest_voxels=40)
+    for shape, spacing in (((108, 160), (0.2, 0.2)), ((54, 160), (0.4, 0.2)), ((27, 40), (0.8, 0.8))):
+        image = to_network_grid(Volume(np.zeros(shape), spacing), preparation)
+        # 32 mm in 40 pixels, and as fine down as across
+        assert image.shape == (27, 40) and image.spacing_mm == pytest.approx((0.8, 0.8))
