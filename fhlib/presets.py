@@ -92,10 +92,14 @@ class Preparation(Parameters):
     0.38 mm it is the same grid (0.95 mm). Single images keep the paper's rule: their pixel size follows the sonographer's zoom.
     `longest_voxels` instead gives every volume so many voxels along its longest side, isotropic in mm: a head of 12 weeks in a small
     box is then seen as finely as one of 40 weeks in a large one.
+    A variant whose second level reads the box around the head gives it `box_voxels` along its longest side; the box of the first level's
+    mask is enlarged by `box_enlarged`.
     """
 
     spacing_mm: float = Field(ge=0.05, le=20)
     longest_voxels: int | None = Field(default=None, ge=8, le=1024)
+    box_voxels: int = Field(default=80, ge=16, le=1024)
+    box_enlarged: float = Field(default=1.4, ge=1, le=4)
     image_scale: float = Field(default=0.4, ge=0.01, le=1)
 
 
@@ -112,7 +116,8 @@ class Training(Parameters):
     `convolution` and `activation_checkpointing` are USegNet's.
     With `context_folds` of 2 or more the contexts of the training cases are predicted **out of fold**, each by a model that has not seen
     the case; 0 is in sample, as in the paper. `start_from` names a folder of `data/weights` whose segmentor the first level begins
-    with, to learn on from a few cases of one's own.
+    with, to learn on from a few cases of one's own; a second level begins with its second, where it has one. `box_drawn`: between which
+    factors a level that reads boxes has them enlarged in training.
     """
 
     width: int = Field(ge=2, le=256)
@@ -135,6 +140,7 @@ class Training(Parameters):
     convolution: Literal["full", "pseudo-3D", "separable"] = "full"
     activation_checkpointing: bool = False
     context_folds: int = Field(default=0, ge=0, le=20)
+    box_drawn: tuple[Annotated[float, Field(ge=1, le=4)], Annotated[float, Field(ge=1, le=4)]] = (1.2, 1.8)
     batch_size: int = Field(default=1, ge=1, le=4096)
     validate_every: int = Field(default=100, ge=1)
     checkpoint_every: int = Field(default=50, ge=1)
@@ -156,6 +162,13 @@ class Training(Parameters):
         if folds == 1:
             raise ValueError("one fold leaves no case out: 0 for contexts in sample, 2 or more for out of fold")
         return folds
+
+    @field_validator("box_drawn")
+    @classmethod
+    def _ascending(cls, ends: tuple[float, float]) -> tuple[float, float]:
+        if ends[0] > ends[1]:
+            raise ValueError(f"box_drawn is {list(ends)}: the smaller factor comes first")
+        return ends
 
     @property
     def contexts(self) -> str:

@@ -263,14 +263,6 @@ def too_small(volume: Volume, mask: Mask) -> bool:
     return size < SMALLEST_HEAD_SHARE * mask.size
 
 
-def largest_component(mask: Mask) -> Mask:
-    """The largest part whose voxels share faces."""
-    labels, count = ndimage.label(mask)
-    if count <= 1:
-        return mask
-    return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-
-
 def expected_volume_ml(ga_weeks: float) -> float:
     """Whole-head volume that the charts of BPD and OFD imply at an age; raises ValueError outside their weeks."""
     bpd, ofd = (float(reference(name, ga_weeks)[0]) for name in ("bpd", "ofd"))
