@@ -62,7 +62,7 @@ class BoxCases(PreparedCases):
     @cached_property
     def _errors(self) -> list[Faces]:
         """How far the first level's boxes were off, in shares of their sides: on validation cases where those are enough."""
-        measured = self.index[self.index["errors"] != ""]
+        measured = self.index[self.index["errors"].notna()]
         unseen = measured[measured["split"] == "val"]
         return [_numbers(text) for text in (unseen if len(unseen) >= FEWEST_ERRORS else measured)["errors"]]
 
@@ -157,7 +157,7 @@ def _prepare_box(
     for path, array in zip(arrays, (steps[0], label.array, steps[1]), strict=True):
         with atomic_path(path) as temporary:
             np.save(temporary, array)
-    errors = "" if true is None or found is None else _text((located - true) / (true[1] - true[0]))
+    errors = None if true is None or found is None else _text((located - true) / (true[1] - true[0]))
     return {"shape": "x".join(map(str, stored.shape)), "faces": _text(on_grid(box, region, stored)), "errors": errors}
 
 

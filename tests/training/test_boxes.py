@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from fhlib.images.formats import write_volume
 from fhlib.models.cascade import Cascade
 from fhlib.models.device import Execution
 from fhlib.models.weights import load_cascade, model_digest
@@ -17,10 +19,29 @@ from fhlib.training.contexts import copy_levels
 from fhlib.training.trainer import fit
 from tests.models.test_boxes import PREPARATION as BOXES
 from tests.models.test_boxes import Bright
-from tests.small_cohort import parameters
+from tests.small_cohort import parameters, scan
 
 # at this resolution the scans' heads of 30 x 36 x 32 mm are at most 36 x 1.4 / 40 = 1.26 mm a voxel
 PREPARATION = BOXES.model_copy(update={"spacing_mm": 4.0, "longest_voxels": None})
+
+
+def test_a_scan_without_a_head_is_read_where_something_was_found_or_whole(cohort, tmp_path):
+    table = cohort.table.assign(split=["train", "train", "val", "", "", ""])
+    level = replace(parameters("USegNet-DS"), preparation=PREPARATION)
+    empty = replace(cohort, folder=tmp_path)
+    for name in cohort.table["image"]:
+        shutil.copy(cohort.folder / name, tmp_path)
+    for name in cohort.table["label"]:
+        write_volume(scan(0)[1].with_array(np.zeros_like(scan(0)[1].array)), tmp_path / name)
+    for threshold, most in ((0.5, 1.3), (2.0, 1.01)):
+        cascade = Cascade([Bright(threshold)], level, Execution())
+        boxes = prepare_boxes(empty, table, cascade, f"m{threshold}", PREPARATION, tmp_path / f"boxes{threshold}")
+        image, label, _ = boxes.located("c0")
+        assert max(image.shape) == 40 and not label.any()
+        sides = np.array(boxes.image("c0").shape) / image.shape
+        assert sides.max() < most * PREPARATION.box_enlarged
+        drawn, label, _ = boxes.drawn("c0", np.random.default_rng(0), Training(width=2, steps=1, learning_rate=1e-3))
+        assert max(drawn.shape) == 40 and not label.any()
 
 
 @pytest.fixture(scope="module")
