@@ -116,7 +116,9 @@ class Training(Parameters):
     `convolution` and `activation_checkpointing` are USegNet's.
     With `context_folds` of 2 or more the contexts of the training cases are predicted **out of fold**, each by a model that has not seen
     the case; 0 is in sample, as in the paper. `start_from` names a folder of `data/weights` whose segmentor the first level begins
-    with, to learn on from a few cases of one's own; a second level begins with its second, where it has one. `box_drawn`: between which
+    with, to learn on from a few cases of one's own; a second level begins with its second, where it has one. `start_share` mixes that share
+    of the weights that a training began with into those that it ends with (Wortsman et al. 2022, robust fine-tuning): a few cases
+    of one kind then cost less on all others. `box_drawn`: between which
     factors a level that reads boxes has them enlarged in training.
     """
 
@@ -130,6 +132,7 @@ class Training(Parameters):
     initialisation: Literal["variance-preserving", "truncated-normal"] = "variance-preserving"
     start_from_previous_level: bool = False
     start_from: str = ""
+    start_share: float = Field(default=0.0, ge=0, lt=1)
     half_resolution_share: float = Field(default=0.0, ge=0, le=0.9)
     erasing_probability: float = Field(default=0.5, ge=0, le=1)
     symmetries: Literal["flips", "all"] = "flips"

@@ -149,6 +149,8 @@ class _Trainer:
         self.sampler = sampler_for(cases, parameters, self.accelerator.device)
         torch.manual_seed(training.seed)
         net = execution.place(self._initial_network(), self.accelerator.device)
+        # `prepare` and the optimiser change the network in place
+        self.start = {name: value.clone() for name, value in net.state_dict().items()} if training.start_share else {}
         betas = (training.beta1, 0.999)
         adam = torch.optim.Adam(net.parameters(), training.learning_rate, betas=betas, weight_decay=training.l2)
         self.net, self.optimiser = self.accelerator.prepare(net, adam)
@@ -192,6 +194,8 @@ class _Trainer:
                     drawn = ahead.submit(self._draw, self.step + 1)
                 self._train_step(names, images, labels)
                 self.step += 1
+                if self.step == training.steps:
+                    self._mix_in_start()
                 self._after_step(bar, watch, pause)
         return self._finish()
 
@@ -216,6 +220,15 @@ class _Trainer:
             raise TrainingPaused(
                 f"{self.parameters.variant} stopped after {self.step} of {training.steps} steps: the same command continues"
             )
+
+    def _mix_in_start(self) -> None:
+        """Move the weights back towards those that the training began with, by `start_share` of the way."""
+        share, net = self.parameters.training.start_share, self.accelerator.unwrap_model(self.net)
+        if share:
+            with torch.no_grad():
+                for name, value in net.state_dict().items():
+                    if value.is_floating_point():
+                        value.lerp_(self.start[name], share)
 
     @property
     def steps_ahead(self) -> int:
