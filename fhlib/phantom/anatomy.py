@@ -19,6 +19,9 @@ import numpy as np
 
 from fhlib.images.volume import Floats, Mask
 from fhlib.measures import growth
+from fhlib.phantom.fetus.brain import BrainDetail
+from fhlib.phantom.fetus.face import Face
+from fhlib.phantom.fetus.plates import Ossification
 from fhlib.phantom.shapes import (
     TINY,
     Field,
@@ -42,6 +45,8 @@ from fhlib.phantom.tissues import ID, Tissues
 GA_MEAN_WEEKS, GA_SD_WEEKS, GA_RANGE_WEEKS = 25.0, 2.0, (20.0, 31.0)
 CHART_FROM_WEEKS, ZERO_SIZE_WEEKS = 14.0, 7.2
 SIZE_CORRELATION, TCD_CORRELATION = 0.6, 0.5
+YOUNGEST_WEEKS, OLDEST_WEEKS = 11.0, 40.0
+DETAILED_BELOW_WEEKS = 20.0
 SCALP_MM_PER_OFD = 0.022
 
 
@@ -81,14 +86,14 @@ def draw_subject(seed: int, ga_weeks: float | None = None) -> Subject:
     0.2. Below 14 weeks, where the charts end, sizes shrink linearly to zero at 7.2 weeks. So BPD is
     about 21 mm at 12 weeks (unconfirmed general knowledge).
 
-    Raises ValueError for an age outside 12-40 weeks.
+    Raises ValueError for an age outside 11-40 weeks.
     """
     rng = np.random.default_rng([int(seed), 101])
     youngest, oldest = ((weeks - GA_MEAN_WEEKS) / GA_SD_WEEKS for weeks in GA_RANGE_WEEKS)
     drawn = GA_MEAN_WEEKS + GA_SD_WEEKS * _cut_normal(rng, youngest, oldest)
     weeks = float(drawn if ga_weeks is None else ga_weeks)
-    if not 12 <= weeks <= 40:
-        raise ValueError(f"ga_weeks must lie in 12-40, the ages the simulator covers, got {weeks}")
+    if not YOUNGEST_WEEKS <= weeks <= OLDEST_WEEKS:
+        raise ValueError(f"ga_weeks must lie in {YOUNGEST_WEEKS:g}-{OLDEST_WEEKS:g}, the ages the simulator covers, got {weeks}")
 
     z_bpd, z_ofd, z_tcd = (_cut_normal(rng, -2.5, 2.5) for _ in range(3))
     bpd = _size("bpd", weeks, z_bpd)
@@ -151,13 +156,18 @@ def _deform(u: Points, deformation: tuple[float, ...]) -> Field:
 
 
 class Head:
-    """The solids and tissues of one subject's head; every method takes points in head coordinates."""
+    """The solids and tissues of one subject's head; every method takes points in head coordinates.
 
-    def __init__(self, subject: Subject) -> None:
+    With `detailed`, and always below 20 weeks, tissues and plates are those of `fhlib.phantom.fetus`. The solids,
+    and so the labels, are the same.
+    """
+
+    def __init__(self, subject: Subject, detailed: bool = False) -> None:
         self.subject = subject
         o, s = subject.ofd_mm, subject.face_scale
         self.o = o
-        against_mean = o / _size("ofd", subject.ga_weeks, 0.0)  # measures with an age formula scale with this head
+        self.mean_ofd_mm = _size("ofd", subject.ga_weeks, 0.0)
+        against_mean = o / self.mean_ofd_mm  # measures with an age formula scale with this head
         self.orbit_mm = max(0.654 * subject.ga_weeks - 0.856, 3.0) * against_mean
         self.binocular_mm = (1.679 * subject.ga_weeks + 0.510) * against_mean
         self.nasal_mm = max(4 + 8 * (subject.ga_weeks - 14) / 21, 1.5) * against_mean
@@ -176,6 +186,10 @@ class Head:
         self.ventricle_mm = rng.normal(0, 0.012, 2) * o
         # how much the brain is still that of the first trimester: 1 up to 13 weeks, 0 from 21
         self.early = float(np.clip((21 - subject.ga_weeks) / 8, 0, 1))
+
+        self.detailed = detailed or subject.ga_weeks < DETAILED_BELOW_WEEKS
+        if self.detailed:
+            self.face, self.brain, self.ossification = Face(self), BrainDetail(self), Ossification(self)
 
     def mm(self, *fractions: float) -> Floats:
         """A vector given in fractions of the OFD."""
@@ -280,6 +294,8 @@ class Head:
 
         half = np.float32(self.subject.suture_mm)
         closed = np.clip((self._to_suture(p) - half) * 2 + np.float32(0.5), 0, 1)
+        if self.detailed:
+            thick, closed = self.ossification.apply(p, thick, closed)
         return thick, closed * (self.base(p) < np.float32(-0.05 * o))
 
     def _to_suture(self, p: Points) -> Field:
@@ -311,7 +327,9 @@ class Head:
         inside = skin < 0
         tissue[inside] = ID["fetal soft tissue"]
         tissue[inside & (skull < self.subject.scalp_mm + 0.5)] = ID["scalp"]
-        tissue[inside & (self._face_bones(p) < 0)] = ID["bone"]
+        tissue[inside & (self._face_bones(p) < 0)] = ID["face bone" if self.detailed else "bone"]
+        if self.detailed:
+            self.face.paint(p, tissue, inside & (skull > 0))
 
         x = (self.binocular_mm - self.orbit_mm) / 2
         globe = sphere(side, (x, -0.37 * o, -0.285 * o), self.orbit_mm / 2)
@@ -389,7 +407,8 @@ class Head:
         tissue[inside & (ventricle < 0)] = ID["cerebrospinal fluid"]
 
         centre = _mix(early, (0.14, 0.19, -0.005), (0.18, 0.06, 0.04)) * o
-        radii = _mix(early, (0.037, 0.10, 0.05), (0.115, 0.25, 0.15)) * o
+        filling = (0.135, 0.30, 0.18) if self.detailed else (0.115, 0.25, 0.15)
+        radii = _mix(early, (0.037, 0.10, 0.05), filling) * o
         choroid = ellipsoid(side, centre, radii) + fold * np.float32(0.012 * o * (1 + early))
         tissue[inside & (choroid < 0)] = ID["choroid plexus"]
         return ventricle
@@ -423,7 +442,8 @@ class Head:
         bend = p[0] - first * np.sin(p[1] * np.float32(4 / o)) - second * p[2] / np.float32(o)
         falx = inside & (p[2] > np.float32(-0.08 * o)) & (np.abs(p[1] + np.float32(0.02 * o)) > 0.09 * o)
         tissue[falx & (np.abs(bend) < max(0.5, 0.010 * o))] = ID["midline"]
-        cavum = ellipsoid(p, self.mm(0, -0.15, 0.0), self.mm(0.035, 0.065, 0.04))
+        formed = 1.0 - 0.8 * self.early if self.detailed else 1.0
+        cavum = ellipsoid(p, self.mm(0, -0.15, 0.0), self.mm(0.035, 0.065, 0.04) * formed)
         tissue[inside & (cavum < 0)] = ID["cerebrospinal fluid"]
 
         wall = np.where(np.abs(ventricle) < np.abs(cavum), ventricle, cavum)
