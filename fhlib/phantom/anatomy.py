@@ -76,8 +76,8 @@ class Subject:
     skull_volume_ml: float = np.nan
 
 
-def draw_subject(seed: int, ga_weeks: float | None = None) -> Subject:
-    """Draw a fetus.
+def draw_subject(seed: int, ga_weeks: float | None = None, detailed: bool = False) -> Subject:
+    """Draw a fetus; its volumes are those of `Head(subject, detailed)`.
 
     Without `ga_weeks` the age is N(25, 2) weeks cut to 20-31, the mix calibrated to the paper's mean volume.
 
@@ -114,7 +114,7 @@ def draw_subject(seed: int, ga_weeks: float | None = None) -> Subject:
         plate_scale=float(rng.uniform(0.8, 1.2)),
         suture_mm=float(rng.uniform(0.8, 1.6)),
     )
-    head = Head(subject)
+    head = Head(subject, detailed)
     head_ml, skull_ml = head.volumes_ml(spacing_mm=ofd / 45)
     return replace(subject, hc_mm=head.circumference_mm(), head_volume_ml=head_ml, skull_volume_ml=skull_ml)
 
@@ -158,8 +158,8 @@ def _deform(u: Points, deformation: tuple[float, ...]) -> Field:
 class Head:
     """The solids and tissues of one subject's head; every method takes points in head coordinates.
 
-    With `detailed`, and always below 20 weeks, tissues and plates are those of `fhlib.phantom.fetus`. The solids,
-    and so the labels, are the same.
+    With `detailed`, and always below 20 weeks, tissues and plates are those of `fhlib.phantom.fetus`, and the skin
+    is wide enough at the temples to hold the orbits.
     """
 
     def __init__(self, subject: Subject, detailed: bool = False) -> None:
@@ -171,6 +171,9 @@ class Head:
         self.orbit_mm = max(0.654 * subject.ga_weeks - 0.856, 3.0) * against_mean
         self.binocular_mm = (1.679 * subject.ga_weeks + 0.510) * against_mean
         self.nasal_mm = max(4 + 8 * (subject.ga_weeks - 14) / 21, 1.5) * against_mean
+
+        if subject.ga_weeks < DETAILED_BELOW_WEEKS:
+            self._measure_early_face(against_mean)
 
         self.chin = self.mm(0, -0.40 * s, -0.56 * s)
         self.c2 = self.mm(0, 0.11, -0.465)
@@ -190,6 +193,19 @@ class Head:
         self.detailed = detailed or subject.ga_weeks < DETAILED_BELOW_WEEKS
         if self.detailed:
             self.face, self.brain, self.ossification = Face(self), BrainDetail(self), Ossification(self)
+
+    def _measure_early_face(self, against_mean: float) -> None:
+        """Measures of the face below 20 weeks, where lines in age are not valid or wider than the face.
+
+        Binocular distance follows the BPD (Sukonpan 2008, from 15 weeks; below it is extrapolated, and no more than
+        0.62 of the OFD). The nasal bone is 2.18, 2.46 and 2.91 mm in the 12th, 13th and 14th week (means of 479
+        fetuses, Clin Exp Obstet Gynecol 2014, 41:556).
+        """
+        weeks, o = self.subject.ga_weeks, self.o
+        self.orbit_mm = min(self.orbit_mm, 0.21 * o)
+        self.binocular_mm = min(3.893 + 0.568 * self.subject.bpd_mm, 0.62 * o)
+        early = float(np.interp(weeks, (11.5, 12.5, 13.5, 15.0), (2.18, 2.46, 2.91, 4 + 8 / 21)))
+        self.nasal_mm = min(self.nasal_mm, early * against_mean) if weeks < 15 else self.nasal_mm
 
     def mm(self, *fractions: float) -> Floats:
         """A vector given in fractions of the OFD."""
@@ -225,6 +241,9 @@ class Head:
         ears = ellipsoid(side, (0.43 * self.subject.bpd_mm, 0.09 * o, -0.23 * o), (0.05 * o, 0.06 * o, 0.09 * o))
         soft = smooth_union(smooth_union(face, cheeks, 0.06 * o), smooth_union(chin, neck, 0.08 * o), 0.10 * o)
         soft = smooth_union(soft, np.minimum(lips, nose), 0.04 * o)
+        if self.detailed:
+            temples = ellipsoid(side, (0.17 * o, -0.29 * o, -0.29 * o * s), (0.155 * o, 0.165 * o, 0.13 * o))
+            soft = smooth_union(soft, temples, 0.06 * o)
         return smooth_union(smooth_union(scalp, soft, 0.08 * o), ears, 0.02 * o)
 
     def plane(self, p: Points) -> Field:
@@ -407,8 +426,7 @@ class Head:
         tissue[inside & (ventricle < 0)] = ID["cerebrospinal fluid"]
 
         centre = _mix(early, (0.14, 0.19, -0.005), (0.18, 0.06, 0.04)) * o
-        filling = (0.135, 0.30, 0.18) if self.detailed else (0.115, 0.25, 0.15)
-        radii = _mix(early, (0.037, 0.10, 0.05), filling) * o
+        radii = _mix(early, (0.037, 0.10, 0.05), (0.115, 0.25, 0.15)) * o
         choroid = ellipsoid(side, centre, radii) + fold * np.float32(0.012 * o * (1 + early))
         tissue[inside & (choroid < 0)] = ID["choroid plexus"]
         return ventricle

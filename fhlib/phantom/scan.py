@@ -161,7 +161,7 @@ def set_up(
 
     view, anywhere = SCAN_DIRECTIONS.index(direction), site == ANY
     rng = default_rng([int(subject_seed), 201, view])
-    head = Head(draw_subject(subject_seed, ga_weeks), detailed=anywhere)
+    head = Head(draw_subject(subject_seed, ga_weeks, anywhere), anywhere)
     profile = _any_site(head, rng) if anywhere else _site(site)
     pose, size_mm, grown = _place(head, view, profile, rng, anywhere)
     if anywhere:

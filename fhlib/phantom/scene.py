@@ -111,7 +111,7 @@ class Scene:
         self.sac = Sac(weeks, self.cavity, rng)
         entry = centre + 0.9 * radii * self.placenta_direction
         self.body.lead_cord(self.pose.rotation @ (entry - self.pose.centre), rng)
-        self.shift = texture_shift(rng)
+        self.shift = texture_shift(rng, head.early)
 
     def _draw_pocket(self, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """Centre and radii of a bladder, vessel, bowel or cyst outside the uterus."""
@@ -132,9 +132,13 @@ class Scene:
 
         plates = None
         if np.linalg.norm(centre - self.head_centre) < radius + 1.1 * self.head.o:
-            skull, interface = self._paint_head(h, tissue, interface, to_wall)
-            if np.abs(skull).min() < 4:
-                plates = Plates(skull, *self.head.plate(h))
+            if self.body is None:
+                skull, interface = self._paint_head(h, tissue, interface, to_wall)
+                if np.abs(skull).min() < 4:
+                    plates = Plates(skull, *self.head.plate(h))
+            else:
+                plates = self._paint_near_head(h, tissue, interface, to_wall)
+                self.body.paint_spine(h, tissue)
 
         # layers lie across the beam: where they do, they echo most
         layered = (p[0], p[1], depth + warp * np.float32(0.5))
@@ -176,6 +180,8 @@ class Scene:
         skull = self.head.skull(h)
         if skull.max() > -8:
             skin = self.head.skin(h, skull)
+            if self.body is not None:  # the neck goes on as the body's
+                skin = np.maximum(skin, self.head.plane(h) - np.float32(0.08 * self.head.o))
             if skin.min() > max(4, self.film_mm):
                 return skull, interface
             apart = np.hypot(np.maximum(skin, 0), np.maximum(to_wall, 0))
@@ -192,6 +198,22 @@ class Scene:
                 brain.paint(h, tissue, skull, self._texture(h, (brain.stretch,) * 3))
             interface = np.where(skull < -1.5, wall, interface)
         return skull, interface
+
+    def _paint_near_head(self, h: Points, tissue: Tissues, interface: Field, to_wall: Field) -> Plates | None:
+        """Head into the part of `tissue` and `interface` that it can reach; returns its plates, if any are near."""
+        centre, radius = self.head.bounding
+        part = stretch_near(h, centre, radius + self.film_mm)
+        if part.start == part.stop:
+            return None
+        q = cut(h, part)
+        skull, interface[..., part] = self._paint_head(q, tissue[..., part], interface[..., part], to_wall[..., part])
+        if np.abs(skull).min() >= 4:
+            return None
+        thick, closed = np.zeros((2, *tissue.shape), np.float32)
+        distance = np.full(tissue.shape, FAR_MM)
+        distance[..., part] = skull
+        thick[..., part], closed[..., part] = self.head.plate(q)
+        return Plates(distance, thick, closed)
 
     def _texture(self, p: Points, stretch: tuple[float, float, float]) -> Field:
         """Random echogenicity with unit variance, correlated over some millimetres: a periodic lattice, looked up."""

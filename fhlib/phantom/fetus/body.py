@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 EVEN_FLEXION = np.radians(25.0)
 CROWN = (0.0, 0.05, 0.395)
-NECK_SHARE, CHEST_SHARE, BELLY_SHARE = 0.30, 0.36, 0.40  # of OFD; of what lies below the neck, the rest being pelvis
+NECK_SHARE, CHEST_SHARE, BELLY_SHARE = 0.24, 0.36, 0.40  # of OFD; of what lies below the neck, the rest being pelvis
 # How far each part is bent, as a share of the flexion at the abdomen
 BEND = (0.5, 0.8, 1.15, 1.5)
 # Dark or bright organs: node from which, share of the way to the next, left, front, radii (shares of OFD)
@@ -70,7 +70,7 @@ class Trunk:
     def __init__(self, head: Head, flexion: float, lean: float) -> None:
         self.head = head
         weeks = head.subject.ga_weeks
-        self.radii = np.array([0.19, 0.335, abdomen_share(weeks), 0.27]) * head.o
+        self.radii = np.array([0.21, 0.335, abdomen_share(weeks), 0.29]) * head.o
         low, high = 0.2 * head.o, 6.0 * head.o
         for _ in range(40):
             below = (low + high) / 2
@@ -131,8 +131,11 @@ class Body:
         flexion = rng.uniform(-5, 40) * (1 - early) + rng.uniform(10, 65) * early
         self.trunk = Trunk(head, float(np.radians(flexion)), float(np.radians(rng.uniform(-12, 12))))
         self.limbs = [*self._arms(rng, early), *self._legs(rng)]
-        neck = Limb(head.mm(0, 0.10, -0.55), self.trunk.nodes[0], 0.17 * head.o, 0.0)
-        self.limbs.append(neck)
+        shoulders = [self.trunk.at(0, 0.35, left, 0) for left in (-0.28, 0.28)]
+        self.flesh = [
+            Limb(head.mm(0, 0.10, -0.50), self.trunk.nodes[0], 0.17 * head.o, 0.0),
+            Limb(*shoulders, 0.12 * head.o, 0.0),
+        ]
         self.cord_mm = 0.045 * head.o + 1.0
         self.ribs_mm = 0.085 * head.o
         self.navel = self.trunk.at(2, 0.35, 0, 0) + self.trunk.forward[2] * self.trunk.radii[2]
@@ -166,7 +169,7 @@ class Body:
     def paint(self, h: Points, tissue: Tissues) -> Field | None:
         """The body into `tissue`; returns the distance to the trunk's skin where the trunk is near, else None."""
         skin = self._paint_trunk(h, tissue)
-        for limb in self.limbs:
+        for limb in [*self.flesh, *self.limbs]:
             part = stretch_near(h, limb.middle, limb.reach)
             if part.start == part.stop:
                 continue
@@ -206,29 +209,31 @@ class Body:
         for name, node, share, left, front, radii in ORGANS:
             organ = ellipsoid(q, trunk.at(node, share, left, front), self.head.mm(*radii))
             painted[deep & (organ < 0)] = ID[name]
-        self._paint_spine(q, painted)
         if part == slice(0, tissue.shape[-1]):
             return body
         skin = np.full(tissue.shape, np.float32(50))
         skin[..., part] = body
         return skin
 
-    def _paint_spine(self, q: Points, painted: Tissues) -> None:
-        """Three ossification centres of each vertebra, from C3 down."""
+    def paint_spine(self, h: Points, tissue: Tissues) -> None:
+        """Three ossification centres of each vertebra, from C3 down, over what has been painted."""
         trunk, o = self.trunk, self.head.o
         back = trunk.nodes - trunk.forward * (trunk.radii - 0.085 * o)[:, None]
-        back[0] = trunk.nodes[0] - trunk.forward[0] * 0.05 * o
+        back[0] = trunk.nodes[0] - trunk.forward[0] * 0.06 * o
         line = [self.head.c2, *back]
-        side = (np.abs(q[0]), q[1], q[2])
-        below = self.head.plane(q) > 0
         for start, end in zip(line[:-1], line[1:], strict=True):
-            reach = float(np.linalg.norm(end - start)) / 2 + 0.08 * o
-            if length(shifted(q, (start + end) / 2)).min() > reach:
+            span = float(np.linalg.norm(end - start))
+            part = stretch_near(h, (start + end) / 2, span / 2 + 0.1 * o)
+            if part.start == part.stop:
                 continue
+            q, painted = cut(h, part), tissue[..., part]
+            side = (np.abs(q[0] - np.float32(start[0])), q[1], q[2])
             body, passed = tapered(q, start, end, (0.028 * o, 0.032 * o))
-            arches = capsule(side, start + self.head.mm(0.05, 0.05, 0), end + self.head.mm(0.05, 0.05, 0), 0.02 * o)
-            vertebrae = np.mod(passed * np.float32(np.linalg.norm(end - start) / (0.075 * o)), 1) < 0.62
-            painted[(np.minimum(body, arches) < 0) & vertebrae & below] = ID["bone"]
+            behind = np.array([0.05, 0.055, 0]) * o
+            ahead = end + behind - np.array([start[0], 0, 0])
+            arches = capsule(side, start + behind - np.array([start[0], 0, 0]), ahead, 0.02 * o)
+            vertebrae = np.mod(passed * np.float32(span / (0.075 * o)), 1) < 0.62
+            painted[(np.minimum(body, arches) < 0) & vertebrae & (self.head.plane(q) > 0)] = ID["bone"]
 
     def _arms(self, rng: np.random.Generator, early: float) -> Iterator[Limb]:
         """Arms, most often with the hands before the face."""

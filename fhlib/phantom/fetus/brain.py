@@ -27,8 +27,8 @@ class BrainDetail:
     def __init__(self, head: Head) -> None:
         rng = np.random.default_rng([head.subject.seed, 105])
         self.head = head
-        self.stretch = float(np.clip(55 / head.o, 0.7, 2.6)) * float(rng.uniform(0.8, 1.3))
-        self.speck_above = float(rng.uniform(1.5, 2.4))
+        self.stretch = float(np.clip(95 / head.o, 0.9, 4.5)) * float(rng.uniform(0.8, 1.3))
+        self.speck_above = float(rng.uniform(1.7, 2.5))
         self.cleft_wide = float(rng.uniform(0.03, 0.12))
         self.cleft_at = float(rng.uniform(-1.1, -0.5))
 
@@ -60,13 +60,17 @@ class BrainDetail:
             painted[free & (fourth < 0)] = ID["cerebrospinal fluid"]
 
 
-def texture_shift(rng: np.random.Generator) -> Field:
+def texture_shift(rng: np.random.Generator, early: float) -> Field:
     """How one scan's fetal tissues differ in echogenicity, in units of their texture's SD, for each of `TISSUES`.
 
     The brain is up to 12 dB brighter than usual, so that in some scans the skull hardly stands out.
+
+    Args:
+        rng: where they are drawn from.
+        early: 1 in the first trimester, where the mantle is darker than the choroid plexus within, 0 from 21 weeks.
     """
     shift_db = np.zeros(len(TISSUES), np.float32)
-    brain = float(np.clip(rng.normal(3, 4.5), -4, 12))
+    brain = float(np.clip(rng.normal(3 - 2.5 * early, 4.5), -5, 12))
     for name in PARENCHYMA:
         shift_db[ID[name]] = brain + rng.normal(0, 1)
     soft = float(rng.normal(1, 2.5))
