@@ -84,7 +84,7 @@ def draw_subject(seed: int, ga_weeks: float | None = None, detailed: bool = Fals
     BPD and OFD follow their charts' mean and SD with a correlation of 0.6. That is a compromise. The SDs of
     BPD, OFD and HC imply 0.69 when HC = pi / 2 (BPD + OFD). A cephalic index of +/- 0.045 would need about
     0.2. Below 14 weeks, where the charts end, sizes shrink linearly to zero at 7.2 weeks. So BPD is
-    about 21 mm at 12 weeks (unconfirmed general knowledge).
+    about 17 mm at 11 and 21 mm at 12 weeks (unconfirmed general knowledge).
 
     Raises ValueError for an age outside 11-40 weeks.
     """
@@ -191,6 +191,7 @@ class Head:
         self.early = float(np.clip((21 - subject.ga_weeks) / 8, 0, 1))
 
         self.detailed = detailed or subject.ga_weeks < DETAILED_BELOW_WEEKS
+        self.jaw_angle = 0.18 if self.detailed else 0.14
         if self.detailed:
             self.face, self.brain, self.ossification = Face(self), BrainDetail(self), Ossification(self)
 
@@ -206,6 +207,11 @@ class Head:
         self.binocular_mm = min(3.893 + 0.568 * self.subject.bpd_mm, 0.62 * o)
         early = float(np.interp(weeks, (11.5, 12.5, 13.5, 15.0), (2.18, 2.46, 2.91, 4 + 8 / 21)))
         self.nasal_mm = min(self.nasal_mm, early * against_mean) if weeks < 15 else self.nasal_mm
+
+    @property
+    def mandible_mm(self) -> float:
+        """Lower jaw from the chin's bone to the line between its angles, from front to back."""
+        return (0.405 * self.subject.face_scale - self.jaw_angle + 0.026) * self.o
 
     def mm(self, *fractions: float) -> Floats:
         """A vector given in fractions of the OFD."""
@@ -363,7 +369,7 @@ class Head:
         o, s = self.o, self.subject.face_scale
         side = _both_sides(p)
         maxilla = ellipsoid(p, (0, -0.34 * o * s, -0.40 * o * s), (0.15 * o, 0.10 * o, 0.035 * o))
-        angle = self.mm(0.18, -0.14, -0.53)
+        angle = self.mm(0.18, -self.jaw_angle, -0.53)
         ramus = capsule(side, self.mm(0.20, -0.10, -0.42), angle, 0.022 * o)
         mandible = capsule(side, angle, (0.02 * o, -0.405 * o * s, -0.56 * o * s), 0.026 * o)
         top = self.mm(0, -0.475, -0.20)

@@ -81,7 +81,7 @@ def simulate_scan(
 
     Args:
         subject_seed: whose head it is.
-        ga_weeks: gestational age, 12 to 40; drawn if None.
+        ga_weeks: gestational age, 11 to 40; drawn if None.
         scan_direction: one of `SCAN_DIRECTIONS`; drawn if None.
         site: the machine, one of `fhlib.phantom.probe.SITES` or `any`; paper-like if None.
         spacing_mm: edge of a voxel, 0.1 to 5.

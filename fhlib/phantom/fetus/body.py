@@ -74,15 +74,18 @@ class Trunk:
         low, high = 0.2 * head.o, 6.0 * head.o
         for _ in range(40):
             below = (low + high) / 2
-            longer = self._crown_rump(below) > crown_rump_mm(weeks) * (head.o / head.mean_ofd_mm)
+            longer = self._even_length(below) > crown_rump_mm(weeks) * (head.o / head.mean_ofd_mm)
             low, high = (low, below) if longer else (below, high)
         self.below = low
         self.nodes, self.down, self.forward = _bent(head, low, flexion, lean)
 
-    def _crown_rump(self, below: float) -> float:
+    def _even_length(self, below: float) -> float:
         nodes, down, _ = _bent(self.head, below, EVEN_FLEXION, 0.0)
-        rump = nodes[3] + down[3] * self.radii[3]
-        return float(np.linalg.norm(rump - self.head.mm(*CROWN)))
+        return float(np.linalg.norm(nodes[3] + down[3] * self.radii[3] - self.head.mm(*CROWN)))
+
+    def crown_rump_mm(self) -> float:
+        """From the crown to the rump's skin in this posture."""
+        return float(np.linalg.norm(self.nodes[3] + self.down[3] * self.radii[3] - self.head.mm(*CROWN)))
 
     @property
     def middle(self) -> Floats:
