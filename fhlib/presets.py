@@ -46,7 +46,7 @@ class Parameters(BaseModel):
         return content
 
 
-GestationalAge = Annotated[float, Field(ge=12, le=40)]
+GestationalAge = Annotated[float, Field(ge=11, le=40)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=0, le=SUBJECTS_A_SEED)]
 Share = Annotated[float, Field(gt=0, lt=1)]

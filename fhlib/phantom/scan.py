@@ -32,7 +32,7 @@ from fhlib.phantom.probe import (
 )
 from fhlib.phantom.scene import Pose, Scene
 from fhlib.phantom.shapes import Triple
-from fhlib.phantom.tissues import ID, TISSUES
+from fhlib.phantom.tissues import ID, tissue_gains
 
 SCAN_DIRECTIONS = ("from the front", "from the side", "from the top of the head")
 TOP_ABOVE_FACE_MM = 8.0
@@ -81,7 +81,7 @@ def simulate_scan(
 
     Args:
         subject_seed: whose head it is.
-        ga_weeks: gestational age, 12 to 40; drawn if None.
+        ga_weeks: gestational age, 11 to 40; drawn if None.
         scan_direction: one of `SCAN_DIRECTIONS`; drawn if None.
         site: the machine, one of `fhlib.phantom.probe.SITES` or `any`; paper-like if None.
         spacing_mm: edge of a voxel, 0.1 to 5.
@@ -161,7 +161,7 @@ def set_up(
 
     view, anywhere = SCAN_DIRECTIONS.index(direction), site == ANY
     rng = default_rng([int(subject_seed), 201, view])
-    head = Head(draw_subject(subject_seed, ga_weeks))
+    head = Head(draw_subject(subject_seed, ga_weeks, anywhere), anywhere)
     profile = _any_site(head, rng) if anywhere else _site(site)
     pose, size_mm, grown = _place(head, view, profile, rng, anywhere)
     if anywhere:
@@ -345,7 +345,7 @@ def acquire(
     skull = _draw_skull(scene.head, rng)
     clutter_db = site.clutter_db + float(rng.normal(0, 2.5))
     site = replace(site, clutter_db=clutter_db, tgc_db=site.tgc_db * float(rng.uniform(0.85, 1.15)))
-    gains = rng.normal(0, gain_spread_db, len(TISSUES)).astype(np.float32)
+    gains = tissue_gains(rng, gain_spread_db)
     power, coherent, loss = (np.zeros(grid.shape, np.float32) for _ in range(3))
 
     def fill(block: tuple[slice, ...]) -> None:
