@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from fhlib.files import progress
 from fhlib.images.volume import Floats, Mask
-from fhlib.phantom.scan import set_up, simulate_scan, tissue_map
+from fhlib.phantom.scan import set_up, simulate, tissue_map
 from fhlib.phantom.tissues import ID
 
 REAL: dict[str, tuple[float, float]] = {
@@ -50,7 +50,7 @@ def measure_scan(subject_seed: int, ga_weeks: float, spacing_mm: float = SPACING
         spacing_mm: edge of a voxel.
     """
     setting = set_up(subject_seed, ga_weeks, site="any", spacing_mm=spacing_mm)
-    scan = simulate_scan(subject_seed, ga_weeks, site="any", spacing_mm=spacing_mm, threads=1)
+    scan = simulate(setting)
     grey, voxel = scan.image.array.astype(np.float32), scan.image.spacing_mm[0]
     signal = grey > 0
     x, y, z = setting.site.box_mm

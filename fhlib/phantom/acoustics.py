@@ -32,6 +32,7 @@ FWHM_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
 SKULL_TURN = 8.0
 COHERENT_CLUTTER = np.float32(0.11)  # a flat interface sends less aside than as much power from scatterers
 GAIN_FROM_MM = 12.0  # the near field does not set the gain
+FLUID_BELOW_DB = 5.0  # ranges whose brighter end lies lower hold fluid alone
 INTERFACE_MM = 1.0  # how wide a smooth interface is drawn
 TYPICAL_PLATE_MM = 0.36  # thinner than a wavelength: echo and loss grow in proportion to the thickness
 WIDEST = 10.0  # samples: near a sweep axis just below the probe's face planes lie close together
@@ -74,7 +75,8 @@ class Skull:
     `critical_degrees` by `oblique_loss_db`.
 
     `rough` is the share of the amplitude that is scattered in all directions, and so speckled; `texture_db`
-    the SD of the echo along the plate; a plate is gone where its texture lies below `gap_below` SDs.
+    the SD of the echo along the plate; a plate is gone where its texture lies below `gap_below` SDs. `width`
+    multiplies the line that a plate is drawn as.
     """
 
     echo_db: float = 34.0
@@ -85,6 +87,7 @@ class Skull:
     rough: float = 0.03
     texture_db: float = 5.0
     gap_below: float | None = None
+    width: float = 1.0
 
 
 def skull_loss_db(cosine: Field, skull: Skull) -> Field:
@@ -134,7 +137,7 @@ def _plate_response(plates: Plates, mottled: Field, step_mm: float, site: Site, 
     thick = np.maximum(plates.thickness_mm, np.float32(0.1))
     solid = np.minimum(thick * np.float32(1 / TYPICAL_PLATE_MM), 1)
     # a plate may be thinner than a sample: it is drawn as a line at least as wide, and its loss spread over it
-    half = np.maximum(np.float32(step_mm), np.float32(site.axial_mm) * (1 + solid))
+    half = np.maximum(np.float32(step_mm), np.float32(site.axial_mm * skull.width) * (1 + solid))
     line = np.clip(1 - np.abs(plates.skull_mm + half * np.float32(0.5)) / half, 0, 1) * plates.closed
 
     echo = np.float32(10 ** (skull.echo_db / 20)) * line * solid
@@ -376,8 +379,8 @@ def tgc_db(depth_mm: Field, site: Site) -> Field:
 def operators_gain_db(level_db: Field, grid: BeamGrid, site: Site) -> Field:
     """Gain at each range (dB) that brings the picture to `site.tissue_grey` and `site.tilt_db`.
 
-    A line over depth is fitted to the upper quartile of each range's levels; fluid and shadows lie below it. It is the
-    same for all beams, so what lies behind fluid stays enhanced.
+    A line over depth is fitted to the brighter end of each range's levels, where there is tissue; fluid and shadows lie
+    below it. It is the same for all beams, so what lies behind fluid stays enhanced.
 
     Args:
         level_db: of every sample (planes, beams, ranges).
@@ -386,8 +389,10 @@ def operators_gain_db(level_db: Field, grid: BeamGrid, site: Site) -> Field:
     """
     depth = grid.depth_mm
     shown = np.flatnonzero(depth >= max(grid.probe.near_mm, min(GAIN_FROM_MM, depth[-1] / 2)))[::3]
-    brighter = np.percentile(level_db[::4, ::4][:, :, shown], 75, axis=(0, 1))
+    brighter = np.percentile(level_db[::4, ::4][:, :, shown], 82, axis=(0, 1))
     slope, start = np.polyfit(depth[shown], brighter, 1)
+    tissue = brighter > slope * depth[shown] + start - FLUID_BELOW_DB
+    slope, start = np.polyfit(depth[shown][tissue], brighter[tissue], 1)
     middle, span = float(depth[shown].mean()), float(np.ptp(depth[shown]))
     wanted = site.top_db - (255 - float(site.tissue_grey or 0)) * site.dynamic_range_db / 254
     wanted = wanted + (depth - middle) * site.tilt_db / span
@@ -399,13 +404,13 @@ def ring_down(grid: BeamGrid, site: Site) -> Field:
     if site.ring_down_db is None:
         return np.zeros_like(grid.r)
     bands = np.cos(np.pi * grid.depth_mm / site.ring_down_mm) ** 2
-    fading = np.exp(-grid.depth_mm / (3 * site.ring_down_mm))
+    fading = np.exp(-grid.depth_mm / (2 * site.ring_down_mm))
     return np.asarray(10 ** (site.ring_down_db / 20) * bands * fading, np.float32)
 
 
 def _smoothing_samples(grid: BeamGrid, site: Site) -> tuple[float, float, float]:
-    """Sigma of the display's filter in samples of each axis, from the point spread at the middle of the depth."""
-    middle = len(grid.r) // 2
+    """Sigma of the display's filter in samples of each axis, from the point spread at the middle of what is shown."""
+    middle = (len(grid.r) + round(grid.probe.near_mm / grid.steps[2])) // 2
     r = float(grid.r[middle])
     depth = r - grid.probe.probe_radius_mm
     widths = (

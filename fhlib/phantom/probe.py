@@ -425,36 +425,43 @@ def drawn_region(rng: np.random.Generator, head_mm: float, widest_mm: float) -> 
             return probe, depth
 
 
-def drawn_scanner(rng: np.random.Generator, probe: Probe, ofd_mm: float) -> Site:
+def drawn_scanner(rng: np.random.Generator, probe: Probe, ofd_mm: float, depth_mm: float) -> Site:
     """A machine for volumes: `drawn_machine` with the display, near field and beam of real exports.
 
-    Fluid is black in most draws and veiled in some, gain with depth over- or undercompensates, the elevation
-    beam narrows with frequency.
+    Fluid is black in most draws and veiled in some, gain with depth over- or undercompensates, all widths of the
+    beam follow the frequency. Deep regions are seen at lower frequencies, so that noise seldom covers them.
 
     Args:
         rng: where the settings are drawn from.
         probe: the probe it has.
         ofd_mm: the head's length.
+        depth_mm: how deep the region of interest reaches.
     """
     machine = drawn_machine(rng, probe, ofd_mm)
-    sharp = float(np.clip(3.5 / machine.frequency_mhz, 0.5, 1.3))
+    frequency = float(np.clip(min(machine.frequency_mhz, rng.uniform(380, 620) / depth_mm), 2.0, 7.5))
+    sharp = float(np.clip(3.5 / frequency, 0.5, 1.5))
     veiled = rng.uniform() < 0.2
     return replace(
         machine,
-        axial_mm=0.65 * sharp * float(rng.uniform(0.7, 1.6)),
+        frequency_mhz=frequency,
+        axial_mm=0.55 * sharp * float(rng.uniform(0.7, 1.4)),
+        lateral_share=0.027 * sharp * float(rng.uniform(0.7, 1.3)),
+        lateral_floor_mm=0.9 * sharp,
         elevation_share=0.036 * sharp * float(rng.uniform(0.6, 1.3)),
         elevation_floor_mm=1.6 * sharp,
         elevation_aperture_mm=float(rng.uniform(1.5, 4.5)),
         dynamic_range_db=float(rng.uniform(42, 70)),
-        clutter_db=float(rng.uniform(-32, -24) if veiled else rng.uniform(-56, -34)),
-        tgc_db=float(rng.uniform(0.2, 0.6)),
+        clutter_db=float(rng.uniform(-32, -24) if veiled else rng.uniform(-58, -38)),
+        noise_db=float(rng.uniform(-118, -92)),
+        tgc_db=float(rng.uniform(0.3, 0.6)),
+        smoothing=float(rng.uniform(0.2, 1.0)),
         reverberation_db=float(rng.uniform(-44, -24)),
         reverberation_mm=float(rng.uniform(3, 14)),
         reverberations=3,
-        ring_down_db=float(rng.uniform(2, 26)),
-        ring_down_mm=float(rng.uniform(0.9, 3.0)),
-        tissue_grey=float(rng.uniform(70, 165)),
-        tilt_db=float(rng.uniform(-12, 16)),
+        ring_down_db=float(rng.uniform(-4, 18)),
+        ring_down_mm=float(rng.uniform(0.7, 2.0)),
+        tissue_grey=float(rng.uniform(90, 185)),
+        tilt_db=float(rng.uniform(-16, 30)),
     )
 
 

@@ -105,12 +105,16 @@ def simulate_scan(
     >>> scan.image.shape, scan.scan_direction, scan.site
     ((42, 25, 37), 'from the side', 'paper-like')
     """
-    setting = set_up(subject_seed, ga_weeks, scan_direction, site, spacing_mm, has_head)
+    return simulate(set_up(subject_seed, ga_weeks, scan_direction, site, spacing_mm, has_head), threads)
+
+
+def simulate(setting: Setting, threads: int = 1) -> Scan:
+    """The scan of a setting, which serves only once: its stream of random numbers moves on."""
     beams = setting.acquire(threads)
     image = form_image(beams, setting.rng, threads)
 
     label, skull = np.zeros((2, *setting.box.shape), np.uint8)
-    if has_head:
+    if setting.has_head:
         label, skull = _labels(setting, threads)
     geometry = _geometry(setting.box, setting.rng)
     shown = scan_convert(image, setting.grid, setting.box, threads)
@@ -146,6 +150,7 @@ class Setting:
     scan_direction: str
     box_grown: float
     rng: Generator
+    has_head: bool = True
     skull: Skull | None = None
     motion: Motion | None = None
 
@@ -197,14 +202,15 @@ def set_up(
         pose = _head_out_of_view(head, pose, surface, profile, size_mm[2], rng)
     scene = Scene(head, pose, surface, rng)
     grid = _scan_grid(profile, size_mm[2], spacing_mm)
-    return Setting(head, pose, scene, profile, grid, box, (size_mm[0] / 2, size_mm[1] / 2), direction, grown, rng)
+    half_mm = size_mm[0] / 2, size_mm[1] / 2
+    return Setting(head, pose, scene, profile, grid, box, half_mm, direction, grown, rng, has_head)
 
 
 def _any_set_up(head: Head, view: int, spacing_mm: float, has_head: bool, rng: Generator) -> Setting:
     """`set_up` with a drawn machine."""
     probe, depth = drawn_region(rng, LONGEST * head.o, WIDEST_ANY_MM)
     pose, probe, depth, grown = _place_in_region(head, view, probe, depth, rng, cut=rng.uniform() < CUT_SHARE)
-    site = drawn_scanner(rng, probe, head.o)
+    site = drawn_scanner(rng, probe, head.o, depth)
     low, high = probe.edges(depth)
     spacing_mm = min(spacing_mm, float(high[2] - low[2]) / FEWEST_ANY)
     box = Box.spanning(low, high, spacing_mm)
@@ -220,7 +226,7 @@ def _any_set_up(head: Head, view: int, spacing_mm: float, has_head: bool, rng: G
     half_mm = float(np.abs([low[0], high[0]]).max()), float(np.abs([low[1], high[1]]).max())
     site = replace(site, box_mm=tuple((high - low).tolist()))
     return Setting(
-        head, pose, scene, site, grid, box, half_mm, SCAN_DIRECTIONS[view], grown, rng, skull=skull, motion=motion
+        head, pose, scene, site, grid, box, half_mm, SCAN_DIRECTIONS[view], grown, rng, has_head, skull, motion
     )
 
 
@@ -445,7 +451,7 @@ def acquire(
     contact = _contact_loss_db(grid, rng)
     loss[:, :, 0] += contact
     if site.ring_down_db is not None:
-        near = int(np.searchsorted(grid.depth_mm, 12 * site.ring_down_mm))
+        near = int(np.searchsorted(grid.depth_mm, 10 * site.ring_down_mm))
         echo = (ring_down(grid, site) * np.exp(contact * 0.04)[..., None])[..., :near].astype(np.float32)
         coherent[..., :near] += echo
         power[..., :near] += np.square(echo * np.float32(0.3))
@@ -471,14 +477,15 @@ def _draw_early_skull(head: Head, rng: Generator) -> Skull:
     curvature = float(np.clip(head.o / 85, 0.5, 1))
     early = float(np.clip((22 - head.subject.ga_weeks) / 8, 0, 1))
     return Skull(
-        echo_db=float(rng.uniform(16, 40)) - 6 * early,
+        echo_db=float(rng.uniform(12, 38)) - 4 * early,
         power=float(rng.uniform(2.5, 6)) * curvature,
-        normal_loss_db=float(rng.uniform(4, 14)),
-        oblique_loss_db=float(rng.uniform(16, 40)),
+        normal_loss_db=float(rng.uniform(2, 11)),
+        oblique_loss_db=float(rng.uniform(14, 38)),
         critical_degrees=float(rng.uniform(30, 48)),
-        rough=float(rng.uniform(0.1, 0.4)),
-        texture_db=float(rng.uniform(4, 9)),
-        gap_below=float(rng.uniform(-2.6, -0.9)) + 0.6 * early,
+        rough=float(rng.uniform(0.15, 0.6)),
+        texture_db=float(rng.uniform(4, 10)),
+        gap_below=float(rng.uniform(-2.2, -0.8)) + 0.5 * early,
+        width=float(rng.uniform(0.4, 0.9)),
     )
 
 
