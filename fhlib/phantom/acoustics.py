@@ -389,7 +389,7 @@ def operators_gain_db(level_db: Field, grid: BeamGrid, site: Site) -> Field:
     """
     depth = grid.depth_mm
     shown = np.flatnonzero(depth >= max(grid.probe.near_mm, min(GAIN_FROM_MM, depth[-1] / 2)))[::3]
-    brighter = np.percentile(level_db[::4, ::4][:, :, shown], 82, axis=(0, 1))
+    brighter = np.percentile(level_db[::4, ::4][:, :, shown], 92, axis=(0, 1))
     slope, start = np.polyfit(depth[shown], brighter, 1)
     tissue = brighter > slope * depth[shown] + start - FLUID_BELOW_DB
     slope, start = np.polyfit(depth[shown][tissue], brighter[tissue], 1)

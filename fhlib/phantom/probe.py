@@ -292,7 +292,7 @@ class Site:
     within some of them.
 
     Where `tissue_grey` is given, gain and depth gain follow the picture, as an operator sets them: the
-    brighter quarter of it begins at about that grey level at middle depth, and rises by `tilt_db` from its
+    brightest twelfth of it begins at about that grey level at middle depth, and rises by `tilt_db` from its
     nearest to its deepest range.
 
     The default is faithful to what the paper states (75 degrees, box; 3.5 MHz is assumed). All else, and all
@@ -439,12 +439,12 @@ def drawn_scanner(rng: np.random.Generator, probe: Probe, ofd_mm: float, depth_m
     """
     machine = drawn_machine(rng, probe, ofd_mm)
     frequency = float(np.clip(min(machine.frequency_mhz, rng.uniform(380, 620) / depth_mm), 2.0, 7.5))
-    sharp = float(np.clip(3.5 / frequency, 0.5, 1.5))
-    veiled = rng.uniform() < 0.2
+    sharp = float(np.clip(3.5 / frequency, 0.5, 1.2))
+    veiled = rng.uniform() < 0.15
     return replace(
         machine,
         frequency_mhz=frequency,
-        axial_mm=0.55 * sharp * float(rng.uniform(0.7, 1.4)),
+        axial_mm=0.5 * sharp * float(rng.uniform(0.7, 1.4)),
         lateral_share=0.027 * sharp * float(rng.uniform(0.7, 1.3)),
         lateral_floor_mm=0.9 * sharp,
         elevation_share=0.036 * sharp * float(rng.uniform(0.6, 1.3)),
@@ -460,8 +460,8 @@ def drawn_scanner(rng: np.random.Generator, probe: Probe, ofd_mm: float, depth_m
         reverberations=3,
         ring_down_db=float(rng.uniform(-4, 18)),
         ring_down_mm=float(rng.uniform(0.7, 2.0)),
-        tissue_grey=float(rng.uniform(90, 185)),
-        tilt_db=float(rng.uniform(-16, 30)),
+        tissue_grey=float(rng.uniform(125, 225)),
+        tilt_db=float(rng.uniform(-14, 44)),
     )
 
 
