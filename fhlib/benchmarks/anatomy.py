@@ -101,7 +101,9 @@ def inside_skull_ml(head: Head) -> float:
 def _extent(head: Head, name: str, centre: tuple[float, ...], half: tuple[float, ...]) -> Floats:
     """Extent (mm; x, y, z) of a tissue in a box of head coordinates (fractions of the OFD)."""
     step = 0.006 * head.o
-    axes = [np.arange(c - h, c + h, 0.006, dtype=np.float32) * np.float32(head.o) for c, h in zip(centre, half, strict=True)]
+    axes = [
+        np.arange(c - h, c + h, 0.006, dtype=np.float32) * np.float32(head.o) for c, h in zip(centre, half, strict=True)
+    ]
     p: Points = tuple(np.ascontiguousarray(c) for c in np.meshgrid(*axes, indexing="ij"))
     tissue: Tissues = np.zeros(p[0].shape, np.uint8)
     skull = head.skull(p)
@@ -172,7 +174,9 @@ def anatomy_figure(table: pd.DataFrame) -> Figure:
                 alpha=0.2,
             )
         once = rows.drop_duplicates("ga_weeks").sort_values("ga_weeks")
-        axis.plot(once["ga_weeks"], once["simulated_default"], "o", color=PALETTE[3], label="simulated, the paper's machines")
+        axis.plot(
+            once["ga_weeks"], once["simulated_default"], "o", color=PALETTE[3], label="simulated, the paper's machines"
+        )
         axis.plot(once["ga_weeks"], once["simulated_drawn"], "x", color="black", label="simulated, drawn machines")
         axis.set(title=measure, xlabel="weeks", ylabel=rows["unit"].iloc[0])
         axis.legend(fontsize=6)
@@ -186,7 +190,9 @@ def main() -> None:
     table = anatomy_table()
     write_csv(table.round(3), OUT / "anatomy.csv")
     with atomic_path(OUT / "anatomy.png") as temporary:
-        anatomy_figure(table).savefig(temporary, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+        anatomy_figure(table).savefig(
+            temporary, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None}
+        )
     print(table.to_string())
 
 

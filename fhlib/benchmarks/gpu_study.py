@@ -36,10 +36,10 @@ from fhlib.models.device import Execution
 from fhlib.models.inputs import in_unit_range
 from fhlib.models.parameters import HISTORY_FILE, PARAMETERS_FILE, WEIGHTS_FILE, SegmentorParameters
 from fhlib.models.weights import load_cascade
-from fhlib.phantom.plan import Task, plan_cohort
+from fhlib.phantom.batch.plan import Task, plan_cohort
+from fhlib.phantom.batch.workers import default_workers, in_processes
 from fhlib.phantom.probe import SITES
 from fhlib.phantom.scan import simulate_scan
-from fhlib.phantom.workers import default_workers, in_processes
 from fhlib.presets import Preset, suggestion
 from fhlib.training.prepared import TRAINED_ON, PreparedCases
 from fhlib.training.trainer import TrainingPaused, fit

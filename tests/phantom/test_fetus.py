@@ -51,7 +51,9 @@ def closed_share(head: Head) -> float:
 
 
 def test_plates_are_islands_at_eleven_weeks_and_closed_at_thirty():
-    early, later = (np.mean([closed_share(Head(draw_subject(seed, weeks), True)) for seed in range(6)]) for weeks in (11, 30))
+    early, later = (
+        np.mean([closed_share(Head(draw_subject(seed, weeks), True)) for seed in range(6)]) for weeks in (11, 30)
+    )
     assert early < 0.35 and later > 0.75
     vertex = tuple(np.full((1, 1, 1), c, np.float32) for c in (3.0, 0.0, 0.395 * Head(draw_subject(1, 11)).o))
     assert Head(draw_subject(1, 11)).plate(vertex)[1].item() == 0

@@ -20,8 +20,6 @@ from fhlib.phantom.shapes import (
     capsule,
     cut,
     ellipsoid,
-    length,
-    shifted,
     smooth_union,
     stretch_near,
     tapered,
@@ -121,7 +119,9 @@ def _bent(head: Head, below: float, flexion: float, lean: float) -> tuple[Floats
     down = np.stack([np.full(4, np.sin(lean)), -np.sin(angles), -np.cos(angles)], 1)
     down /= np.linalg.norm(down, axis=1, keepdims=True)
     forward = np.stack([np.zeros(4), -np.cos(angles), np.sin(angles)], 1)
-    steps = np.array([NECK_SHARE * head.o, *(np.array([CHEST_SHARE, BELLY_SHARE, 1 - CHEST_SHARE - BELLY_SHARE]) * below)])
+    steps = np.array(
+        [NECK_SHARE * head.o, *(np.array([CHEST_SHARE, BELLY_SHARE, 1 - CHEST_SHARE - BELLY_SHARE]) * below)]
+    )
     return head.c2 + np.cumsum(down * steps[:, None], 0), down, forward
 
 
