@@ -40,6 +40,7 @@ SCAN_DIRECTIONS = ("from the front", "from the side", "from the top of the head"
 TOP_ABOVE_FACE_MM = 8.0
 TRIES, GROWTH = 30, 1.06
 ANY, FEWEST_ANY, WIDEST_ANY_MM = "any", 80, 270.0
+FEWEST_A_HEAD = 40
 LONGEST = 1.25  # the whole head, as a multiple of its OFD
 CUT_SHARE = 0.08
 NEAREST_MM = 8.0
@@ -52,8 +53,8 @@ class Scan:
     """A simulated volume with its truth; all three volumes share one geometry.
 
     `image` is uint8, 0 outside the sector. `label` is the whole head to its skin above the plane through
-    lower jaw and C2, `label_skull` the filled outer skull; both are whole where the sector cuts the head off,
-    as far as the box reaches. `head_in_view` is the share (0-1) of the head's volume that the sector holds.
+    lower jaw and C2, `label_skull` the filled outer skull. Of a drawn machine both end where the sector does, as an
+    outline by hand would. `head_in_view` is the share (0-1) of the head's volume that the sector and the box hold.
     `box_grown` is the factor by which the site's box had to grow to hold this head (1 if it did not).
     """
 
@@ -84,7 +85,7 @@ def simulate_scan(
     looks like a fine one that was resampled, without being its copy.
 
     With site `any` probe, settings and region of interest are drawn widely, and voxels are no larger than an
-    eightieth of the depth. Two scans in five are cut to a box around the head. So the head takes from
+    eightieth of the depth, or a fortieth of the head's OFD. Two scans in five are cut to a box around the head. So the head takes from
     about 1 % to 40 % of the box. In about one of twelve the sector cuts the head off. In half of the scans
     the fetus moves while the planes are swept: the labels are displaced plane by plane like the image.
 
@@ -118,6 +119,8 @@ def simulate(setting: Setting, threads: int = 1) -> Scan:
         label, skull = _labels(setting, threads)
     geometry = _geometry(setting.box, setting.rng)
     shown = scan_convert(image, setting.grid, setting.box, threads)
+    if setting.cut_to_sector:
+        label, skull = (np.where(shown > 0, solid, np.uint8(0)) for solid in (label, skull))
     seen_ml = float(((label > 0) & (shown > 0)).sum()) * setting.box.spacing_mm**3 / 1000
     return Scan(
         image=Volume(shown, *geometry),
@@ -151,6 +154,7 @@ class Setting:
     box_grown: float
     rng: Generator
     has_head: bool = True
+    cut_to_sector: bool = False
     skull: Skull | None = None
     motion: Motion | None = None
 
@@ -212,7 +216,7 @@ def _any_set_up(head: Head, view: int, spacing_mm: float, has_head: bool, rng: G
     pose, probe, depth, grown = _place_in_region(head, view, probe, depth, rng, cut=rng.uniform() < CUT_SHARE)
     site = drawn_scanner(rng, probe, head.o, depth)
     low, high = probe.edges(depth)
-    spacing_mm = min(spacing_mm, float(high[2] - low[2]) / FEWEST_ANY)
+    spacing_mm = min(spacing_mm, float(high[2] - low[2]) / FEWEST_ANY, head.o / FEWEST_A_HEAD)
     box = Box.spanning(low, high, spacing_mm)
     surface = pose.to_probe(head.surface())
     grid = _sector_grid(site, depth, spacing_mm)
@@ -226,7 +230,7 @@ def _any_set_up(head: Head, view: int, spacing_mm: float, has_head: bool, rng: G
     half_mm = float(np.abs([low[0], high[0]]).max()), float(np.abs([low[1], high[1]]).max())
     site = replace(site, box_mm=tuple((high - low).tolist()))
     return Setting(
-        head, pose, scene, site, grid, box, half_mm, SCAN_DIRECTIONS[view], grown, rng, has_head, skull, motion
+        head, pose, scene, site, grid, box, half_mm, SCAN_DIRECTIONS[view], grown, rng, has_head, True, skull, motion
     )
 
 
