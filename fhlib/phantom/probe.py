@@ -27,6 +27,7 @@ from scipy import ndimage
 from fhlib.phantom.shapes import Field, Points, Triple
 
 BLOCK = (16, 32, 128)
+LEAST_HEAD_CUBED = 0.028
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -404,7 +405,8 @@ def drawn_region(rng: np.random.Generator, head_mm: float, widest_mm: float) -> 
     The sweep's axis lies 10 mm behind the centre of curvature to 35 mm before it. Half of the draws are
     about +27 mm: five clinical exports of the first trimester are fitted by +25 to +29. The region is 1.1 to 2.6
     times as thick as the head is long. Its box is 0.6 to 1.8 times as wide as deep, in elevation 0.5 to
-    2.2 times, and the region fills 35 % of it or more. All ranges but the centre distance's are unconfirmed.
+    2.2 times, and the region fills 35 % of it or more; the head takes 0.6 % of it or more (its volume is about
+    0.21 times its length cubed). All ranges but the centre distance's are unconfirmed.
 
     Args:
         rng: where it is drawn from.
@@ -423,6 +425,8 @@ def drawn_region(rng: np.random.Generator, head_mm: float, widest_mm: float) -> 
         low, high = probe.edges(depth)
         x, y, z = high - low
         filled = probe.volume_mm3(depth) / (x * y * z)
+        if head_mm**3 < LEAST_HEAD_CUBED * x * y * z:
+            continue
         if 0.6 < x / z < 1.8 and 0.5 < y / z < 2.2 and filled > 0.35 and max(x, y, z) < widest_mm:
             return probe, depth
 
