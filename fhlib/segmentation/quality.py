@@ -21,6 +21,7 @@ from pydantic import ConfigDict, Field
 from scipy import ndimage
 
 from fhlib.files import write_json
+from fhlib.images.grids import bounding_box
 from fhlib.images.volume import Mask, Volume
 from fhlib.measures.growth import reference, valid_weeks
 from fhlib.measures.metrics import dice
@@ -265,10 +266,13 @@ def too_small(volume: Volume, mask: Mask) -> bool:
 
 def largest_component(mask: Mask) -> Mask:
     """The largest part whose voxels share faces."""
-    labels, count = ndimage.label(mask)
+    box = bounding_box(mask)
+    labels, count = ndimage.label(mask[box])
     if count <= 1:
         return mask
-    return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
+    largest = np.zeros_like(mask)
+    largest[box] = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
+    return largest
 
 
 def expected_volume_ml(ga_weeks: float) -> float:
