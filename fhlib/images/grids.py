@@ -148,12 +148,12 @@ def _is_finite(array: Array) -> bool:
 
 
 def bounding_box(mask: Mask) -> tuple[slice, ...]:
-    """The smallest box that holds all of a mask, (d, h, w) or (h, w); an empty one of an empty mask."""
-    box = []
-    for axis in range(mask.ndim):
-        (there,) = mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)).nonzero()
-        box.append(slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 0))
-    return tuple(box)
+    """The smallest box that holds all of a mask of any dimensions; an empty one of an empty mask."""
+    first = mask.reshape(len(mask), -1).any(axis=1)
+    if not first.any():
+        return (slice(0, 0),) * mask.ndim
+    side = slice(int(first.argmax()), len(first) - int(first[::-1].argmax()))
+    return (side, *bounding_box(mask[side].any(axis=0))) if mask.ndim > 1 else (side,)
 
 
 @dataclass(frozen=True, eq=False)
