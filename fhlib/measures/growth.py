@@ -23,7 +23,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy.special import ndtr, ndtri
 
 from fhlib.files import REFERENCE_TABLES
 from fhlib.images.volume import Floats, Mask
@@ -104,7 +104,7 @@ def centile(measure: str, value: ArrayLike, ga_weeks: ArrayLike) -> Floats:
         value: in mm; a number or an array.
         ga_weeks: of the same shape, or one age for all.
     """
-    return 100 * stats.norm.cdf(zscore(measure, value, ga_weeks))
+    return 100 * ndtr(zscore(measure, value, ga_weeks))
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def fit_volume_chart(ga_weeks: ArrayLike, volume_ml: ArrayLike, resamples: int =
     if log_sd < SMALLEST_LOG_SD:
         raise ValueError(f"all {len(weeks)} volumes lie on one curve: there is no spread to take centiles from")
     grid = np.linspace(weeks.min(), weeks.max(), 25)
-    z = stats.norm.ppf(np.asarray(CENTILES) / 100)
+    z = ndtri(np.asarray(CENTILES) / 100)
     middle = np.exp(np.polyval(coefficients, grid)[:, None] + z * log_sd)
 
     draws = np.random.default_rng(0).integers(len(weeks), size=(resamples, len(weeks)))

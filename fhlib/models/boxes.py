@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fhlib.images.grids import bounding_box
 from fhlib.images.volume import Mask, Volume
 
 Edges = tuple[tuple[int, int], ...]
@@ -26,17 +27,20 @@ REGION_ENLARGED = 2.0
 
 def largest_component(mask: Mask) -> Mask:
     """The largest part whose voxels share faces."""
-    labels, count = ndimage.label(mask)
+    box = bounding_box(mask)
+    labels, count = ndimage.label(mask[box])
     if count <= 1:
         return mask
-    return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
+    largest = np.zeros_like(mask)
+    largest[box] = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
+    return largest
 
 
 def faces_of(mask: Mask) -> Faces | None:
     """The bounding box of a mask's largest part; None for an empty mask."""
     if not mask.any():
         return None
-    (box,) = ndimage.find_objects(largest_component(mask).astype(np.uint8))
+    box = bounding_box(largest_component(mask))
     return np.array([[side.start for side in box], [side.stop for side in box]], float)
 
 

@@ -51,7 +51,7 @@ def at_original_resolution(volume: Volume) -> Volume:
 
 
 def _require_finite(volume: Volume) -> None:
-    if not np.isfinite(volume.array).all():
+    if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
         raise ValueError("the image holds NaN or infinite intensities: repair or exclude it")
 
 
