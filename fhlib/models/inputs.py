@@ -26,8 +26,8 @@ def flips_of(spatial_dims: int) -> tuple[tuple[int, ...], ...]:
 def to_network_grid(volume: Volume, preparation: Preparation) -> Volume:
     """What the network reads of an image: resampled with smoothing, intensities min-max scaled to [0, 1] (float32).
 
-    Volumes go to `spacing_mm` or to `longest_voxels` along their longest side, single images to `image_scale` times their size. A
-    constant image becomes 0.
+    Images go to `longest_voxels` along their longest side where that is given, else volumes to `spacing_mm` and single images to
+    `image_scale` times their size. A constant image becomes 0.
     Raises ValueError for non-finite intensities.
     """
     _require_finite(volume)
@@ -98,6 +98,6 @@ def patch_voxels(preparation: Preparation, edge: int) -> int:
 
 
 def _target_spacing(volume: Volume, preparation: Preparation) -> tuple[float, ...]:
-    if volume.ndim == 3:
-        return (network_spacing_mm(preparation, volume.size_mm),) * 3
+    if volume.ndim == 3 or preparation.longest_voxels:
+        return (network_spacing_mm(preparation, volume.size_mm),) * volume.ndim
     return tuple(spacing / preparation.image_scale for spacing in volume.spacing_mm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,11 +16,13 @@ from fhlib.cohorts.manifest import Cohort
 from fhlib.cohorts.simulated import simulate_cohort
 from fhlib.files import write_csv
 from fhlib.images.volume import Volume
+from fhlib.measures.ellipse import ellipse_of
 from fhlib.models.parameters import PARAMETERS_FILE, SegmentorParameters
 from fhlib.models.weights import model_digest, save_level, weights_files
 from fhlib.segmentation.calibration import calibrate, coverage, flag_rates, robustness
+from fhlib.segmentation.head_circumference import calibrate_hc, hc_coverage
 from fhlib.segmentation.quality import CALIBRATION, Calibration
-from fhlib.segmentation.segmentor import load_segmentor
+from fhlib.segmentation.segmentor import Segmentor, load_segmentor
 from fhlib.study.run import Study, open_cohort, outlining, test_cases
 
 COVERAGE_TABLE, FLAGS_TABLE, FORMS_TABLE = "coverage.csv", "flags.csv", "robustness.csv"
@@ -60,7 +63,9 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
     """Copy a trained variant to a folder that ships, calibrate it on the validation scans and measure it on others.
 
     Measured are the test scans, or of a simulated cohort `HELD_OUT` new subjects. Beside the weights it writes
-    calibration.json, coverage.csv, flags.csv and robustness.csv (`segmentation.calibration`). In 2D, and with too few validation scans,
+    calibration.json, coverage.csv, flags.csv and robustness.csv (`segmentation.calibration`). Of single images of the skull it writes
+    calibration.json and coverage.csv, which are of HC (`segmentation.head_circumference`). In other 2D cohorts, and with too few
+    validation scans,
     it writes weights only.
 
     Args:
@@ -71,9 +76,12 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
     cohort, table = open_cohort(study)
     export_segmentor(study.model_folder(variant), destination)
     validation = table[table["split"] == "val"]
-    if cohort.spatial_dims == 2 or len(validation) < FEWEST_TO_CALIBRATE:
+    if len(validation) < FEWEST_TO_CALIBRATE or (cohort.spatial_dims == 2 and cohort.outline != "skull"):
         return
     segmentor = load_segmentor(destination, study.preset.prediction)
+    if cohort.spatial_dims == 2:
+        measure_hc(segmentor, destination, cohort, validation, test_cases(table))
+        return
     measured = calibrate(segmentor, _Scans(cohort, validation))
     segmentor.calibration = replace(measured, weights_digest=model_digest(destination))
     segmentor.calibration.save(destination)
@@ -88,6 +96,26 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
     write_csv(robustness(segmentor, _Scans(cohort, whole.head(CHANGED))), destination / FORMS_TABLE)
 
 
+def measure_hc(
+    segmentor: Segmentor, destination: Path, cohort: Cohort, validation: pd.DataFrame, tests: pd.DataFrame
+) -> None:
+    """Calibrate a segmentor of single images on some cases and measure it on others; writes calibration.json and coverage.csv.
+
+    Args:
+        segmentor: of the weights in `destination`.
+        destination: their folder.
+        cohort: of images with their skull.
+        validation: rows of its manifest to calibrate on.
+        tests: rows to measure on.
+    """
+    measured = calibrate_hc(segmentor, _Circumferences(cohort, validation))
+    segmentor.calibration = replace(measured, weights_digest=model_digest(destination))
+    segmentor.calibration.save(destination)
+    table = hc_coverage(segmentor, _Circumferences(cohort, tests))
+    table.insert(0, "case", tests["case"].tolist())
+    write_csv(table, destination / COVERAGE_TABLE)
+
+
 def _held_out(study: Study) -> Cohort:
     """Simulated subjects that no split of the run holds."""
     spec = study.preset.simulated_cohort
@@ -95,6 +123,20 @@ def _held_out(study: Study) -> Cohort:
     folder = study.cohort_folder.with_name(f"{study.cohort_name}-held-out")
     cohort = simulate_cohort(folder, spec.model_copy(update=changes), val_fraction=0.0)
     return outlining(cohort, study.preset.target)
+
+
+class _Circumferences:
+    """As `_Scans`, each with the HC that the manifest states, else that of its label."""
+
+    def __init__(self, cohort: Cohort, rows: pd.DataFrame) -> None:
+        self.scans, self.stated = _Scans(cohort, rows), pd.to_numeric(rows["reference_hc_mm"]).tolist()
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    def __iter__(self) -> Iterator[tuple[Volume, Volume, float]]:
+        for (image, label), hc_mm in zip(self.scans, self.stated, strict=True):
+            yield image, label, hc_mm if math.isfinite(hc_mm) else ellipse_of(label).hc_mm
 
 
 class _Scans:
