@@ -111,7 +111,8 @@ class Training(Parameters):
     trainings. Beyond the paper, the first `half_resolution_share` of the steps see volumes of half the resolution, an eighth of the work
     (progressive resizing, the same for every network); `symmetries="all"` also exchanges axes,
     `zoom_probability` zooms, rotates and shifts, and `intensity_probability` changes contrast, brightness, blur and noise
-    (`fhlib.training.augment`): for sizes and machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
+    (`fhlib.training.augment`), `exports` what happens to volumes between machine and reader (`fhlib.phantom.exports`): for sizes and
+    machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
     `attention_kernel` replaces the kernels of the authors' code in the attention modules (3: as the paper prints),
     `convolution` and `activation_checkpointing` are USegNet's.
     With `context_folds` of 2 or more the contexts of the training cases are predicted **out of fold**, each by a model that has not seen
@@ -138,6 +139,7 @@ class Training(Parameters):
     symmetries: Literal["flips", "all"] = "flips"
     zoom_probability: float = Field(default=0.0, ge=0, le=1)
     intensity_probability: float = Field(default=0.0, ge=0, le=1)
+    exports: bool = False
     dice_weight: float = Field(default=0.0, ge=0, le=1000)
     attention_kernel: Literal[3, 5] | None = None
     convolution: Literal["full", "pseudo-3D", "separable"] = "full"

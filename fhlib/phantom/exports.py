@@ -13,7 +13,6 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.restoration import denoise_tv_chambolle
 
 from fhlib.images.volume import Mask
 
@@ -132,6 +131,8 @@ def speckle_reduced(image: Image, inside: Mask, rng: Generator) -> Image:
         return _black_kept(ndimage.median_filter(image, tuple(size)), image)
     if kind < 0.55:
         return _black_kept(ndimage.gaussian_filter(image, rng.uniform(0.5, 1.1), truncate=2.5), image)
+    from skimage.restoration import denoise_tv_chambolle  # not among what simulating and segmenting need
+
     weight = float(rng.uniform(0.03, 0.2)) * max(float(image.max()), 1e-6)
     return _black_kept(denoise_tv_chambolle(image, weight, max_num_iter=3), image)
 

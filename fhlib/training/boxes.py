@@ -18,16 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from fhlib.files import atomic_path, progress, write_csv
+from fhlib.files import atomic_path
 from fhlib.fingerprints import code_digest, digest, kept_or_made
 from fhlib.images.grids import crop_to_box, resample
-from fhlib.images.parts import volume_digest
 from fhlib.images.volume import Volume
 from fhlib.models.boxes import REGION_ENLARGED, Edges, Faces, enlarged, faces_of, on_grid
 from fhlib.models.cascade import LOCATED, Cascade
 from fhlib.models.inputs import in_unit_range, label_to_spacing, min_max
 from fhlib.presets import Preparation, Training
-from fhlib.training.prepared import TRAINED_ON, PreparedCases
+from fhlib.training.prepared import PreparedCases, prepare_each, sources_of
 
 if TYPE_CHECKING:
     from fhlib.cohorts.manifest import Cohort
@@ -116,18 +115,15 @@ def prepare_boxes(
         folder: for the copies. A case whose files, parameters, weights and code have not changed is kept.
     """
     code = code_digest("fhlib.training.boxes")
-    rows = []
-    wanted = table[table["split"].isin(TRAINED_ON)]
-    for row in progress(wanted.to_dict("records"), "boxes", total=len(wanted)):
+
+    def prepared(row: dict[str, Any]) -> dict[str, Any]:
         case, split = row["case"], row["split"]
-        sources = [volume_digest(cohort.folder / row[name]) for name in ("image", "label") if row[name]]
-        fingerprint = digest(code, model, preparation.model_dump(), sources, row.get("spacing_mm", ""), split)
+        fingerprint = digest(code, model, preparation.model_dump(), split, *sources_of(cohort, row))
         arrays = [folder / f"{case}.{kind}.npy" for kind in ("image", "label", "context")]
         make = partial(_prepare_box, cohort, case, split, cascade, preparation, arrays)
-        made = kept_or_made(folder / f"{case}.json", fingerprint, arrays, make)
-        known = {name: row[name] for name in ("case", "subject", "split")}
-        rows.append(known | made | {"fingerprint": fingerprint})
-    write_csv(pd.DataFrame(rows), folder / "index.csv")
+        return kept_or_made(folder / f"{case}.json", fingerprint, arrays, make) | {"fingerprint": fingerprint}
+
+    prepare_each(prepared, table, "boxes", folder)
     return BoxCases(folder, box_voxels=preparation.box_voxels, box_enlarged=preparation.box_enlarged)
 
 

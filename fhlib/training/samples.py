@@ -115,7 +115,7 @@ class CardSampler(Sampler):
     def suits(cases: PreparedCases, parameters: SegmentorParameters, free_bytes: float) -> bool:
         """Whether it can: whole volumes, flips and erasing alone, and cases that fit into half of the free memory."""
         training = parameters.training
-        only_flips = not (training.zoom_probability or training.intensity_probability)
+        only_flips = not (training.zoom_probability or training.intensity_probability or training.exports)
         whole = parameters.patch is None and not reads_slices(parameters.variant, cases.spatial_dims)
         whole = whole and not isinstance(cases, BoxCases)
         floats = 2 if parameters.level > 1 else 1  # the image, and the probability of the level before
