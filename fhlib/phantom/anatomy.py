@@ -93,7 +93,9 @@ def draw_subject(seed: int, ga_weeks: float | None = None, detailed: bool = Fals
     drawn = GA_MEAN_WEEKS + GA_SD_WEEKS * _cut_normal(rng, youngest, oldest)
     weeks = float(drawn if ga_weeks is None else ga_weeks)
     if not YOUNGEST_WEEKS <= weeks <= OLDEST_WEEKS:
-        raise ValueError(f"ga_weeks must lie in {YOUNGEST_WEEKS:g}-{OLDEST_WEEKS:g}, the ages the simulator covers, got {weeks}")
+        raise ValueError(
+            f"ga_weeks must lie in {YOUNGEST_WEEKS:g}-{OLDEST_WEEKS:g}, the ages the simulator covers, got {weeks}"
+        )
 
     z_bpd, z_ofd, z_tcd = (_cut_normal(rng, -2.5, 2.5) for _ in range(3))
     bpd = _size("bpd", weeks, z_bpd)

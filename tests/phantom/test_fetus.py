@@ -51,7 +51,9 @@ def closed_share(head: Head) -> float:
 
 
 def test_plates_are_islands_at_eleven_weeks_and_closed_at_thirty():
-    early, later = (np.mean([closed_share(Head(draw_subject(seed, weeks), True)) for seed in range(6)]) for weeks in (11, 30))
+    early, later = (
+        np.mean([closed_share(Head(draw_subject(seed, weeks), True)) for seed in range(6)]) for weeks in (11, 30)
+    )
     assert early < 0.35 and later > 0.75
     vertex = tuple(np.full((1, 1, 1), c, np.float32) for c in (3.0, 0.0, 0.395 * Head(draw_subject(1, 11)).o))
     assert Head(draw_subject(1, 11)).plate(vertex)[1].item() == 0
@@ -102,6 +104,7 @@ def test_yolk_sac_is_a_ring_outside_the_amnion():
     p = tuple(np.ascontiguousarray(c) for c in np.meshgrid(*axes, indexing="ij"))
     tissue = np.zeros(p[0].shape, np.uint8)
     amnion = sac.paint(p, tissue)
+    assert amnion is not None
     ring = (tissue == ID["yolk sac"]).sum() * 0.2**3
     r = sac.yolk_mm
     assert ring == pytest.approx(4 / 3 * np.pi * (r**3 - (r - 0.8) ** 3), rel=0.05)

@@ -50,7 +50,11 @@ class Face:
             self.bones.append((np.array(start) * scale * o, np.array(end) * scale * o, size))
         self.tongue = np.array([0, -0.29 * s, -0.485 * s]) * o, np.array([0.085, 0.125, 0.045]) * o
         self.mouth = np.array([0, -0.36 * s, -0.455 * s]) * o, np.array([0.07, 0.09, 0.010 + 0.012 * rng.uniform()]) * o
-        self.throat = np.array([0, -0.13, -0.40]) * o, np.array([0, -0.10, -0.62]) * o, float(rng.uniform(0.018, 0.035)) * o
+        self.throat = (
+            np.array([0, -0.13, -0.40]) * o,
+            np.array([0, -0.10, -0.62]) * o,
+            float(rng.uniform(0.018, 0.035)) * o,
+        )
         self.airway = np.array([0.035, -0.38 * s, -0.37 * s]) * o, np.array([0.03, -0.16, -0.37]) * o, 0.014 * o
 
     def paint(self, p: Points, tissue: Tissues, inside: Mask) -> None:

@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from fhlib.phantom.anatomy import Head
 
 # Directions from the skull's centre, left side: frontal, parietal, squamous temporal, upper and lower occipital
-CENTRES = np.array([(0.42, -0.80, 0.30), (0.86, 0.20, 0.42), (0.96, -0.10, -0.28), (0.0, 0.92, 0.34), (0.0, 0.96, -0.20)])
+CENTRES = np.array(
+    [(0.42, -0.80, 0.30), (0.86, 0.20, 0.42), (0.96, -0.10, -0.28), (0.0, 0.92, 0.34), (0.0, 0.96, -0.20)]
+)
 CENTRES /= np.linalg.norm(CENTRES, axis=1, keepdims=True)
 LATE_WEEKS = (0.0, 0.0, 1.5, 0.8, -0.5)  # behind the frontal centre
-GROWN_WEEKS, GROWN_RADIANS = (10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0), (0.15, 0.36, 0.52, 0.68, 0.82, 1.02, 1.25, 2.0)
+GROWN_WEEKS, GROWN_RADIANS = (
+    (10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0),
+    (0.15, 0.36, 0.52, 0.68, 0.82, 1.02, 1.25, 2.0),
+)
 ISLANDS_UNTIL_WEEKS = 20.0
 
 
@@ -49,7 +54,9 @@ class Ossification:
         thick = thick * np.clip(1 + np.float32(self.unevenness) * mottle, 0.25, 2)
         closed = closed * np.clip((np.float32(self.hole_above) - mottle) * 3, 0, 1)
         metopic = (p[1] < np.float32(-0.1 * self.head.o)) & (p[2] > np.float32(-0.12 * self.head.o))
-        closed = closed * np.where(metopic, np.clip(np.abs(p[0]) * 2 - np.float32(self.head.subject.suture_mm), 0, 1), 1)
+        closed = closed * np.where(
+            metopic, np.clip(np.abs(p[0]) * 2 - np.float32(self.head.subject.suture_mm), 0, 1), 1
+        )
         return thick, closed * self._reached(p, mottle) if self.islands else closed
 
     def _reached(self, p: Points, mottle: Field) -> Field:
