@@ -69,8 +69,11 @@ CHARTS = (
         lambda weeks: float(np.interp(weeks, NASAL_WEEKS, NASAL_MM)),
         lambda weeks: float(np.interp(weeks, NASAL_WEEKS, NASAL_SD_MM)),
     ),
-    Chart("nasal bone", "mm", "Guis 1995", (14, 35), lambda weeks: 4 + 8 * (weeks - 14) / 21, note="ends of the range printed; a line between"),
-    Chart("mandible / BPD", "", "from memory, unconfirmed", (11, 40), lambda weeks: 0.31, lambda weeks: 0.04, "0.27 to 0.35"),
+    Chart(
+        "nasal bone", "mm", "Guis 1995", (14, 35), lambda weeks: 4 + 8 * (weeks - 14) / 21,
+        note="a line between the two ends that are printed",
+    ),
+    Chart("mandible", "BPD", "from memory, unconfirmed", (11, 40), lambda weeks: 0.31, lambda weeks: 0.04, "0.27 to 0.35"),
     Chart("crown-rump", "mm", "Robinson 1975", (11, 14), crown_rump_mm),
 )  # fmt: skip
 
@@ -83,7 +86,7 @@ def measured(head: Head) -> dict[str, float]:
         "orbit": _extent(head, "globe", ((head.binocular_mm - head.orbit_mm) / 2 / head.o, -0.37, -0.285), (0.16, 0.16, 0.16))[2],
         "outer orbital": _extent(head, "globe", (0, -0.37, -0.285), (0.48, 0.02, 0.02))[0],
         "nasal bone": head.nasal_mm,
-        "mandible / BPD": head.mandible_mm / head.subject.bpd_mm,
+        "mandible": head.mandible_mm / head.subject.bpd_mm,
         "crown-rump": Trunk(head, float(EVEN_FLEXION), 0.0).crown_rump_mm(),
     }  # fmt: skip
 
@@ -130,12 +133,18 @@ def anatomy_table(subjects: int = SUBJECTS) -> pd.DataFrame:
                 continue
             published = chart.mean(weeks) if chart.mean else np.nan
             sd = chart.sd(weeks) if chart.sd else np.nan
-            row = {"measure": chart.measure, "unit": chart.unit, "ga_weeks": weeks, "source": chart.source}
+            row: dict[str, float | str] = {
+                "measure": chart.measure,
+                "unit": chart.unit,
+                "ga_weeks": weeks,
+                "source": chart.source,
+            }
             row |= {"published": published, "published_sd": sd}
             for look, values in of_look.items():
-                row[f"simulated_{look}"] = values[chart.measure].mean()
-                row[f"simulated_sd_{look}"] = values[chart.measure].std(ddof=1)
-                row[f"off_{look}"] = _verdict(row[f"simulated_{look}"], published, sd)
+                mean = float(values[chart.measure].mean())
+                row[f"simulated_{look}"] = mean
+                row[f"simulated_sd_{look}"] = float(values[chart.measure].std(ddof=1))
+                row[f"off_{look}"] = _verdict(mean, published, sd)
             rows.append(row | {"note": chart.note})
     return pd.DataFrame(rows).sort_values(["measure", "source", "ga_weeks"], ignore_index=True)
 

@@ -112,13 +112,18 @@ def draw_subject(seed: int, ga_weeks: float | None = None, detailed: bool = Fals
         axes_mm=_calibrated_axes(bpd, ofd, 0.395 * ofd * float(rng.normal(1, 0.03)), deformation),
         deformation=deformation,
         scalp_mm=float(SCALP_MM_PER_OFD * ofd * rng.uniform(0.85, 1.2)),
-        face_scale=float(rng.normal(1, 0.03)),
+        face_scale=float(rng.normal(1, 0.03)) * _face_growth(weeks),
         plate_scale=float(rng.uniform(0.8, 1.2)),
         suture_mm=float(rng.uniform(0.8, 1.6)),
     )
     head = Head(subject, detailed)
     head_ml, skull_ml = head.volumes_ml(spacing_mm=ofd / 45)
     return replace(subject, hc_mm=head.circumference_mm(), head_volume_ml=head_ml, skull_volume_ml=skull_ml)
+
+
+def _face_growth(weeks: float) -> float:
+    """How large the face is against the skull: below 20 weeks it is still small (unconfirmed)."""
+    return float(np.interp(weeks, (YOUNGEST_WEEKS, DETAILED_BELOW_WEEKS), (0.88, 1.0)))
 
 
 def _cut_normal(rng: np.random.Generator, low: float, high: float) -> float:
@@ -193,7 +198,7 @@ class Head:
         self.early = float(np.clip((21 - subject.ga_weeks) / 8, 0, 1))
 
         self.detailed = detailed or subject.ga_weeks < DETAILED_BELOW_WEEKS
-        self.jaw_angle = 0.18 if self.detailed else 0.14
+        self.jaw_angle = float(np.interp(subject.ga_weeks, (11, 20), (0.14, 0.18))) if self.detailed else 0.14
         if self.detailed:
             self.face, self.brain, self.ossification = Face(self), BrainDetail(self), Ossification(self)
 

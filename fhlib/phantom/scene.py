@@ -323,7 +323,7 @@ def _draw_trunk(head: Head, rng: np.random.Generator) -> tuple[Floats, Floats]:
     down = np.array([np.sin(lean), -np.sin(flexion), -np.cos(flexion)])
     down /= np.linalg.norm(down)
     neck = head.mm(0, 0.10, -0.95)
-    return neck, neck + down * head.o * (1.1 if head.subject.ga_weeks < 16 else 1.6)
+    return neck, neck + down * head.o * 1.6
 
 
 def _draw_limbs(head: Head, trunk: tuple[Floats, Floats], rng: np.random.Generator) -> Iterator[Limb]:

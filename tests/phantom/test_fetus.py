@@ -104,6 +104,7 @@ def test_yolk_sac_is_a_ring_outside_the_amnion():
     p = tuple(np.ascontiguousarray(c) for c in np.meshgrid(*axes, indexing="ij"))
     tissue = np.zeros(p[0].shape, np.uint8)
     amnion = sac.paint(p, tissue)
+    assert amnion is not None
     ring = (tissue == ID["yolk sac"]).sum() * 0.2**3
     r = sac.yolk_mm
     assert ring == pytest.approx(4 / 3 * np.pi * (r**3 - (r - 0.8) ** 3), rel=0.05)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,10 +135,10 @@ class Body:
         flexion = rng.uniform(-5, 40) * (1 - early) + rng.uniform(10, 65) * early
         self.trunk = Trunk(head, float(np.radians(flexion)), float(np.radians(rng.uniform(-12, 12))))
         self.limbs = [*self._arms(rng, early), *self._legs(rng)]
-        shoulders = [self.trunk.at(0, 0.35, left, 0) for left in (-0.28, 0.28)]
+        right, left = (self.trunk.at(0, 0.35, side * 0.28, 0) for side in (-1, 1))
         self.flesh = [
             Limb(head.mm(0, 0.10, -0.50), self.trunk.nodes[0], 0.17 * head.o, 0.0),
-            Limb(*shoulders, 0.12 * head.o, 0.0),
+            Limb(right, left, 0.12 * head.o, 0.0),
         ]
         self.cord_mm = 0.045 * head.o + 1.0
         self.ribs_mm = 0.085 * head.o
@@ -167,7 +168,7 @@ class Body:
         away = line - centre
         distance = np.linalg.norm(away, axis=1, keepdims=True)
         line = centre + away / distance * np.maximum(distance, 0.72 * o)
-        self.cord = [Limb(a, b, self.cord_mm, 0.0) for a, b in zip(line[:-1], line[1:], strict=True)]
+        self.cord = [Limb(a, b, self.cord_mm, 0.0) for a, b in pairwise(line)]
 
     def paint(self, h: Points, tissue: Tissues) -> Field | None:
         """The body into `tissue`; returns the distance to the trunk's skin where the trunk is near, else None."""
@@ -224,7 +225,7 @@ class Body:
         back = trunk.nodes - trunk.forward * (trunk.radii - 0.085 * o)[:, None]
         back[0] = trunk.nodes[0] - trunk.forward[0] * 0.06 * o
         line = [self.head.c2, *back]
-        for start, end in zip(line[:-1], line[1:], strict=True):
+        for start, end in pairwise(line):
             span = float(np.linalg.norm(end - start))
             part = stretch_near(h, (start + end) / 2, span / 2 + 0.1 * o)
             if part.start == part.stop:
