@@ -118,7 +118,7 @@ def age_by_hc(hc_mm: float, error_sd_mm: float = 0.0) -> tuple[float, float, flo
     """
     weeks = np.linspace(*valid_weeks("hc"), 2601)  # hundredths of a week
     mean, sd = reference("hc", weeks)
-    reach = stats.norm.ppf(0.975) * np.hypot(sd, error_sd_mm)
+    reach = ndtri(0.975) * np.hypot(sd, error_sd_mm)
 
     def age(curve: Floats) -> float:
         return float(np.interp(hc_mm, curve, weeks, left=math.nan, right=math.nan))
