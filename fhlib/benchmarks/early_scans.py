@@ -14,9 +14,10 @@ import pandas as pd
 from scipy import ndimage
 
 from fhlib.files import progress
-from fhlib.images.volume import Floats, Mask
+from fhlib.images.volume import Mask
 from fhlib.phantom.probe import Box
 from fhlib.phantom.scan import Setting, set_up, simulate, tissue_map
+from fhlib.phantom.shapes import Field
 from fhlib.phantom.tissues import ID
 
 REAL: dict[str, tuple[float, float]] = {
@@ -56,7 +57,9 @@ def measure_scan(subject_seed: int, ga_weeks: float, spacing_mm: float = SPACING
     grey, voxel = scan.image.array.astype(np.float32), scan.image.spacing_mm[0]
     signal = grey > 0
     x, y, z = setting.site.box_mm
-    by_depth = np.array([layer[shown].mean() if shown.any() else np.nan for layer, shown in zip(grey, signal, strict=True)])
+    by_depth = np.array(
+        [layer[shown].mean() if shown.any() else np.nan for layer, shown in zip(grey, signal, strict=True)]
+    )
     by_depth = by_depth[~np.isnan(by_depth)]
     third = max(1, len(by_depth) // 3)
     fluid = grey[::STRIDE, ::STRIDE, ::STRIDE][_fluid(setting) & signal[::STRIDE, ::STRIDE, ::STRIDE]]
@@ -107,7 +110,7 @@ def _fluid(setting: Setting) -> Mask:
     return np.asarray(ndimage.distance_transform_edt(fluid, sampling=coarse.spacing_mm) > FLUID_MARGIN_MM)
 
 
-def _head_measures(grey: Floats, signal: Mask, skull: Mask, voxel: float) -> dict[str, float]:
+def _head_measures(grey: Field, signal: Mask, skull: Mask, voxel: float) -> dict[str, float]:
     inside = ndimage.distance_transform_edt(skull, sampling=voxel)
     radius = float((3 * skull.sum() / (4 * np.pi)) ** (1 / 3)) * voxel
     away = np.indices(skull.shape) - np.argwhere(skull).mean(0)[:, None, None, None]
@@ -124,7 +127,7 @@ def _head_measures(grey: Floats, signal: Mask, skull: Mask, voxel: float) -> dic
     }
 
 
-def grain_mm(residual: Floats, where: Mask, axis: int, voxel: float) -> float:
+def grain_mm(residual: Field, where: Mask, axis: int, voxel: float) -> float:
     """Full width at half maximum of the autocovariance along an axis; nan where it does not fall to half.
 
     Args:
@@ -146,7 +149,7 @@ def grain_mm(residual: Floats, where: Mask, axis: int, voxel: float) -> float:
     return float("nan")
 
 
-def _mean(values: Floats) -> float:
+def _mean(values: Field) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 

@@ -36,9 +36,9 @@ from fhlib.models.inputs import min_max
 from fhlib.models.parameters import HISTORY_FILE, PARAMETERS_FILE, WEIGHTS_FILE, SegmentorParameters
 from fhlib.models.weights import load_cascade
 from fhlib.phantom.batch.plan import Task, plan_cohort
+from fhlib.phantom.batch.workers import default_workers, in_processes
 from fhlib.phantom.probe import SITES
 from fhlib.phantom.scan import simulate_scan
-from fhlib.phantom.batch.workers import default_workers, in_processes
 from fhlib.presets import Preset, suggestion
 from fhlib.segmentation.quality import largest_component
 from fhlib.training.prepared import TRAINED_ON, PreparedCases

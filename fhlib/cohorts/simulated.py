@@ -19,10 +19,10 @@ from fhlib.fingerprints import code_digest, digest, file_digest, kept_or_made, s
 from fhlib.images.formats import write_volume
 from fhlib.measures import growth
 from fhlib.phantom.batch.plan import Task, plan_cohort
+from fhlib.phantom.batch.workers import MEMORY_A_VOXEL, default_workers, in_processes
 from fhlib.phantom.plane import SHAPE, simulate_plane
 from fhlib.phantom.probe import SITES
 from fhlib.phantom.scan import ANY, SCAN_DIRECTIONS, simulate_scan
-from fhlib.phantom.batch.workers import MEMORY_A_VOXEL, default_workers, in_processes
 from fhlib.presets import suggestion
 
 if TYPE_CHECKING:

@@ -145,7 +145,9 @@ class BeamGrid:
             margin_degrees: how far beyond it planes and beams are kept.
             margin_mm: how far beyond it ranges are kept.
         """
-        corners = tuple(np.linspace(0, n - 1, 9) * box.spacing_mm + c for n, c in zip(box.shape[::-1], box.corner, strict=True))
+        corners = tuple(
+            np.linspace(0, n - 1, 9) * box.spacing_mm + c for n, c in zip(box.shape[::-1], box.corner, strict=True)
+        )
         phi, theta, r = self.probe.beam(tuple(np.meshgrid(*corners)))
         margin = np.radians(margin_degrees)
         kept = [(a >= b.min() - margin) & (a <= b.max() + margin) for a, b in ((self.phi, phi), (self.theta, theta))]
