@@ -477,7 +477,7 @@ def _draw_speckled_skull(head: Head, rng: Generator) -> Skull:
     curvature = float(np.clip(head.o / 85, 0.5, 1))
     early = float(np.clip((22 - head.subject.ga_weeks) / 8, 0, 1))
     return Skull(
-        echo_db=float(rng.uniform(15, 38)) - 4 * early,
+        echo_db=float(rng.uniform(19, 39)) - 4 * early,
         power=float(rng.uniform(2.5, 6)) * curvature,
         normal_loss_db=float(rng.uniform(2, 11)),
         oblique_loss_db=float(rng.uniform(14, 38)),
