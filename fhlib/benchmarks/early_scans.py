@@ -14,9 +14,10 @@ import pandas as pd
 from scipy import ndimage
 
 from fhlib.files import progress
-from fhlib.images.volume import Floats, Mask
+from fhlib.images.volume import Mask
 from fhlib.phantom.probe import Box
 from fhlib.phantom.scan import Setting, set_up, simulate, tissue_map
+from fhlib.phantom.shapes import Field
 from fhlib.phantom.tissues import ID
 
 REAL: dict[str, tuple[float, float]] = {
@@ -109,7 +110,7 @@ def _fluid(setting: Setting) -> Mask:
     return np.asarray(ndimage.distance_transform_edt(fluid, sampling=coarse.spacing_mm) > FLUID_MARGIN_MM)
 
 
-def _head_measures(grey: Floats, signal: Mask, skull: Mask, voxel: float) -> dict[str, float]:
+def _head_measures(grey: Field, signal: Mask, skull: Mask, voxel: float) -> dict[str, float]:
     inside = ndimage.distance_transform_edt(skull, sampling=voxel)
     radius = float((3 * skull.sum() / (4 * np.pi)) ** (1 / 3)) * voxel
     away = np.indices(skull.shape) - np.argwhere(skull).mean(0)[:, None, None, None]
@@ -126,7 +127,7 @@ def _head_measures(grey: Floats, signal: Mask, skull: Mask, voxel: float) -> dic
     }
 
 
-def grain_mm(residual: Floats, where: Mask, axis: int, voxel: float) -> float:
+def grain_mm(residual: Field, where: Mask, axis: int, voxel: float) -> float:
     """Full width at half maximum of the autocovariance along an axis; nan where it does not fall to half.
 
     Args:
@@ -148,7 +149,7 @@ def grain_mm(residual: Floats, where: Mask, axis: int, voxel: float) -> float:
     return float("nan")
 
 
-def _mean(values: Floats) -> float:
+def _mean(values: Field) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 

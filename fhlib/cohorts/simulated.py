@@ -121,6 +121,7 @@ def _simulate_scan(folder: Path, task: Task) -> Row:
         "reference_volume_ml": scan.subject.head_volume_ml if task.has_head else 0.0,
         "box_grown": scan.box_grown,
         "standoff_mm": scan.standoff_mm,
+        "head_in_view": scan.head_in_view if task.has_head else 0.0,
     }  # fmt: skip
 
 

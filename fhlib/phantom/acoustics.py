@@ -314,8 +314,9 @@ def _attenuate(beams: Beams, kernels: Fields, threads: int) -> None:
         np.clip(returned[plane], 0, 1, out=returned[plane])
         np.square(returned[plane], out=returned[plane])  # there and back
         coherent[plane] *= returned[plane]
-        for order in range(beams.site.reverberations, 0, -1):
-            coherent[plane][:, order * lag :] += coherent[plane][:, : -order * lag] * ghost**order
+        first = coherent[plane].copy()
+        for order in range(1, beams.site.reverberations + 1):
+            coherent[plane][:, order * lag :] += first[:, : -order * lag] * ghost**order
         power[plane] *= np.square(returned[plane])
 
     in_threads(accumulate, range(power.shape[0]), threads)
@@ -395,8 +396,8 @@ def operators_gain_db(level_db: Field, grid: BeamGrid, site: Site) -> Field:
     slope, start = np.polyfit(depth[shown][tissue], brighter[tissue], 1)
     middle, span = float(depth[shown].mean()), float(np.ptp(depth[shown]))
     wanted = site.top_db - (255 - float(site.tissue_grey or 0)) * site.dynamic_range_db / 254
-    wanted = wanted + (depth - middle) * site.tilt_db / span
-    return np.asarray(wanted - start - slope * depth, np.float32)
+    tilted = (depth - middle) * (site.tilt_db / span)
+    return np.asarray(wanted + tilted - start - slope * depth, np.float32)
 
 
 def ring_down(grid: BeamGrid, site: Site) -> Field:

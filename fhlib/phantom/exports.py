@@ -23,7 +23,7 @@ LEAST_KEPT = 0.97
 """Of the head: a black-out or a crop that hides more is not done."""
 
 
-def change_export(image: NDArray[np.floating], label: NDArray[np.generic], rng: Generator) -> Image:
+def change_export(image: NDArray[np.floating], label: NDArray[np.integer] | Mask, rng: Generator) -> Image:
     """The image as some export might have left it; most scans come back as they are.
 
     One or two of `EXPORTS` are drawn, in the order in which they stand there. The highest level stays the highest that

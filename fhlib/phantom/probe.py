@@ -450,8 +450,8 @@ def drawn_scanner(rng: np.random.Generator, probe: Probe, ofd_mm: float, depth_m
     return replace(
         machine,
         frequency_mhz=frequency,
-        axial_mm=0.5 * sharp * float(rng.uniform(0.7, 1.4)),
-        lateral_share=0.027 * sharp * float(rng.uniform(0.7, 1.3)),
+        axial_mm=0.5 * sharp * float(rng.uniform(0.6, 1.3)),
+        lateral_share=0.024 * sharp * float(rng.uniform(0.7, 1.3)),
         lateral_floor_mm=0.9 * sharp,
         elevation_share=0.036 * sharp * float(rng.uniform(0.6, 1.3)),
         elevation_floor_mm=1.6 * sharp,
@@ -460,14 +460,14 @@ def drawn_scanner(rng: np.random.Generator, probe: Probe, ofd_mm: float, depth_m
         clutter_db=float(rng.uniform(-32, -24) if veiled else rng.uniform(-58, -38)),
         noise_db=float(rng.uniform(-118, -92)),
         tgc_db=float(rng.uniform(0.3, 0.6)),
-        smoothing=float(rng.uniform(0.2, 1.0)),
+        smoothing=float(rng.uniform(0.15, 0.8)),
         reverberation_db=float(rng.uniform(-44, -24)),
         reverberation_mm=float(rng.uniform(3, 14)),
         reverberations=3,
         ring_down_db=float(rng.uniform(-4, 18)),
         ring_down_mm=float(rng.uniform(0.7, 2.0)),
         tissue_grey=float(rng.uniform(125, 225)),
-        tilt_db=float(rng.uniform(-14, 44)),
+        tilt_db=float(rng.uniform(-14, 56)),
     )
 
 

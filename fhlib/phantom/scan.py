@@ -226,7 +226,7 @@ def _any_set_up(head: Head, view: int, spacing_mm: float, has_head: bool, rng: G
         box = _around(box, surface, 2 + rng.uniform(0.0, 0.6, (2, 3)) * rng.uniform(0.02, 0.6) * head.o)
         grid = grid.towards(box, margin_degrees=4.0, margin_mm=4.0)
     scene = Scene(head, pose, surface, rng)
-    skull, motion = _draw_early_skull(head, rng), Motion.draw(rng, probe, MOST_MOVED * head.o)
+    skull, motion = _draw_speckled_skull(head, rng), Motion.draw(rng, probe, MOST_MOVED * head.o)
     half_mm = float(np.abs([low[0], high[0]]).max()), float(np.abs([low[1], high[1]]).max())
     site = replace(site, box_mm=tuple((high - low).tolist()))
     return Setting(
@@ -476,12 +476,12 @@ def _draw_skull(head: Head, rng: Generator) -> Skull:
     )
 
 
-def _draw_early_skull(head: Head, rng: Generator) -> Skull:
+def _draw_speckled_skull(head: Head, rng: Generator) -> Skull:
     """The calvarium before a drawn machine: speckled, broken, from hardly brighter than the brain to white."""
     curvature = float(np.clip(head.o / 85, 0.5, 1))
     early = float(np.clip((22 - head.subject.ga_weeks) / 8, 0, 1))
     return Skull(
-        echo_db=float(rng.uniform(15, 38)) - 4 * early,
+        echo_db=float(rng.uniform(19, 39)) - 4 * early,
         power=float(rng.uniform(2.5, 6)) * curvature,
         normal_loss_db=float(rng.uniform(2, 11)),
         oblique_loss_db=float(rng.uniform(14, 38)),
