@@ -455,6 +455,8 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _segment(options: argparse.Namespace) -> int:
+    # before torch is loaded: threads that wait in a loop make a network many times slower on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from fhlib.segmentation.outputs import reason_of, require_usable, unfinished
     from fhlib.segmentation.own_volumes import segment_files, volumes_in, weights_digest
     from fhlib.segmentation.segmentor import load_segmentor

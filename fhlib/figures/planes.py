@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from fhlib.figures.style import CONTOURS, AxesGrid, new_figure
+from fhlib.images.grids import bounding_box
 from fhlib.images.volume import Array, Floats, Mask, Volume
 
 AXES = "dhw"
@@ -331,7 +332,9 @@ def plane_grid(
 def centre_of(mask: Array) -> tuple[int, ...]:
     """Voxel nearest to a mask's centre of mass; the array's centre if the mask is empty or not boolean."""
     if mask.dtype == bool and mask.any():
-        return tuple(round(float(value)) for value in ndimage.center_of_mass(mask))
+        box = bounding_box(mask)
+        centre = ndimage.center_of_mass(mask[box])
+        return tuple(round(side.start + float(value)) for side, value in zip(box, centre, strict=True))
     return tuple(size // 2 for size in mask.shape)
 
 

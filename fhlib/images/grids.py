@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, sparse
 
-from fhlib.images.volume import Volume, to_sitk
+from fhlib.images.volume import Array, Floats, Mask, Volume, to_sitk
 
 Box = Sequence[slice | tuple[int, int]]
+LINES_AT_ONCE = 4096
 FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
 
@@ -44,15 +45,17 @@ def resample(
     """
     if interpolation not in ("linear", "nearest"):
         raise ValueError(f"interpolation must be 'linear' or 'nearest', got {interpolation!r}")
+    grid = _grid(volume, spacing_mm, like)
+    if interpolation == "linear" and grid.direction == volume.direction and _is_finite(volume.array):
+        return replace(grid, array=_along_axes(volume, grid, smooth))
+
     import SimpleITK as sitk  # here, so that simulating and training do without it
 
-    grid = _grid(volume, spacing_mm, like)
     source, method = volume, sitk.sitkNearestNeighbor
     if interpolation == "linear":
-        kind = np.float64 if volume.array.dtype == np.float64 else np.float32
-        source, method = volume.with_array(volume.array.astype(kind, copy=False)), sitk.sitkLinear
+        source, method = volume.with_array(volume.array.astype(_real(volume.array), copy=False)), sitk.sitkLinear
         if smooth:
-            source = _smoothed(source, grid)
+            source = volume.with_array(ndimage.gaussian_filter(source.array, _sigmas(volume, grid), mode="nearest"))
 
     resampled = sitk.Resample(
         to_sitk(source),
@@ -88,10 +91,69 @@ def _grid(volume: Volume, spacing_mm: Sequence[float] | float | None, like: Volu
     return Volume(np.broadcast_to(np.uint8(0), shape), spacing, volume.position(first), volume.direction)
 
 
-def _smoothed(volume: Volume, grid: Volume) -> Volume:
+def _along_axes(volume: Volume, grid: Volume, smooth: bool) -> Array:
+    """The volume at a grid's voxels, smoothed first if wanted, where both have the same directions.
+
+    Smoothing and linear interpolation are then one weighted sum along each axis. It takes a tenth of the time of
+    filtering the whole volume, no memory of its size, and one thread: several wait for one another on a busy machine.
+    Sums are in double precision, so that a constant volume stays one.
+    """
+    kind = _real(volume.array)
+    matrix = np.array(volume.direction).reshape(volume.ndim, volume.ndim)
+    shift = (np.array(grid.origin) - np.array(volume.origin)) @ matrix
+    firsts = shift[::-1] / volume.spacing_mm
+    steps = np.array(grid.spacing_mm) / volume.spacing_mm
+    sigmas = _sigmas(volume, grid) if smooth else (0.0,) * volume.ndim
+
+    places = [first + step * np.arange(count) for first, step, count in zip(firsts, steps, grid.shape, strict=True)]
+    weights = [_weights(*given) for given in zip(volume.shape, places, sigmas, strict=True)]
+    lines = volume.array.reshape(len(volume.array), -1)
+    slices = np.empty((grid.shape[0], lines.shape[1]))
+    for start in range(0, lines.shape[1], LINES_AT_ONCE):
+        some = slice(start, start + LINES_AT_ONCE)
+        slices[:, some] = weights[0] @ lines[:, some].astype(float)
+    if volume.ndim == 2:
+        return np.ascontiguousarray((weights[1] @ slices.T).T, kind)
+
+    result = np.empty(grid.shape, kind)
+    for number, plane in enumerate(slices.reshape(-1, *volume.shape[1:])):
+        result[number] = (weights[2] @ (weights[1] @ plane).T).T
+    return result
+
+
+def _weights(count: int, places: Floats, sigma: float) -> sparse.csr_array:
+    """(places, voxels): what each of `count` voxels contributes to a line's value at these indices, (n,)."""
+    voxels = np.eye(count)
+    if sigma > 0:
+        voxels = ndimage.gaussian_filter1d(voxels, sigma, axis=0, mode="nearest")
+    places = np.clip(places, 0, count - 1)
+    before = np.floor(places).astype(int)
+    part = (places - before)[:, None]
+    return sparse.csr_array((1 - part) * voxels[before] + part * voxels[np.minimum(before + 1, count - 1)])
+
+
+def _sigmas(volume: Volume, grid: Volume) -> tuple[float, ...]:
     factors = [max(new / old, 1) for new, old in zip(grid.spacing_mm, volume.spacing_mm, strict=True)]
-    sigmas = [math.sqrt(factor**2 - 1) / FWHM_PER_SIGMA for factor in factors]
-    return volume.with_array(ndimage.gaussian_filter(volume.array, sigmas, mode="nearest"))
+    return tuple(math.sqrt(factor**2 - 1) / FWHM_PER_SIGMA for factor in factors)
+
+
+def _real(array: Array) -> type[np.floating[Any]]:
+    """The type of a linear result."""
+    return np.float64 if array.dtype == np.float64 else np.float32
+
+
+def _is_finite(array: Array) -> bool:
+    """A weighted sum spreads NaN and infinity along whole lines."""
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def bounding_box(mask: Mask) -> tuple[slice, ...]:
+    """The smallest box that holds all of a mask of any dimensions; an empty one of an empty mask."""
+    first = np.asarray(mask.reshape(len(mask), -1).any(axis=1))
+    if not first.any():
+        return (slice(0, 0),) * mask.ndim
+    side = slice(int(first.argmax()), len(first) - int(first[::-1].argmax()))
+    return (side, *bounding_box(np.asarray(mask[side].any(axis=0)))) if mask.ndim > 1 else (side,)
 
 
 @dataclass(frozen=True, eq=False)

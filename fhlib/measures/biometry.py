@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage, stats
+from scipy import ndimage
 from scipy.spatial import ConvexHull
 
+from fhlib.images.grids import bounding_box
 from fhlib.images.volume import Array, Floats, Mask, Volume
 from fhlib.measures import growth
 
@@ -212,10 +213,13 @@ def _largest_section(array: Mask, spacing: Floats, points: Floats) -> _Section:
     reach = float(np.abs((points - middle) @ basis.T).max() + 2 * spacing.max())
     line = np.arange(-reach, reach + step, step)
     plane = line[:, None, None] * basis[0] + line[None, :, None] * basis[1]  # (n, n, 3) mm from the section's middle
-    values = array.astype(np.float32)
+    # with a voxel around, to interpolate to
+    box = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in bounding_box(array))
+    starts = [side.start for side in box]
+    values = array[box].astype(np.float32)
     sections = []
     for height in _candidate_heights((points - middle) @ vertical, float(spacing.min())):
-        at = (middle + height * vertical + plane) / spacing
+        at = (middle + height * vertical + plane) / spacing - starts
         sections.append(ndimage.map_coordinates(values, np.moveaxis(at, -1, 0), order=1).astype(float))
     return _Section(max(sections, key=np.sum), np.array([step, step]))
 
@@ -237,10 +241,16 @@ def _long_and_vertical(points: Floats) -> tuple[Floats, Floats]:
     least = int(np.argmin(width))
     turned = (least + 90) % 180
     if width[turned] < ALIKE_WIDTH * width[least]:
-        skewness, skewness_turned = (abs(float(stats.skew(profile @ directions[:, i]))) for i in (least, turned))
+        skewness, skewness_turned = (abs(_skewness(profile @ directions[:, i])) for i in (least, turned))
         if skewness_turned > skewness + LOPSIDED:
             least = turned
     return long, directions[:, least] @ across
+
+
+def _skewness(values: Floats) -> float:
+    """Third moment over the cube of the SD."""
+    from_mean = values - values.mean()
+    return float((from_mean**3).mean() / (from_mean**2).mean() ** 1.5)
 
 
 def _candidate_heights(height: Floats, spacing: float) -> Floats:

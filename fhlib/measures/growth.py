@@ -23,7 +23,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy.special import ndtr, ndtri
 
 from fhlib.files import REFERENCE_TABLES
 from fhlib.images.volume import Floats, Mask
@@ -104,7 +104,7 @@ def centile(measure: str, value: ArrayLike, ga_weeks: ArrayLike) -> Floats:
         value: in mm; a number or an array.
         ga_weeks: of the same shape, or one age for all.
     """
-    return 100 * stats.norm.cdf(zscore(measure, value, ga_weeks))
+    return 100 * ndtr(zscore(measure, value, ga_weeks))
 
 
 def age_by_hc(hc_mm: float, error_sd_mm: float = 0.0) -> tuple[float, float, float]:
@@ -118,7 +118,7 @@ def age_by_hc(hc_mm: float, error_sd_mm: float = 0.0) -> tuple[float, float, flo
     """
     weeks = np.linspace(*valid_weeks("hc"), 2601)  # hundredths of a week
     mean, sd = reference("hc", weeks)
-    reach = stats.norm.ppf(0.975) * np.hypot(sd, error_sd_mm)
+    reach = ndtri(0.975) * np.hypot(sd, error_sd_mm)
 
     def age(curve: Floats) -> float:
         return float(np.interp(hc_mm, curve, weeks, left=math.nan, right=math.nan))
@@ -170,7 +170,7 @@ def fit_volume_chart(ga_weeks: ArrayLike, volume_ml: ArrayLike, resamples: int =
     if log_sd < SMALLEST_LOG_SD:
         raise ValueError(f"all {len(weeks)} volumes lie on one curve: there is no spread to take centiles from")
     grid = np.linspace(weeks.min(), weeks.max(), 25)
-    z = stats.norm.ppf(np.asarray(CENTILES) / 100)
+    z = ndtri(np.asarray(CENTILES) / 100)
     middle = np.exp(np.polyval(coefficients, grid)[:, None] + z * log_sd)
 
     draws = np.random.default_rng(0).integers(len(weeks), size=(resamples, len(weeks)))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy.special import ndtr, stdtrit
 
 from fhlib.images.volume import Floats
 from fhlib.measures.inputs import as_numbers, counted, listed, names_of, rows_of
@@ -85,7 +85,7 @@ def bootstrap_interval(
 
     draws = np.random.default_rng(seed).integers(n, size=(resamples, n))
     drawn = [statistic(sample, axis=0) for sample in _samples(data, members, draws)]
-    tail = 100 * stats.norm.sf(stats.t.ppf(0.975, n - 1) * math.sqrt(n / (n - 1)))
+    tail = 100 * ndtr(-stdtrit(n - 1, 0.975) * math.sqrt(n / (n - 1)))
     finite = np.asarray(drawn, dtype=float)
     finite = finite[np.isfinite(finite)]
     if not finite.size:

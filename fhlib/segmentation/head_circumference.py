@@ -14,9 +14,10 @@ from fhlib.images.volume import Mask, Volume
 from fhlib.measures.ellipse import Ellipse, ellipse_of
 from fhlib.measures.growth import age_by_hc
 from fhlib.measures.metrics import dice
+from fhlib.models.boxes import largest_component
 from fhlib.models.inputs import flips_of
 from fhlib.segmentation.calibration import COVERAGE, FLOORS, INTENSITY_MARGIN
-from fhlib.segmentation.quality import Calibration, largest_component, log_spread
+from fhlib.segmentation.quality import Calibration, log_spread
 from fhlib.segmentation.segmentor import Segmentation, Segmentor
 
 SUBMISSION = ("center_x_mm", "center_y_mm", "semi_axes_a_mm", "semi_axes_b_mm", "angle_rad")

@@ -19,14 +19,14 @@ from fhlib.images.volume import Volume
 from fhlib.measures.ellipse import ellipse_of
 from fhlib.models.parameters import PARAMETERS_FILE, SegmentorParameters
 from fhlib.models.weights import model_digest, save_level, weights_files
-from fhlib.segmentation.calibration import calibrate, coverage, flag_rates
+from fhlib.segmentation.calibration import calibrate, coverage, flag_rates, robustness
 from fhlib.segmentation.head_circumference import calibrate_hc, hc_coverage
 from fhlib.segmentation.quality import CALIBRATION, Calibration
 from fhlib.segmentation.segmentor import Segmentor, load_segmentor
 from fhlib.study.run import Study, open_cohort, outlining, test_cases
 
-COVERAGE_TABLE, FLAGS_TABLE = "coverage.csv", "flags.csv"
-FEWEST_TO_CALIBRATE, HELD_OUT, DAMAGED = 25, 180, 25
+COVERAGE_TABLE, FLAGS_TABLE, FORMS_TABLE = "coverage.csv", "flags.csv", "robustness.csv"
+FEWEST_TO_CALIBRATE, HELD_OUT, DAMAGED, CHANGED = 25, 180, 25, 50
 
 
 def export_segmentor(folder: Path | str, destination: Path | str) -> None:
@@ -51,7 +51,7 @@ def export_segmentor(folder: Path | str, destination: Path | str) -> None:
 
 def _put_in_place(staged: Path, destination: Path) -> None:
     """Replace weights and what was measured of them."""
-    for name in (CALIBRATION, COVERAGE_TABLE, FLAGS_TABLE):
+    for name in (CALIBRATION, COVERAGE_TABLE, FLAGS_TABLE, FORMS_TABLE):
         (destination / name).unlink(missing_ok=True)
     for level in destination.glob("level*"):
         shutil.rmtree(level)
@@ -63,8 +63,9 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
     """Copy a trained variant to a folder that ships, calibrate it on the validation scans and measure it on others.
 
     Measured are the test scans, or of a simulated cohort `HELD_OUT` new subjects. Beside the weights it writes
-    calibration.json, coverage.csv and flags.csv (`segmentation.calibration`). Of single images of the skull it writes calibration.json and
-    coverage.csv, which are of HC (`segmentation.head_circumference`). In other 2D cohorts, and with too few validation scans,
+    calibration.json, coverage.csv, flags.csv and robustness.csv (`segmentation.calibration`). Of single images of the skull it writes
+    calibration.json and coverage.csv, which are of HC (`segmentation.head_circumference`). In other 2D cohorts, and with too few
+    validation scans,
     it writes weights only.
 
     Args:
@@ -90,8 +91,9 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
         table = cohort.table
     tests = test_cases(table)
     write_csv(coverage(segmentor, _Scans(cohort, tests)), destination / COVERAGE_TABLE)
-    whole = tests[tests["has_head"] != "false"].head(DAMAGED)
-    write_csv(flag_rates(segmentor, _Scans(cohort, whole)), destination / FLAGS_TABLE)
+    whole = tests[tests["has_head"] != "false"]
+    write_csv(flag_rates(segmentor, _Scans(cohort, whole.head(DAMAGED))), destination / FLAGS_TABLE)
+    write_csv(robustness(segmentor, _Scans(cohort, whole.head(CHANGED))), destination / FORMS_TABLE)
 
 
 def measure_hc(
