@@ -37,13 +37,10 @@ def fitted(result: Segmentation) -> Ellipse | None:
 
 def copies_hc_mm(segmentor: Segmentor, image: Volume) -> tuple[float, ...]:
     """HC of the masks of an image's flipped copies, as many as the calibration says; 0 where a copy has no ellipse."""
-    read = segmentor.cascade.read(image)
+    reading = segmentor.cascade.reading(image)
     count = segmentor.calibration.flips if segmentor.calibration else len(flips_of(2))
-    found = []
-    for axes in flips_of(2)[:count]:
-        probability = segmentor.cascade.probability(np.flip(read.array, axes).copy())
-        found.append(_hc_mm(largest_component(probability >= segmentor.prediction.threshold), read))
-    return tuple(found)
+    masks = [copy >= segmentor.prediction.threshold for copy in segmentor.copies(reading, count)]
+    return tuple(_hc_mm(largest_component(mask), reading.image) for mask in masks)
 
 
 def _hc_mm(mask: Mask, like: Volume) -> float:

@@ -100,7 +100,7 @@ class Segmentor:
             )
         reading = self.cascade.reading(volume)
         image = reading.image
-        copies = self._copies(reading, flips or (self.calibration.flips if self.calibration else 1))
+        copies = self.copies(reading, flips or (self.calibration.flips if self.calibration else 1))
         found = image.with_array(np.asarray(np.mean(copies, axis=0, dtype=np.float32)))
         probability = found if self.cascade.slices else _in_volume(found, reading, volume)
         foreground = probability.array >= self.prediction.threshold
@@ -125,8 +125,11 @@ class Segmentor:
         result = volume.with_array(mask.astype(np.uint8))
         return Segmentation(result, probability, volume_ml, flags, interval, evidence, outline)
 
-    def _copies(self, reading: Reading, count: int) -> list[NDArray[np.float32]]:
-        """Probability of what is read and of flipped copies of it, flipped back: as it is, then about single axes, then about more."""
+    def copies(self, reading: Reading, count: int) -> list[NDArray[np.float32]]:
+        """Probability of what is read and of flipped copies of it, flipped back: as it is, then about single axes, then about more.
+
+        Raises ValueError for more copies than there are.
+        """
         flips = flips_of(reading.image.ndim)
         if not 1 <= count <= len(flips):
             raise ValueError(f"flips is {count}: there are 1 to {len(flips)} in {reading.image.ndim}D")

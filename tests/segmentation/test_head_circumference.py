@@ -19,6 +19,7 @@ from fhlib.cohorts.tables import pixel_sizes
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.volume import Volume
 from fhlib.measures.metrics import dice
+from fhlib.models.cascade import Reading
 from fhlib.models.inputs import min_max
 from fhlib.phantom.plane import simulate_plane
 from fhlib.segmentation import own_volumes
@@ -40,10 +41,10 @@ class Bright:
     slices = False
     parameters = SimpleNamespace(spatial_dims=2, outline="skull")
 
-    def read(self, volume):
-        return min_max(volume)
+    def reading(self, volume):
+        return Reading(volume.with_array(min_max(volume.array.astype(np.float32))))
 
-    def probability(self, image):
+    def probability(self, image, context=None):
         return (image > 0.5).astype(np.float32)
 
 
