@@ -467,7 +467,7 @@ def drawn_scanner(rng: np.random.Generator, probe: Probe, ofd_mm: float, depth_m
         ring_down_db=float(rng.uniform(-4, 18)),
         ring_down_mm=float(rng.uniform(0.7, 2.0)),
         tissue_grey=float(rng.uniform(125, 225)),
-        tilt_db=float(rng.uniform(-14, 56)),
+        tilt_db=float(rng.uniform(-16, 64)),
     )
 
 

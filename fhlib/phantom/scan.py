@@ -38,7 +38,7 @@ from fhlib.phantom.tissues import ID, tissue_gains
 
 SCAN_DIRECTIONS = ("from the front", "from the side", "from the top of the head")
 TOP_ABOVE_FACE_MM = 8.0
-TRIES, GROWTH = 30, 1.06
+TRIES, REGIONS, GROWTH = 30, 10, 1.06
 ANY, FEWEST_ANY, WIDEST_ANY_MM = "any", 80, 270.0
 FEWEST_A_HEAD = 40
 LONGEST = 1.25  # the whole head, as a multiple of its OFD
@@ -288,10 +288,10 @@ def _place_in_region(
 ) -> tuple[Pose, Probe, float, float]:
     """Draw poses until the region of interest holds the whole head, or part of it where it is to be `cut` off.
 
-    Where none of 30 does, the region grows: by 6 % in thickness and in both angles, up to 110 degrees. Returns the pose,
-    the probe, how deep the region reaches and its growth.
+    Where none of 30 does, another region is drawn; after ten of them the last one grows by 6 % in thickness and in both
+    angles, up to 110 degrees. Returns the pose, the probe, how deep the region reaches and its growth.
     """
-    surface, grown = head.surface(), 1.0
+    surface, grown, regions = head.surface(), 1.0, 0
     while True:
         for attempt in range(TRIES):
             turned = _turned(view, 2.5, rng)
@@ -307,6 +307,10 @@ def _place_in_region(
             seen = float(probe.sees(points, depth_mm - 1).mean())
             if standoff > NEAREST_MM and (0.45 < seen < 0.93 if cut else seen > 0.995):
                 return Pose(turned, at, standoff), probe, depth_mm, grown
+        regions += 1
+        if regions < REGIONS:
+            probe, depth_mm = drawn_region(rng, LONGEST * head.o, WIDEST_ANY_MM)
+            continue
         grown *= GROWTH
         fan, sweep = (min(GROWTH * angle, 110.0) for angle in (probe.fan_degrees, probe.sweep_degrees))
         probe = replace(probe, fan_degrees=fan, sweep_degrees=sweep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import struct
 import warnings
@@ -128,7 +129,7 @@ def test_a_simulated_scan_comes_back_as_the_simulator_converts_it(simulated, tmp
     assert (scan.array[~sector] > 0).mean() < 0.001
 
     mask = read_kretz(written(tmp_path / "label.vol", setting, np.where(label, 200, 0).astype(np.uint8)), spacing)
-    truth = _labels(setting.head, setting.pose, box, 2)[0] > 0
+    truth = _labels(dataclasses.replace(setting, box=box), 2)[0] > 0
     found = mask.array >= 100
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.99
 
