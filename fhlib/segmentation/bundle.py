@@ -175,7 +175,7 @@ def _readme(segmentor: Segmentor, name: str) -> str:
 {RESEARCH_ONLY} {segmentor.parameters.variant}, {len(segmentor.cascade.levels)} level(s).
 
 ```
-pip install fhlib=={__version__}
+pip install fhlib=={__version__} fire
 python -m monai.bundle run --config_file configs/inference.json --dataset_dir SCANS --output_dir MASKS
 ```
 
