@@ -1,4 +1,4 @@
-"""The command line: `python -m fhlib study`, `segment`, `train`, `report`, `cohort`, `export`, `publish` and `notebooks`.
+"""The command line: `python -m fhlib study`, `segment`, `train`, `report`, `cohort`, `export`, `hc18-submission` and so on.
 
 `fhlib` is the same.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _add_publish,
         _add_notebooks,
         _add_gpu_study,
+        _add_submission,
     ):
         add_command(commands)
     options, unknown = parser.parse_known_args(arguments)
@@ -163,7 +165,7 @@ def _add_segment(commands: Any) -> None:
         description="Segment a volume, or a folder of them; for research only, not a medical device. A second start continues where "
         "the first stopped. Exit code 0: all is written; 1: a volume failed, or its skull or page; 2: the request cannot be met.",
     )
-    segment.add_argument("volumes", type=given_path, help="a volume, a folder of volumes, or a DICOM export")
+    segment.add_argument("volumes", type=given_path, help="a volume or image, a folder of them, or a DICOM export")
     segment.add_argument("results", type=given_path, help="folder for masks, pages and segment.csv")
     segment.add_argument(
         "--weights",
@@ -178,6 +180,16 @@ def _add_segment(commands: Any) -> None:
         "--ga-weeks",
         type=weeks,
         help="gestational age of all these scans, 26.5 or 26+3, to compare sizes with the charts",
+    )
+    segment.add_argument(
+        "--image-weights",
+        help="those that outline single (2D) images, for HC and its ellipse (default hc beside head; '' for none)",
+    )
+    segment.add_argument(
+        "--pixel-mm",
+        type=pixel_size,
+        help="size of a pixel in mm, for PNG, JPEG, BMP and TIFF that no table beside them gives one "
+        "(CSV with the columns `filename` and `pixel size(mm)`)",
     )
     segment.add_argument("--json", action="store_true", help="print the rows of segment.csv as JSON")
     segment.add_argument(
@@ -238,6 +250,19 @@ def _add_notebooks(commands: Any) -> None:
     )
     notebooks.add_argument("folder", type=given_path, nargs="?", default=Path(), help="default: the working folder")
     notebooks.set_defaults(call=_notebooks)
+
+
+def _add_submission(commands: Any) -> None:
+    submission = commands.add_parser(
+        "hc18-submission",
+        help="write the file that the HC18 challenge takes: an ellipse for each image of a folder, all of them or nothing",
+    )
+    submission.add_argument(
+        "folder", metavar="DIR", type=given_path, help="the images, with their CSV of pixel sizes in it or beside it"
+    )
+    submission.add_argument("--out", metavar="FILE", type=Path, required=True, help="the CSV file to write")
+    submission.add_argument("--weights", default="hc", help="a folder of weights, or a name (default hc)")
+    submission.set_defaults(call=_submission)
 
 
 def _add_gpu_study(commands: Any) -> None:
@@ -368,6 +393,17 @@ def spacing(text: str) -> tuple[float, ...]:
     return numbers
 
 
+def pixel_size(text: str) -> float:
+    """What --pixel-mm says; argparse tells the user what is wrong."""
+    try:
+        size = float(text)
+    except ValueError:
+        size = math.nan
+    if not 0 < size < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size of a pixel: give mm as 0.12")
+    return size
+
+
 def weeks(text: str) -> float:
     """Gestational age as 26.5, or as 26+3 (weeks and days); argparse tells the user what is wrong."""
     if parts := re.fullmatch(r"(\d+)\+([0-6])", text.strip()):
@@ -433,6 +469,9 @@ def _segment(options: argparse.Namespace) -> int:
     if beside is None:
         beside = "skull" if options.weights == "head" else ""
     names = [options.weights, *([beside] if beside else [])]
+    images = options.image_weights
+    if images is None:
+        images = "hc" if options.weights == "head" else ""
     try:
         sources = volumes_in(options.volumes)
         _say_some("no scans but results or labels", passed_over(options.volumes))
@@ -440,6 +479,8 @@ def _segment(options: argparse.Namespace) -> int:
         _say_some(below, not_searched(options.volumes))
         require_usable(options.results)  # a folder that cannot be written to is told before weights are loaded
         head, *skull = [load_segmentor(name) for name in names]
+        if not images and head.parameters.spatial_dims == 2:
+            images = options.weights
         if head.calibration is None:
             print(f"the weights {options.weights} are not calibrated: no intervals, and fewer flags", file=sys.stderr)
         rows, _ = segment_files(
@@ -449,8 +490,10 @@ def _segment(options: argparse.Namespace) -> int:
             skull[0] if skull else None,
             options.ga_weeks,
             keep=0,
-            weights=weights_digest(*names),
+            weights=weights_digest(*names, *([images] if images else [])),
             spacing_mm=options.spacing_mm,
+            image_weights=images,
+            pixel_mm=options.pixel_mm,
         )
     except (ValueError, OSError) as error:
         print(reason_of(error), file=sys.stderr)
@@ -464,6 +507,20 @@ def _segment(options: argparse.Namespace) -> int:
         _print_rows(rows, options.results)
     failed = rows.loc[rows["status"] == "failed", "volume"]
     return 1 if len(failed) or unfinished(options.results, rows["volume"]) else 0
+
+
+def _submission(options: argparse.Namespace) -> int:
+    from fhlib.benchmarks.hc18_submission import write_submission
+    from fhlib.segmentation.outputs import reason_of
+    from fhlib.segmentation.segmentor import load_segmentor
+
+    try:
+        table = write_submission(load_segmentor(options.weights), options.folder, options.out)
+    except (ValueError, OSError) as error:
+        print(reason_of(error), file=sys.stderr)
+        return 2
+    print(f"{len(table)} ellipses: {options.out}")
+    return 0
 
 
 def _print_rows(rows: Any, results: Path) -> None:

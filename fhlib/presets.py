@@ -46,7 +46,7 @@ class Parameters(BaseModel):
         return content
 
 
-GestationalAge = Annotated[float, Field(ge=12, le=40)]
+GestationalAge = Annotated[float, Field(ge=11, le=40)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=0, le=SUBJECTS_A_SEED)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -92,10 +92,14 @@ class Preparation(Parameters):
     0.38 mm it is the same grid (0.95 mm). Single images keep the paper's rule: their pixel size follows the sonographer's zoom.
     `longest_voxels` instead gives every volume so many voxels along its longest side, isotropic in mm: a head of 12 weeks in a small
     box is then seen as finely as one of 40 weeks in a large one.
+    A variant whose second level reads the box around the head gives it `box_voxels` along its longest side; the box of the first level's
+    mask is enlarged by `box_enlarged`.
     """
 
     spacing_mm: float = Field(ge=0.05, le=20)
     longest_voxels: int | None = Field(default=None, ge=8, le=1024)
+    box_voxels: int = Field(default=80, ge=16, le=1024)
+    box_enlarged: float = Field(default=1.4, ge=1, le=4)
     image_scale: float = Field(default=0.4, ge=0.01, le=1)
 
 
@@ -107,12 +111,16 @@ class Training(Parameters):
     trainings. Beyond the paper, the first `half_resolution_share` of the steps see volumes of half the resolution, an eighth of the work
     (progressive resizing, the same for every network); `symmetries="all"` also exchanges axes,
     `zoom_probability` zooms, rotates and shifts, and `intensity_probability` changes contrast, brightness, blur and noise
-    (`fhlib.training.augment`): for sizes and machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
+    (`fhlib.training.augment`), `exports` what happens to volumes between machine and reader (`fhlib.phantom.exports`): for sizes and
+    machines that training has not seen; `dice_weight` adds a Dice loss, for small heads.
     `attention_kernel` replaces the kernels of the authors' code in the attention modules (3: as the paper prints),
     `convolution` and `activation_checkpointing` are USegNet's.
     With `context_folds` of 2 or more the contexts of the training cases are predicted **out of fold**, each by a model that has not seen
     the case; 0 is in sample, as in the paper. `start_from` names a folder of `data/weights` whose segmentor the first level begins
-    with, to learn on from a few cases of one's own.
+    with, to learn on from a few cases of one's own; a second level begins with its second, where it has one. `start_share` mixes that share
+    of the weights that a training began with into those that it ends with (Wortsman et al. 2022, robust fine-tuning): a few cases
+    of one kind then cost less on all others. `box_drawn`: between which
+    factors a level that reads boxes has them enlarged in training.
     """
 
     width: int = Field(ge=2, le=256)
@@ -125,16 +133,19 @@ class Training(Parameters):
     initialisation: Literal["variance-preserving", "truncated-normal"] = "variance-preserving"
     start_from_previous_level: bool = False
     start_from: str = ""
+    start_share: float = Field(default=0.0, ge=0, lt=1)
     half_resolution_share: float = Field(default=0.0, ge=0, le=0.9)
     erasing_probability: float = Field(default=0.5, ge=0, le=1)
     symmetries: Literal["flips", "all"] = "flips"
     zoom_probability: float = Field(default=0.0, ge=0, le=1)
     intensity_probability: float = Field(default=0.0, ge=0, le=1)
+    exports: bool = False
     dice_weight: float = Field(default=0.0, ge=0, le=1000)
     attention_kernel: Literal[3, 5] | None = None
     convolution: Literal["full", "pseudo-3D", "separable"] = "full"
     activation_checkpointing: bool = False
     context_folds: int = Field(default=0, ge=0, le=20)
+    box_drawn: tuple[Annotated[float, Field(ge=1, le=4)], Annotated[float, Field(ge=1, le=4)]] = (1.2, 1.8)
     batch_size: int = Field(default=1, ge=1, le=4096)
     validate_every: int = Field(default=100, ge=1)
     checkpoint_every: int = Field(default=50, ge=1)
@@ -156,6 +167,13 @@ class Training(Parameters):
         if folds == 1:
             raise ValueError("one fold leaves no case out: 0 for contexts in sample, 2 or more for out of fold")
         return folds
+
+    @field_validator("box_drawn")
+    @classmethod
+    def _ascending(cls, ends: tuple[float, float]) -> tuple[float, float]:
+        if ends[0] > ends[1]:
+            raise ValueError(f"box_drawn is {list(ends)}: the smaller factor comes first")
+        return ends
 
     @property
     def contexts(self) -> str:

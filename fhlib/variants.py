@@ -27,7 +27,8 @@ class Variant:
     `skip_attention` (SAM) and `path_attention` (UAM) are the encoder levels that carry a module. `patch` is the edge of the cubic
     patches the network reads in training and prediction, in voxels of the paper's 0.95 mm (None: whole volumes). `spatial_dims` is
     fixed where the name fixes it (a 2D variant reads volumes slice by slice). `levels` counts Auto-Context levels (section 2.5); those
-    before the last are the segmentors of `base`. `network` names a function `module:function` that builds
+    before the last are the segmentors of `base`. With `reads_box` the last one reads the box around the head that the level before found
+    instead of the whole volume again: any variant may locate, any may outline. `network` names a function `module:function` that builds
     a network of others in USegNet's place (`fhlib.networks.competitors`); it is imported only where the variant is used.
     """
 
@@ -40,6 +41,7 @@ class Variant:
     spatial_dims: int | None = None
     levels: int = 1
     base: str | None = None
+    reads_box: bool = False
     network: str | None = None
 
     @property
@@ -74,6 +76,16 @@ _ROWS = (
         path_attention=ALL_LEVELS,
         levels=2,
         base="USegNet-DS-HAS",
+    ),
+    Variant("USegNet-DS-Zoom", deep_supervision=True, levels=2, base="USegNet-DS", reads_box=True),
+    Variant(
+        "USegNet-DS-HAS-Zoom",
+        deep_supervision=True,
+        skip_attention=ALL_LEVELS,
+        path_attention=ALL_LEVELS,
+        levels=2,
+        base="USegNet-DS",
+        reads_box=True,
     ),
     Variant("SAM-1", deep_supervision=True, skip_attention=(3,)),
     Variant("SAM-12", deep_supervision=True, skip_attention=(2, 3)),

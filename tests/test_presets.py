@@ -9,7 +9,7 @@ from fhlib.presets import Preparation, PresetError, load_preset, parse_preset
 
 
 @pytest.mark.parametrize(
-    "name", ["smoke", "quick", "desk", "paper", "gpu", "all-ages", "fine-tune", "sim-to-real", "desk-2d"]
+    "name", ["smoke", "quick", "desk", "paper", "gpu", "all-ages", "fine-tune", "sim-to-real", "desk-2d", "hc"]
 )
 def test_shipped_presets_are_valid(name):
     assert load_preset(name).name == name

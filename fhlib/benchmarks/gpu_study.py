@@ -31,16 +31,16 @@ from fhlib.files import atomic_path, read_json, require_free_space, write_csv, w
 from fhlib.fingerprints import code_digest, digest, kept_or_made
 from fhlib.measures.comparison import compare_trainings
 from fhlib.measures.metrics import MEASURES, evaluate
+from fhlib.models.boxes import largest_component
 from fhlib.models.device import Execution
-from fhlib.models.inputs import min_max
+from fhlib.models.inputs import in_unit_range
 from fhlib.models.parameters import HISTORY_FILE, PARAMETERS_FILE, WEIGHTS_FILE, SegmentorParameters
 from fhlib.models.weights import load_cascade
-from fhlib.phantom.plan import Task, plan_cohort
+from fhlib.phantom.batch.plan import Task, plan_cohort
+from fhlib.phantom.batch.workers import default_workers, in_processes
 from fhlib.phantom.probe import SITES
 from fhlib.phantom.scan import simulate_scan
-from fhlib.phantom.workers import default_workers, in_processes
 from fhlib.presets import Preset, suggestion
-from fhlib.segmentation.quality import largest_component
 from fhlib.training.prepared import TRAINED_ON, PreparedCases
 from fhlib.training.trainer import TrainingPaused, fit
 from fhlib.variants import VARIANTS, levels_of
@@ -342,9 +342,9 @@ def _require_sense(preset: Preset, minutes: float, variants: Sequence[str], seed
     for name in variants:
         if name not in VARIANTS:
             raise ValueError(f"variant {name!r} is not known{suggestion(name, VARIANTS)}; known: {', '.join(VARIANTS)}")
-        if VARIANTS[name].spatial_dims == 2 or VARIANTS[name].patch:
+        if VARIANTS[name].spatial_dims == 2 or VARIANTS[name].patch or VARIANTS[name].reads_box:
             raise ValueError(
-                f"{name} reads slices or patches: train it with `study --preset gpu`; gpu-study is for whole volumes"
+                f"{name} reads slices, patches or boxes: train it with `study --preset gpu`; gpu-study is for whole volumes"
             )
     for what, values in (("variants", variants), ("seeds", seeds)):
         if not values or len(set(values)) < len(values):
@@ -369,7 +369,7 @@ def _prepared_scan(folder: Path, code: str, spacing_mm: float, task: Task) -> di
     def make() -> dict[str, Any]:
         place = task.ga_weeks, task.scan_direction, task.site, spacing_mm
         scan = simulate_scan(task.subject_seed, *place, threads=1, has_head=task.has_head)
-        for path, array in zip(arrays, (min_max(scan.image).array, scan.label.array), strict=True):
+        for path, array in zip(arrays, (in_unit_range(scan.image).array, scan.label.array), strict=True):
             with atomic_path(path) as temporary:
                 np.save(temporary, array)
         return {"shape": "x".join(map(str, scan.image.shape)), "ga_weeks": scan.subject.ga_weeks}

@@ -18,11 +18,11 @@ from fhlib.files import require_free_space, write_csv
 from fhlib.fingerprints import code_digest, digest, file_digest, kept_or_made, stamped_row
 from fhlib.images.formats import write_volume
 from fhlib.measures import growth
-from fhlib.phantom.plan import Task, plan_cohort
+from fhlib.phantom.batch.plan import Task, plan_cohort
+from fhlib.phantom.batch.workers import MEMORY_A_VOXEL, default_workers, in_processes
 from fhlib.phantom.plane import SHAPE, simulate_plane
 from fhlib.phantom.probe import SITES
 from fhlib.phantom.scan import ANY, SCAN_DIRECTIONS, simulate_scan
-from fhlib.phantom.workers import MEMORY_A_VOXEL, default_workers, in_processes
 from fhlib.presets import suggestion
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ def _simulate_scan(folder: Path, task: Task) -> Row:
         "reference_volume_ml": scan.subject.head_volume_ml if task.has_head else 0.0,
         "box_grown": scan.box_grown,
         "standoff_mm": scan.standoff_mm,
+        "head_in_view": scan.head_in_view if task.has_head else 0.0,
     }  # fmt: skip
 
 

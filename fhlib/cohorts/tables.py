@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,11 @@ MARKS = (
 )
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """First bytes of Excel's and LibreOffice's own files."""
+
+SIZE_COLUMNS = ("filename", "pixel size")
+"""Words in the names of the columns that give a picture its pixel size."""
+MOST_TABLES = 100
+"""A folder with more of them holds tables of another kind."""
 
 SWALLOWED = 3
 """A quoted cell with so many separators on a later line has swallowed a row: a quotation mark is missing."""
@@ -86,6 +92,33 @@ def read_table(path: Path, known: Sequence[str] = ()) -> BroughtTable:
         records.append(cells[: len(columns)])
     frame = pd.DataFrame(records, columns=columns, dtype=str)
     return BroughtTable(frame[[name for name in columns if name]], remarks)
+
+
+def pixel_sizes(folder: Path) -> dict[str, float]:
+    """Pixel sizes in mm by file name, from the CSV files of a folder that have HC18's columns `filename` and `pixel size(mm)`.
+
+    Raises ValueError where two rows give one file different sizes, for a size that is no positive number, and for a column without `mm`
+    in its name.
+    """
+    sizes: dict[str, float] = {}
+    for path in sorted(folder.glob("[!.]*.csv"))[:MOST_TABLES]:
+        with path.open("rb") as stream:
+            start = stream.read(4096).replace(b"\0", b"").lower()  # zeros are of UTF-16
+        if not all(words.encode() in start for words in SIZE_COLUMNS):
+            continue  # somebody's own file, whatever is in it
+        table = read_table(path).frame
+        found = [next((name for name in table if words in str(name).lower()), None) for words in SIZE_COLUMNS]
+        if None in found:
+            continue
+        if "mm" not in str(found[1]).lower():
+            raise ValueError(f"{path.name}: the column {found[1]!r} names no unit: expected pixel size(mm)")
+        for name, given in table[found].itertuples(index=False, name=None):
+            size = pd.to_numeric(given, errors="coerce")
+            if not 0 < size < math.inf:
+                raise ValueError(f"{path.name} gives {name} {given!r} mm a pixel: expected a positive number")
+            if sizes.setdefault(str(name), float(size)) != size:
+                raise ValueError(f"{path.name} gives {name} {size:g} mm a pixel, and another row {sizes[name]:g} mm")
+    return sizes
 
 
 def _text_of(path: Path) -> tuple[str, str]:

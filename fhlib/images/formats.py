@@ -103,6 +103,11 @@ def _read_scanners_own(path: Path, given: tuple[float, ...] | None) -> Volume:
         raise ValueError(f"cannot read {path.name} as an image: its DICOM header is damaged; {AGAIN}") from error
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file is one of PICTURES, which state no size of a pixel. Raises ValueError where it is damaged."""
+    return path.is_file() and bool(_picture_kind(path))
+
+
 def _picture_kind(path: Path) -> str:
     """What Pillow finds in a file; nothing where it is none of PICTURES."""
     try:

@@ -48,7 +48,7 @@ class CaseReader:
     """Reads cases of a run and computes their features. A cascade counts as one model for each of its context levels.
 
     A variant that is the first level of another one named is shown as that level and not twice. Left out are 2D networks
-    on volumes, which have another grid and no attention. Maps are memory-mapped.
+    on volumes and levels that read boxes, which have another grid. Maps are memory-mapped.
 
     Raises FileNotFoundError where a variant has not been trained.
     """
@@ -59,7 +59,8 @@ class CaseReader:
         bases = {VARIANTS[name].base for name in variants}
         names = [name for name in dict.fromkeys(variants) if name not in bases]
         loaded = {name: load_cascade(study.model_folder(name)) for name in names}
-        self.cascades = {name: cascade for name, cascade in loaded.items() if not cascade.slices}
+        whole = {name: cascade for name, cascade in loaded.items() if not (cascade.slices or cascade.reads_box)}
+        self.cascades = whole
 
     @property
     def models(self) -> dict[str, tuple[Cascade, int]]:

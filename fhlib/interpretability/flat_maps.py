@@ -61,7 +61,7 @@ def attention_use(cascade: Cascade, cases: PreparedCases, names: Sequence[str]) 
 
     The DSC is that of all voxels of 0.5 and more at the network's resolution, from 0 to 1. The rows are those of
     `compare_variants` (variant `flat SAM`, ...). There are none for a network without modules. Nor are there any for
-    one that reads patches or slices: its maps are not of the whole image.
+    one that reads patches, slices or boxes: its maps are not of the whole image.
 
     A small loss says that the network does without the map's dependence on place, not without its channels' weights. A
     large one says that it has come to rely on it, not that it would do worse, trained without.
@@ -72,7 +72,7 @@ def attention_use(cascade: Cascade, cases: PreparedCases, names: Sequence[str]) 
         names: those of them that are segmented.
     """
     present = {name[:3] for net in cascade.levels for name in attention_modules(net)}
-    if not present or cascade.slices or cascade.patch is not None:
+    if not present or cascade.slices or cascade.reads_box or cascade.patch is not None:
         return pd.DataFrame(columns=list(COMPARED))
     trials: dict[str, tuple[str, ...]] = {AS_TRAINED: ()}
     trials |= {f"flat {kind}": (kind,) for kind in KINDS if kind in present}

@@ -107,6 +107,25 @@ def centile(measure: str, value: ArrayLike, ga_weeks: ArrayLike) -> Floats:
     return 100 * ndtr(zscore(measure, value, ga_weeks))
 
 
+def age_by_hc(hc_mm: float, error_sd_mm: float = 0.0) -> tuple[float, float, float]:
+    """Gestational age in weeks at which the mean HC of INTERGROWTH-21st's chart is `hc_mm`, and its 95 % interval.
+
+    The interval holds the ages at which this HC is within 1.96 SD of the mean; the SD is the chart's, and `error_sd_mm` of the measurement
+    beside it. What lies outside the chart's weeks is NaN. It is the chart read backwards, not a dating equation of its own.
+
+    >>> [round(week, 1) for week in age_by_hc(172.5)]
+    [20.0, 18.9, 21.3]
+    """
+    weeks = np.linspace(*valid_weeks("hc"), 2601)  # hundredths of a week
+    mean, sd = reference("hc", weeks)
+    reach = ndtri(0.975) * np.hypot(sd, error_sd_mm)
+
+    def age(curve: Floats) -> float:
+        return float(np.interp(hc_mm, curve, weeks, left=math.nan, right=math.nan))
+
+    return age(mean), age(mean + reach), age(mean - reach)
+
+
 @dataclass(frozen=True)
 class VolumeChart:
     """A volume chart estimated from one cohort: ln(volume) = a + b GA + c GA^2 + normal error with constant SD.

@@ -1,8 +1,13 @@
-"""Auto-Context (section 2.5, Eq. 5): trained context levels in a row turn an image into the head's probability."""
+"""Auto-Context (section 2.5, Eq. 5): trained context levels in a row turn an image into the head's probability.
+
+A cascade's second level reads either the whole volume again, as in the paper, or the box around the head that the first level found, at a
+finer resolution: locate, then outline. In both it reads the sum of the image and the first level's probability (`join`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -13,23 +18,39 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fhlib.images.grids import Crop, crop_to_box, resample
 from fhlib.images.volume import Volume
+from fhlib.models.boxes import REGION_ENLARGED, Edges, enlarged, faces_of, on_grid
 from fhlib.models.device import Execution, inference
-from fhlib.models.inputs import at_original_resolution, to_network_grid
+from fhlib.models.inputs import at_original_resolution, box_to_network_grid, to_network_grid
 from fhlib.models.parameters import SegmentorParameters
 from fhlib.networks.features import Features, recording
 from fhlib.variants import VARIANTS
 
+LOCATED = 0.5
 PATCH_OVERLAP = 0.5
 SLICES_AT_ONCE = 8
 
 Grid = TypeVar("Grid", Tensor, NDArray[np.float32])
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What the last levels of a cascade read of a volume: `image` on their grid, in [0, 1].
+
+    Of a cascade that reads boxes it is that of a box: `context`, the first level's probability there, and `crop`, which box it was.
+    """
+
+    image: Volume
+    context: Volume | None = None
+    crop: Crop | None = None
+
+
 class Cascade:
     """A variant's trained context levels, placed on a device.
 
-    `parameters` are those of the last level. `slices`: a 2D network that reads volumes slice by slice.
+    `parameters` are those of the last level. `slices`: a 2D network that reads volumes slice by slice. `reads_box`: the last level reads
+    the box around the head that the level before found.
     """
 
     def __init__(
@@ -45,10 +66,47 @@ class Cascade:
         self.levels = [self.execution.place(net, self.device) for net in levels]
         self.patch = parameters.patch
         self.slices = reads_slices(parameters.variant, parameters.spatial_dims)
+        self.reads_box = VARIANTS[parameters.variant].reads_box and len(self.levels) > 1
 
     def read(self, volume: Volume) -> Volume:
-        """What the network reads of a volume: on its own grid, or in slices of the original resolution."""
+        """What the first level reads of a volume: on its own grid, or in slices of the original resolution."""
         return at_original_resolution(volume) if self.slices else to_network_grid(volume, self.parameters.preparation)
+
+    def reading(self, volume: Volume) -> Reading:
+        """What `probability` takes of a volume, with its context.
+
+        Where the last level reads a box, the first one locates the head in the whole volume and looks again at the region around it, in
+        which every head is about as large to it. The box of that second mask, enlarged by `box_enlarged`, is read. Where nothing is found,
+        the box is the whole volume.
+        """
+        if not self.reads_box:
+            return Reading(self.read(volume))
+        region, probability = self.locate(volume)
+        faces = faces_of(probability.array >= LOCATED)
+        edges: Edges = tuple((0, count) for count in region.shape)
+        if faces is not None:
+            edges = enlarged(
+                on_grid(faces, probability, region), self.parameters.preparation.box_enlarged, region.shape
+            )
+        box, _ = crop_to_box(region, edges)
+        whole = on_grid(np.array(edges, float).T, region, volume).T.round().astype(int).tolist()
+        _, crop = crop_to_box(volume, [(start, stop) for start, stop in whole])
+        image = box_to_network_grid(box, self.parameters.preparation)
+        return Reading(image, resample(probability, like=image), crop)
+
+    def locate(self, volume: Volume) -> tuple[Volume, Volume]:
+        """The region around the head, cut from the volume in whole voxels, and the first level's probability there, on its own grid."""
+        image = self.read(volume)
+        probability = image.with_array(self.probability(image.array, upto=1))
+        faces = faces_of(probability.array >= LOCATED)
+        if faces is None:
+            return volume, probability
+        edges = enlarged(on_grid(faces, image, volume), REGION_ENLARGED, volume.shape)
+        if edges == tuple((0, count) for count in volume.shape):
+            return volume, probability
+        region, _ = crop_to_box(volume, edges)
+        image = self.read(region)
+        return region, image.with_array(self.probability(image.array, upto=1))
 
     def probability(
         self, image: NDArray[np.floating[Any]], upto: int | None = None, context: NDArray[np.float32] | None = None
@@ -56,12 +114,20 @@ class Cascade:
         """Head probability (0 to 1) of a prepared image (d, h, w) or (h, w).
 
         Args:
-            image: what `read` gives.
+            image: what `read` gives; of a cascade that reads boxes what `reading` gives.
             upto: how many of the levels to run; all without it.
-            context: probability that the first of these levels reads, where it is not level 1.
+            context: probability that the first of these levels reads, where it is not level 1. With it a cascade that reads boxes runs its
+                last level alone.
+
+        Raises ValueError where the last level reads boxes and no context is given: it has another grid than the first.
         """
         x, probability = self._tensor(image), None if context is None else self._tensor(context)
-        for net in self.levels[:upto]:
+        levels = self.levels[:upto]
+        if self.reads_box and len(levels) == len(self.levels):
+            if context is None:
+                raise ValueError(f"{self.parameters.variant} reads a box of a volume: give what `reading` gives")
+            levels = levels[-1:]
+        for net in levels:
             with inference(net), self.execution.autocast(self.device):
                 probability = head_probability(self._logits(net, join(x, probability)))
         assert probability is not None
@@ -82,11 +148,20 @@ class Cascade:
             folder: where the maps are memory-mapped; without it they stay in memory.
             seen: called with each attention module's name.
         """
-        image = self.read(volume)
         index = range(len(self.levels))[level]
+        if self.reads_box and index == len(self.levels) - 1:
+            read = self.reading(volume)
+            assert read.context is not None
+            return self._features(read.image, self._tensor(read.context.array), index, folder, seen)
+        image = self.read(volume)
         if self.slices or self.patch is not None:
             return Features(image, image.with_array(self.probability(image.array, upto=index + 1)), {})
         before = self._tensor(self.probability(image.array, upto=index)) if index else None
+        return self._features(image, before, index, folder, seen)
+
+    def _features(
+        self, image: Volume, before: Tensor | None, index: int, folder: Path | None, seen: Callable[[str], None] | None
+    ) -> Features:
         x = self.execution.place(join(self._tensor(image.array), before), self.device)
         net = self.levels[index]
         with inference(net), self.execution.autocast(self.device), recording(net, folder, seen) as (attention, shrunk):

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fhlib.images.grids import resample
 from fhlib.images.volume import Volume
@@ -25,12 +26,20 @@ def flips_of(spatial_dims: int) -> tuple[tuple[int, ...], ...]:
 def to_network_grid(volume: Volume, preparation: Preparation) -> Volume:
     """What the network reads of an image: resampled with smoothing, intensities min-max scaled to [0, 1] (float32).
 
-    Volumes go to `spacing_mm` or to `longest_voxels` along their longest side, single images to `image_scale` times their size. A
-    constant image becomes 0.
+    Images go to `longest_voxels` along their longest side where that is given, else volumes to `spacing_mm` and single images to
+    `image_scale` times their size. A constant image becomes 0.
     Raises ValueError for non-finite intensities.
     """
     _require_finite(volume)
-    return min_max(resample(volume, _target_spacing(volume, preparation), smooth=True))
+    return in_unit_range(resample(volume, _target_spacing(volume, preparation), smooth=True))
+
+
+def box_to_network_grid(box: Volume, preparation: Preparation) -> Volume:
+    """What the second level reads of a box cut from a scan: `box_voxels` along its longest side, isotropic in mm, min-max scaled over the
+    box to [0, 1] (float32). Raises ValueError for non-finite intensities.
+    """
+    _require_finite(box)
+    return in_unit_range(resample(box, max(box.size_mm) / preparation.box_voxels, smooth=True))
 
 
 def at_original_resolution(volume: Volume) -> Volume:
@@ -38,7 +47,7 @@ def at_original_resolution(volume: Volume) -> Volume:
     min-max scaled to [0, 1] over the whole volume (float32). Raises ValueError for non-finite intensities.
     """
     _require_finite(volume)
-    return min_max(volume)
+    return in_unit_range(volume)
 
 
 def _require_finite(volume: Volume) -> None:
@@ -46,20 +55,29 @@ def _require_finite(volume: Volume) -> None:
         raise ValueError("the image holds NaN or infinite intensities: repair or exclude it")
 
 
-def min_max(volume: Volume) -> Volume:
-    array = volume.array.astype(np.float32)
+def in_unit_range(volume: Volume) -> Volume:
+    return volume.with_array(min_max(volume.array.astype(np.float32)))
+
+
+def min_max(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Min-max scaled to [0, 1]; 0 where it is constant."""
     low, high = float(array.min()), float(array.max())
-    return volume.with_array((array - low) / (high - low) if high > low else np.zeros_like(array))
+    return (array - low) / (high - low) if high > low else np.zeros_like(array)
 
 
 def label_to_network_grid(label: Volume, preparation: Preparation) -> Volume:
-    """A binary label on the network's grid (uint8): smoothed and resampled like the image, then cut where its volume is kept.
+    """A binary label on the network's grid (uint8), see `label_to_spacing`."""
+    return label_to_spacing(label, _target_spacing(label, preparation))
+
+
+def label_to_spacing(label: Volume, spacing_mm: Sequence[float]) -> Volume:
+    """A binary label at another spacing (uint8): smoothed and resampled like an image, then cut where its volume is kept.
 
     Cutting at one half instead would draw a convex outline inwards by about sigma^2 / R (sigma as in `resample`): of a 240 mL head
     1.4 % of the volume between 2 and 6.4 mm.
     """
     inside = label.array > 0
-    coarse = resample(label.with_array(inside.astype(np.float32)), _target_spacing(label, preparation), smooth=True)
+    coarse = resample(label.with_array(inside.astype(np.float32)), spacing_mm, smooth=True)
     count = round(int(inside.sum()) * math.prod(label.spacing_mm) / math.prod(coarse.spacing_mm))
     ranked = np.sort(coarse.array, axis=None)[::-1]
     level = ranked[min(count, ranked.size) - 1] if count else np.inf
@@ -80,6 +98,6 @@ def patch_voxels(preparation: Preparation, edge: int) -> int:
 
 
 def _target_spacing(volume: Volume, preparation: Preparation) -> tuple[float, ...]:
-    if volume.ndim == 3:
-        return (network_spacing_mm(preparation, volume.size_mm),) * 3
+    if volume.ndim == 3 or preparation.longest_voxels:
+        return (network_spacing_mm(preparation, volume.size_mm),) * volume.ndim
     return tuple(spacing / preparation.image_scale for spacing in volume.spacing_mm)

@@ -29,11 +29,13 @@ Signal = NDArray[np.complex64] | Field
 Fields = tuple[Field, Field, Field]
 DB_TO_NEPER = np.float32(np.log(10) / 20)
 FWHM_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
-PLATE_TEXTURE_DB = 5.0
 SKULL_TURN = 8.0
 COHERENT_CLUTTER = np.float32(0.11)  # a flat interface sends less aside than as much power from scatterers
+GAIN_FROM_MM = 12.0  # the near field does not set the gain
+FLUID_BELOW_DB = 5.0  # ranges whose brighter end lies lower hold fluid alone
 INTERFACE_MM = 1.0  # how wide a smooth interface is drawn
 TYPICAL_PLATE_MM = 0.36  # thinner than a wavelength: echo and loss grow in proportion to the thickness
+WIDEST = 10.0  # samples: near a sweep axis just below the probe's face planes lie close together
 NARROWEST = 0.35  # samples; below it a Gaussian kernel is one tap
 
 
@@ -71,6 +73,10 @@ class Skull:
     One crossing costs about 5-20 dB two-way, and most is lost beyond a critical angle near 30 degrees
     (unconfirmed). Thin fetal plates let a part through, so the loss rises smoothly around
     `critical_degrees` by `oblique_loss_db`.
+
+    `rough` is the share of the amplitude that is scattered in all directions, and so speckled; `texture_db`
+    the SD of the echo along the plate; a plate is gone where its texture lies below `gap_below` SDs. `width`
+    multiplies the line that a plate is drawn as.
     """
 
     echo_db: float = 34.0
@@ -78,6 +84,10 @@ class Skull:
     normal_loss_db: float = 7.0
     oblique_loss_db: float = 32.0
     critical_degrees: float = 34.0
+    rough: float = 0.03
+    texture_db: float = 5.0
+    gap_below: float | None = None
+    width: float = 1.0
 
 
 def skull_loss_db(cosine: Field, skull: Skull) -> Field:
@@ -111,7 +121,9 @@ def local_response(sample: Sample, step_mm: float, site: Site, skull: Skull, gai
     coherent *= _cosine(sample.interface_mm, step_mm) ** 6 * np.float32(10 ** (8 / 20))
 
     if sample.plates is not None:
-        mottled = np.exp(sample.texture * (DB_TO_NEPER * np.float32(PLATE_TEXTURE_DB)))
+        mottled = np.exp(sample.texture * (DB_TO_NEPER * np.float32(skull.texture_db)))
+        if skull.gap_below is not None:
+            mottled *= np.clip((sample.texture - np.float32(skull.gap_below)) * 2 + 1, np.float32(0.03), 1)
         scattered, reflected, lost = _plate_response(sample.plates, mottled, step_mm, site, skull)
         power += scattered
         coherent += reflected
@@ -125,14 +137,14 @@ def _plate_response(plates: Plates, mottled: Field, step_mm: float, site: Site, 
     thick = np.maximum(plates.thickness_mm, np.float32(0.1))
     solid = np.minimum(thick * np.float32(1 / TYPICAL_PLATE_MM), 1)
     # a plate may be thinner than a sample: it is drawn as a line at least as wide, and its loss spread over it
-    half = np.maximum(np.float32(step_mm), np.float32(site.axial_mm) * (1 + solid))
+    half = np.maximum(np.float32(step_mm), np.float32(site.axial_mm * skull.width) * (1 + solid))
     line = np.clip(1 - np.abs(plates.skull_mm + half * np.float32(0.5)) / half, 0, 1) * plates.closed
 
     echo = np.float32(10 ** (skull.echo_db / 20)) * line * solid
     echo *= mottled
     crossing = skull_loss_db(cosine, skull) * thick * np.float32(1 / TYPICAL_PLATE_MM)
     loss = crossing * cosine * line * (np.float32(step_mm) / half)
-    return (echo * np.float32(0.03)) ** 2, echo * cosine ** np.float32(skull.power), loss
+    return (echo * np.float32(skull.rough)) ** 2, echo * cosine ** np.float32(skull.power), loss
 
 
 def _cosine(distance: Field, step_mm: float) -> Field:
@@ -196,6 +208,7 @@ def point_spread_kernels(grid: BeamGrid, site: Site) -> Fields:
     focused = np.maximum(site.elevation_share * depth, site.elevation_floor_mm)
     elevation = np.hypot(focused, converging) * FWHM_TO_SIGMA
     elevation /= (grid.r - grid.probe.centre_distance_mm) * phi_step
+    elevation = np.minimum(elevation, np.float32(WIDEST))
     return kernel(elevation), kernel(lateral), kernel(site.axial_mm * FWHM_TO_SIGMA / range_step)
 
 
@@ -301,7 +314,9 @@ def _attenuate(beams: Beams, kernels: Fields, threads: int) -> None:
         np.clip(returned[plane], 0, 1, out=returned[plane])
         np.square(returned[plane], out=returned[plane])  # there and back
         coherent[plane] *= returned[plane]
-        coherent[plane][:, lag:] += coherent[plane][:, :-lag] * ghost
+        first = coherent[plane].copy()
+        for order in range(1, beams.site.reverberations + 1):
+            coherent[plane][:, order * lag :] += first[:, : -order * lag] * ghost**order
         power[plane] *= np.square(returned[plane])
 
     in_threads(accumulate, range(power.shape[0]), threads)
@@ -337,6 +352,8 @@ def form_image(beams: Beams, rng: np.random.Generator, threads: int = 1) -> NDAr
         power[plane] = np.log(received + np.float32(1e-9)) / DB_TO_NEPER + gain
 
     in_threads(detect, range(len(iq)), threads)
+    if beams.site.tissue_grey is not None:
+        power += operators_gain_db(power, beams.grid, beams.site)
     return compress(power, beams.site, _smoothing_samples(beams.grid, beams.site))
 
 
@@ -360,9 +377,41 @@ def tgc_db(depth_mm: Field, site: Site) -> Field:
     return np.minimum(np.asarray(depth_mm, np.float32) * rate, np.float32(42))
 
 
+def operators_gain_db(level_db: Field, grid: BeamGrid, site: Site) -> Field:
+    """Gain at each range (dB) that brings the picture to `site.tissue_grey` and `site.tilt_db`.
+
+    A line over depth is fitted to the brighter end of each range's levels, where there is tissue; fluid and shadows lie
+    below it. It is the same for all beams, so what lies behind fluid stays enhanced.
+
+    Args:
+        level_db: of every sample (planes, beams, ranges).
+        grid: the beams.
+        site: the machine.
+    """
+    depth = grid.depth_mm
+    shown = np.flatnonzero(depth >= max(grid.probe.near_mm, min(GAIN_FROM_MM, depth[-1] / 2)))[::3]
+    brighter = np.percentile(level_db[::4, ::4][:, :, shown], 92, axis=(0, 1))
+    slope, start = np.polyfit(depth[shown], brighter, 1)
+    tissue = brighter > slope * depth[shown] + start - FLUID_BELOW_DB
+    slope, start = np.polyfit(depth[shown][tissue], brighter[tissue], 1)
+    middle, span = float(depth[shown].mean()), float(np.ptp(depth[shown]))
+    wanted = site.top_db - (255 - float(site.tissue_grey or 0)) * site.dynamic_range_db / 254
+    tilted = (depth - middle) * (site.tilt_db / span)
+    return np.asarray(wanted + tilted - start - slope * depth, np.float32)
+
+
+def ring_down(grid: BeamGrid, site: Site) -> Field:
+    """Amplitude at each range of the probe's own echo: bands that fade with depth."""
+    if site.ring_down_db is None:
+        return np.zeros_like(grid.r)
+    bands = np.cos(np.pi * grid.depth_mm / site.ring_down_mm) ** 2
+    fading = np.exp(-grid.depth_mm / (2 * site.ring_down_mm))
+    return np.asarray(10 ** (site.ring_down_db / 20) * bands * fading, np.float32)
+
+
 def _smoothing_samples(grid: BeamGrid, site: Site) -> tuple[float, float, float]:
-    """Sigma of the display's filter in samples of each axis, from the point spread at the middle of the depth."""
-    middle = len(grid.r) // 2
+    """Sigma of the display's filter in samples of each axis, from the point spread at the middle of what is shown."""
+    middle = (len(grid.r) + round(grid.probe.near_mm / grid.steps[2])) // 2
     r = float(grid.r[middle])
     depth = r - grid.probe.probe_radius_mm
     widths = (

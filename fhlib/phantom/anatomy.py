@@ -19,6 +19,9 @@ import numpy as np
 
 from fhlib.images.volume import Floats, Mask
 from fhlib.measures import growth
+from fhlib.phantom.fetus.brain import BrainDetail
+from fhlib.phantom.fetus.face import Face
+from fhlib.phantom.fetus.plates import Ossification
 from fhlib.phantom.shapes import (
     TINY,
     Field,
@@ -42,6 +45,8 @@ from fhlib.phantom.tissues import ID, Tissues
 GA_MEAN_WEEKS, GA_SD_WEEKS, GA_RANGE_WEEKS = 25.0, 2.0, (20.0, 31.0)
 CHART_FROM_WEEKS, ZERO_SIZE_WEEKS = 14.0, 7.2
 SIZE_CORRELATION, TCD_CORRELATION = 0.6, 0.5
+YOUNGEST_WEEKS, OLDEST_WEEKS = 11.0, 40.0
+DETAILED_BELOW_WEEKS = 20.0
 SCALP_MM_PER_OFD = 0.022
 
 
@@ -71,24 +76,26 @@ class Subject:
     skull_volume_ml: float = np.nan
 
 
-def draw_subject(seed: int, ga_weeks: float | None = None) -> Subject:
-    """Draw a fetus.
+def draw_subject(seed: int, ga_weeks: float | None = None, detailed: bool = False) -> Subject:
+    """Draw a fetus; its volumes are those of `Head(subject, detailed)`.
 
     Without `ga_weeks` the age is N(25, 2) weeks cut to 20-31, the mix calibrated to the paper's mean volume.
 
     BPD and OFD follow their charts' mean and SD with a correlation of 0.6. That is a compromise. The SDs of
     BPD, OFD and HC imply 0.69 when HC = pi / 2 (BPD + OFD). A cephalic index of +/- 0.045 would need about
     0.2. Below 14 weeks, where the charts end, sizes shrink linearly to zero at 7.2 weeks. So BPD is
-    about 21 mm at 12 weeks (unconfirmed general knowledge).
+    about 17 mm at 11 and 21 mm at 12 weeks (unconfirmed general knowledge).
 
-    Raises ValueError for an age outside 12-40 weeks.
+    Raises ValueError for an age outside 11-40 weeks.
     """
     rng = np.random.default_rng([int(seed), 101])
     youngest, oldest = ((weeks - GA_MEAN_WEEKS) / GA_SD_WEEKS for weeks in GA_RANGE_WEEKS)
     drawn = GA_MEAN_WEEKS + GA_SD_WEEKS * _cut_normal(rng, youngest, oldest)
     weeks = float(drawn if ga_weeks is None else ga_weeks)
-    if not 12 <= weeks <= 40:
-        raise ValueError(f"ga_weeks must lie in 12-40, the ages the simulator covers, got {weeks}")
+    if not YOUNGEST_WEEKS <= weeks <= OLDEST_WEEKS:
+        raise ValueError(
+            f"ga_weeks must lie in {YOUNGEST_WEEKS:g}-{OLDEST_WEEKS:g}, the ages the simulator covers, got {weeks}"
+        )
 
     z_bpd, z_ofd, z_tcd = (_cut_normal(rng, -2.5, 2.5) for _ in range(3))
     bpd = _size("bpd", weeks, z_bpd)
@@ -105,13 +112,18 @@ def draw_subject(seed: int, ga_weeks: float | None = None) -> Subject:
         axes_mm=_calibrated_axes(bpd, ofd, 0.395 * ofd * float(rng.normal(1, 0.03)), deformation),
         deformation=deformation,
         scalp_mm=float(SCALP_MM_PER_OFD * ofd * rng.uniform(0.85, 1.2)),
-        face_scale=float(rng.normal(1, 0.03)),
+        face_scale=float(rng.normal(1, 0.03)) * _face_growth(weeks),
         plate_scale=float(rng.uniform(0.8, 1.2)),
         suture_mm=float(rng.uniform(0.8, 1.6)),
     )
-    head = Head(subject)
+    head = Head(subject, detailed)
     head_ml, skull_ml = head.volumes_ml(spacing_mm=ofd / 45)
     return replace(subject, hc_mm=head.circumference_mm(), head_volume_ml=head_ml, skull_volume_ml=skull_ml)
+
+
+def _face_growth(weeks: float) -> float:
+    """How large the face is against the skull: below 20 weeks it is still small (unconfirmed)."""
+    return float(np.interp(weeks, (YOUNGEST_WEEKS, DETAILED_BELOW_WEEKS), (0.88, 1.0)))
 
 
 def _cut_normal(rng: np.random.Generator, low: float, high: float) -> float:
@@ -151,16 +163,24 @@ def _deform(u: Points, deformation: tuple[float, ...]) -> Field:
 
 
 class Head:
-    """The solids and tissues of one subject's head; every method takes points in head coordinates."""
+    """The solids and tissues of one subject's head; every method takes points in head coordinates.
 
-    def __init__(self, subject: Subject) -> None:
+    With `detailed`, and always below 20 weeks, tissues and plates are those of `fhlib.phantom.fetus`, and the skin
+    is wide enough at the temples to hold the orbits.
+    """
+
+    def __init__(self, subject: Subject, detailed: bool = False) -> None:
         self.subject = subject
         o, s = subject.ofd_mm, subject.face_scale
         self.o = o
-        against_mean = o / _size("ofd", subject.ga_weeks, 0.0)  # measures with an age formula scale with this head
+        self.mean_ofd_mm = _size("ofd", subject.ga_weeks, 0.0)
+        against_mean = o / self.mean_ofd_mm  # measures with an age formula scale with this head
         self.orbit_mm = max(0.654 * subject.ga_weeks - 0.856, 3.0) * against_mean
         self.binocular_mm = (1.679 * subject.ga_weeks + 0.510) * against_mean
         self.nasal_mm = max(4 + 8 * (subject.ga_weeks - 14) / 21, 1.5) * against_mean
+
+        if subject.ga_weeks < DETAILED_BELOW_WEEKS:
+            self._measure_early_face(against_mean)
 
         self.chin = self.mm(0, -0.40 * s, -0.56 * s)
         self.c2 = self.mm(0, 0.11, -0.465)
@@ -176,6 +196,29 @@ class Head:
         self.ventricle_mm = rng.normal(0, 0.012, 2) * o
         # how much the brain is still that of the first trimester: 1 up to 13 weeks, 0 from 21
         self.early = float(np.clip((21 - subject.ga_weeks) / 8, 0, 1))
+
+        self.detailed = detailed or subject.ga_weeks < DETAILED_BELOW_WEEKS
+        self.jaw_angle = float(np.interp(subject.ga_weeks, (11, 20), (0.14, 0.18))) if self.detailed else 0.14
+        if self.detailed:
+            self.face, self.brain, self.ossification = Face(self), BrainDetail(self), Ossification(self)
+
+    def _measure_early_face(self, against_mean: float) -> None:
+        """Measures of the face below 20 weeks, where lines in age are not valid or wider than the face.
+
+        Binocular distance follows the BPD (Sukonpan 2008, from 15 weeks; below it is extrapolated, and no more than
+        0.62 of the OFD). The nasal bone is 2.18, 2.46 and 2.91 mm in the 12th, 13th and 14th week (means of 479
+        fetuses, Clin Exp Obstet Gynecol 2014, 41:556).
+        """
+        weeks, o = self.subject.ga_weeks, self.o
+        self.orbit_mm = min(self.orbit_mm, 0.21 * o)
+        self.binocular_mm = min(3.893 + 0.568 * self.subject.bpd_mm, 0.62 * o)
+        early = float(np.interp(weeks, (11.5, 12.5, 13.5, 15.0), (2.18, 2.46, 2.91, 4 + 8 / 21)))
+        self.nasal_mm = min(self.nasal_mm, early * against_mean) if weeks < 15 else self.nasal_mm
+
+    @property
+    def mandible_mm(self) -> float:
+        """Lower jaw from the chin's bone to the line between its angles, from front to back."""
+        return (0.405 * self.subject.face_scale - self.jaw_angle + 0.026) * self.o
 
     def mm(self, *fractions: float) -> Floats:
         """A vector given in fractions of the OFD."""
@@ -211,6 +254,9 @@ class Head:
         ears = ellipsoid(side, (0.43 * self.subject.bpd_mm, 0.09 * o, -0.23 * o), (0.05 * o, 0.06 * o, 0.09 * o))
         soft = smooth_union(smooth_union(face, cheeks, 0.06 * o), smooth_union(chin, neck, 0.08 * o), 0.10 * o)
         soft = smooth_union(soft, np.minimum(lips, nose), 0.04 * o)
+        if self.detailed:
+            temples = ellipsoid(side, (0.17 * o, -0.29 * o, -0.29 * o * s), (0.155 * o, 0.165 * o, 0.13 * o))
+            soft = smooth_union(soft, temples, 0.06 * o)
         return smooth_union(smooth_union(scalp, soft, 0.08 * o), ears, 0.02 * o)
 
     def plane(self, p: Points) -> Field:
@@ -280,6 +326,8 @@ class Head:
 
         half = np.float32(self.subject.suture_mm)
         closed = np.clip((self._to_suture(p) - half) * 2 + np.float32(0.5), 0, 1)
+        if self.detailed:
+            thick, closed = self.ossification.apply(p, thick, closed)
         return thick, closed * (self.base(p) < np.float32(-0.05 * o))
 
     def _to_suture(self, p: Points) -> Field:
@@ -311,7 +359,9 @@ class Head:
         inside = skin < 0
         tissue[inside] = ID["fetal soft tissue"]
         tissue[inside & (skull < self.subject.scalp_mm + 0.5)] = ID["scalp"]
-        tissue[inside & (self._face_bones(p) < 0)] = ID["bone"]
+        tissue[inside & (self._face_bones(p) < 0)] = ID["face bone" if self.detailed else "bone"]
+        if self.detailed:
+            self.face.paint(p, tissue, inside & (skull > 0))
 
         x = (self.binocular_mm - self.orbit_mm) / 2
         globe = sphere(side, (x, -0.37 * o, -0.285 * o), self.orbit_mm / 2)
@@ -326,7 +376,7 @@ class Head:
         o, s = self.o, self.subject.face_scale
         side = _both_sides(p)
         maxilla = ellipsoid(p, (0, -0.34 * o * s, -0.40 * o * s), (0.15 * o, 0.10 * o, 0.035 * o))
-        angle = self.mm(0.18, -0.14, -0.53)
+        angle = self.mm(0.18, -self.jaw_angle, -0.53)
         ramus = capsule(side, self.mm(0.20, -0.10, -0.42), angle, 0.022 * o)
         mandible = capsule(side, angle, (0.02 * o, -0.405 * o * s, -0.56 * o * s), 0.026 * o)
         top = self.mm(0, -0.475, -0.20)
@@ -423,7 +473,8 @@ class Head:
         bend = p[0] - first * np.sin(p[1] * np.float32(4 / o)) - second * p[2] / np.float32(o)
         falx = inside & (p[2] > np.float32(-0.08 * o)) & (np.abs(p[1] + np.float32(0.02 * o)) > 0.09 * o)
         tissue[falx & (np.abs(bend) < max(0.5, 0.010 * o))] = ID["midline"]
-        cavum = ellipsoid(p, self.mm(0, -0.15, 0.0), self.mm(0.035, 0.065, 0.04))
+        formed = 1.0 - 0.8 * self.early if self.detailed else 1.0
+        cavum = ellipsoid(p, self.mm(0, -0.15, 0.0), self.mm(0.035, 0.065, 0.04) * formed)
         tissue[inside & (cavum < 0)] = ID["cerebrospinal fluid"]
 
         wall = np.where(np.abs(ventricle) < np.abs(cavum), ventricle, cavum)

@@ -27,6 +27,7 @@ from scipy import ndimage
 from fhlib.phantom.shapes import Field, Points, Triple
 
 BLOCK = (16, 32, 128)
+LEAST_HEAD_CUBED = 0.028
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -37,16 +38,24 @@ class Probe:
 
     The paper states one scan angle of 75 degrees; that it holds for both the fan and the sweep is
     unconfirmed. Radii of 40-57 mm (probe) and 40-58 mm (motor) agree with the paper's box (derived).
+    Machines may show a part alone, the region of interest: a fan and a sweep about angles of their own
+    (`fan_centre_degrees`, `sweep_centre_degrees`), from `near_mm` below the probe's face on.
     """
 
     probe_radius_mm: float = 45.0
     motor_radius_mm: float = 50.0
     fan_degrees: float = 75.0
     sweep_degrees: float = 75.0
+    fan_centre_degrees: float = 0.0
+    sweep_centre_degrees: float = 0.0
+    near_mm: float = 0.0
 
     @property
     def centre_distance_mm(self) -> float:
-        """d: from the centre of curvature to the sweep's axis, negative where the motor radius is the larger."""
+        """d: from the centre of curvature to the sweep's axis, negative where the motor radius is the larger.
+
+        Beams exist where r cos(theta) > d.
+        """
         return self.probe_radius_mm - self.motor_radius_mm
 
     def cartesian(self, phi: Field, theta: Field, r: Field) -> Points:
@@ -78,8 +87,25 @@ class Probe:
         """
         phi, theta, r = self.beam(p)
         fan, sweep = (np.radians(angle / 2 - margin_degrees) for angle in (self.fan_degrees, self.sweep_degrees))
-        near, far = self.probe_radius_mm, self.probe_radius_mm + depth_mm
+        phi, theta = phi - np.radians(self.sweep_centre_degrees), theta - np.radians(self.fan_centre_degrees)
+        near, far = self.probe_radius_mm + self.near_mm, self.probe_radius_mm + depth_mm
         return (np.abs(phi) <= sweep) & (np.abs(theta) <= fan) & (r >= near) & (r <= far)
+
+    def edges(self, depth_mm: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lowest and highest (x, y, z) of the sector (mm); `depth_mm` is how deep it reaches."""
+        angles = np.linspace(-0.5, 0.5, 41)
+        phi = np.radians(self.sweep_centre_degrees + self.sweep_degrees * angles)[:, None, None]
+        theta = np.radians(self.fan_centre_degrees + self.fan_degrees * angles)[None, :, None]
+        r = self.probe_radius_mm + np.array([self.near_mm, depth_mm])
+        corners = np.stack([c.ravel() for c in np.broadcast_arrays(*self.cartesian(phi, theta, r))])
+        return corners.min(1), corners.max(1)
+
+    def volume_mm3(self, depth_mm: float) -> float:
+        """Of the sector: the integral of r (r cos(theta) - d); `depth_mm` is how deep it reaches."""
+        half, centre = np.radians(self.fan_degrees / 2), np.radians(self.fan_centre_degrees)
+        near, far = self.probe_radius_mm + self.near_mm, self.probe_radius_mm + depth_mm
+        wide = (far**3 - near**3) / 3 * 2 * np.sin(half) * np.cos(centre)
+        return float(np.radians(self.sweep_degrees) * (wide - self.centre_distance_mm * (far**2 - near**2) * half))
 
 
 @dataclass(frozen=True)
@@ -93,7 +119,7 @@ class BeamGrid:
 
     @classmethod
     def build(cls, probe: Probe, depth_mm: float, range_step_mm: float, theta_step: float, phi_step: float) -> BeamGrid:
-        """A grid over the whole sector; steps are no larger than those given.
+        """A grid over the whole sector, from the probe's face on; steps are no larger than those given.
 
         Args:
             probe: whose sector it is.
@@ -103,13 +129,30 @@ class BeamGrid:
             phi_step: step between planes (rad).
         """
 
-        def spread(full_degrees: float, step: float) -> NDArray[np.float32]:
-            half = np.radians(full_degrees) / 2
-            return np.linspace(-half, half, int(np.ceil(2 * half / step)) + 1, dtype=np.float32)
+        def spread(full_degrees: float, centre_degrees: float, step: float) -> NDArray[np.float32]:
+            half, centre = np.radians(full_degrees) / 2, np.radians(centre_degrees)
+            return np.linspace(centre - half, centre + half, int(np.ceil(2 * half / step)) + 1, dtype=np.float32)
 
         count = int(np.ceil(depth_mm / range_step_mm)) + 1
         r = probe.probe_radius_mm + np.linspace(0, depth_mm, count, dtype=np.float32)
-        return cls(probe, spread(probe.sweep_degrees, phi_step), spread(probe.fan_degrees, theta_step), r)
+        phi = spread(probe.sweep_degrees, probe.sweep_centre_degrees, phi_step)
+        return cls(probe, phi, spread(probe.fan_degrees, probe.fan_centre_degrees, theta_step), r)
+
+    def towards(self, box: Box, margin_degrees: float, margin_mm: float) -> BeamGrid:
+        """The planes, beams and ranges that reach a box.
+
+        Args:
+            box: voxels in probe coordinates.
+            margin_degrees: how far beyond it planes and beams are kept.
+            margin_mm: how far beyond it ranges are kept.
+        """
+        corners = tuple(
+            np.linspace(0, n - 1, 9) * box.spacing_mm + c for n, c in zip(box.shape[::-1], box.corner, strict=True)
+        )
+        phi, theta, r = self.probe.beam(tuple(np.meshgrid(*corners)))
+        margin = np.radians(margin_degrees)
+        kept = [(a >= b.min() - margin) & (a <= b.max() + margin) for a, b in ((self.phi, phi), (self.theta, theta))]
+        return BeamGrid(self.probe, self.phi[kept[0]], self.theta[kept[1]], self.r[self.r <= r.max() + margin_mm])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -194,6 +237,13 @@ class Box:
         x, y, z = (max(2, round(size / spacing_mm)) for size in size_mm)
         return cls((z, y, x), spacing_mm, (-(x - 1) / 2 * spacing_mm, -(y - 1) / 2 * spacing_mm, top_mm))
 
+    @classmethod
+    def spanning(cls, low: NDArray[np.float64], high: NDArray[np.float64], spacing_mm: float) -> Box:
+        """The box between two corners (x, y, z; mm), its voxels of one size."""
+        x, y, z = (max(2, round(float(size) / spacing_mm)) for size in high - low)
+        corner = (low + high) / 2 - (np.array([x, y, z]) - 1) / 2 * spacing_mm
+        return cls((z, y, x), spacing_mm, tuple(corner.tolist()))
+
     def points(self, block: tuple[slice, ...]) -> Points:
         """Probe coordinates (x, y, z) of a block of voxels, each shaped like the block."""
         z, y, x = (
@@ -205,7 +255,7 @@ class Box:
 
 
 def scan_convert(beams: NDArray[np.uint8], grid: BeamGrid, box: Box, threads: int = 1) -> NDArray[np.uint8]:
-    """Trilinear interpolation of beam data into the box; voxels outside the sector are 0.
+    """Trilinear interpolation of beam data into the box; voxels outside the sector, or nearer than it begins, are 0.
 
     Args:
         beams: the beam image (planes, beams, ranges).
@@ -215,11 +265,12 @@ def scan_convert(beams: NDArray[np.uint8], grid: BeamGrid, box: Box, threads: in
     """
     out = np.zeros(box.shape, np.uint8)
     rates = [np.float32(1 / step) for step in grid.steps]
+    first = (0.0, 0.0, grid.probe.near_mm * rates[2])
 
     def convert(block: tuple[slice, ...]) -> None:
         at = zip(grid.probe.beam(box.points(block)), grid.starts, rates, strict=True)
         index = np.stack([(coordinate - start) * rate for coordinate, start, rate in at])
-        inside = np.all([(i >= 0) & (i <= n - 1) for i, n in zip(index, grid.shape, strict=True)], axis=0)
+        inside = np.all([(i >= f) & (i <= n - 1) for i, f, n in zip(index, first, grid.shape, strict=True)], axis=0)
         if inside.any():
             values = ndimage.map_coordinates(beams, index[:, inside], output=np.float32, order=1, mode="nearest")
             out[block][inside] = np.rint(values).astype(np.uint8)
@@ -239,6 +290,13 @@ class Site:
 
     `top_db` is the echo shown white. `shadow_degrees` is the angle over which shadows are averaged,
     `smoothing` the filter of the displayed levels as a share of the point spread; `box_mm` is (x, y, z).
+    An echo comes again `reverberations` times, each `reverberation_mm` behind the one before and weaker by
+    `reverberation_db`. `ring_down_db` is the echo of the probe itself, in bands `ring_down_mm` apart that fade
+    within some of them.
+
+    Where `tissue_grey` is given, gain and depth gain follow the picture, as an operator sets them: the
+    brightest twelfth of it begins at about that grey level at middle depth, and rises by `tilt_db` from its
+    nearest to its deepest range.
 
     The default is faithful to what the paper states (75 degrees, box; 3.5 MHz is assumed). All else, and all
     of the other sites, is unconfirmed: set by eye beside HC18 images, and so that a quarter to a half of the
@@ -265,6 +323,11 @@ class Site:
     reverberation_mm: float = 6.0
     shadow_degrees: float = 2.0
     smoothing: float = 0.6
+    reverberations: int = 1
+    ring_down_db: float | None = None
+    ring_down_mm: float = 2.0
+    tissue_grey: float | None = None
+    tilt_db: float = 0.0
 
 
 SITES = {
@@ -334,3 +397,118 @@ def drawn_machine(rng: np.random.Generator, probe: Probe, ofd_mm: float) -> Site
         clutter_db=float(rng.uniform(-46, -27)),
         smoothing=float(rng.uniform(0.3, 1.4)),
     )
+
+
+def drawn_region(rng: np.random.Generator, head_mm: float, widest_mm: float) -> tuple[Probe, float]:
+    """A probe with its region of interest, and how deep that reaches (mm).
+
+    The sweep's axis lies 10 mm behind the centre of curvature to 35 mm before it. Half of the draws are
+    about +27 mm: five clinical exports of the first trimester are fitted by +25 to +29. The region is 1.1 to 2.6
+    times as thick as the head is long. Its box is 0.6 to 1.8 times as wide as deep, in elevation 0.5 to
+    2.2 times, and the region fills 35 % of it or more; the head takes 0.6 % of it or more (its volume is about
+    0.21 times its length cubed). All ranges but the centre distance's are unconfirmed.
+
+    Args:
+        rng: where it is drawn from.
+        head_mm: the whole head's length.
+        widest_mm: the box's edges are no longer.
+    """
+    while True:
+        radius = float(rng.uniform(36, 60))
+        centre = float(rng.normal(27, 3) if rng.uniform() < 0.5 else rng.uniform(-10, 35))
+        centre = float(np.clip(centre, -10, min(35, radius - 8)))
+        near = 0.0 if rng.uniform() < 0.3 else float(rng.uniform(4, 0.6 * head_mm + 15))
+        depth = near + min(6 + head_mm * float(np.exp(rng.uniform(*np.log([1.1, 2.6])))), 190)
+        fan, sweep = rng.uniform(30, 90), rng.uniform(25, 90)
+        aside = rng.normal(0, 3, 2) * (rng.uniform() < 0.4)
+        probe = Probe(radius, radius - centre, float(fan), float(sweep), float(aside[0]), float(aside[1]), near)
+        low, high = probe.edges(depth)
+        x, y, z = high - low
+        filled = probe.volume_mm3(depth) / (x * y * z)
+        if head_mm**3 < LEAST_HEAD_CUBED * x * y * z:
+            continue
+        if 0.6 < x / z < 1.8 and 0.5 < y / z < 2.2 and filled > 0.35 and max(x, y, z) < widest_mm:
+            return probe, depth
+
+
+def drawn_scanner(rng: np.random.Generator, probe: Probe, ofd_mm: float, depth_mm: float) -> Site:
+    """A machine for volumes: `drawn_machine` with the display, near field and beam of real exports.
+
+    Fluid is black in most draws and veiled in some, gain with depth over- or undercompensates, all widths of the
+    beam follow the frequency. Deep regions are seen at lower frequencies, so that noise seldom covers them.
+
+    Args:
+        rng: where the settings are drawn from.
+        probe: the probe it has.
+        ofd_mm: the head's length.
+        depth_mm: how deep the region of interest reaches.
+    """
+    machine = drawn_machine(rng, probe, ofd_mm)
+    frequency = float(np.clip(min(machine.frequency_mhz, rng.uniform(380, 620) / depth_mm), 2.0, 7.5))
+    sharp = float(np.clip(3.5 / frequency, 0.5, 1.2))
+    veiled = rng.uniform() < 0.15
+    return replace(
+        machine,
+        frequency_mhz=frequency,
+        axial_mm=0.5 * sharp * float(rng.uniform(0.6, 1.3)),
+        lateral_share=0.024 * sharp * float(rng.uniform(0.7, 1.3)),
+        lateral_floor_mm=0.9 * sharp,
+        elevation_share=0.036 * sharp * float(rng.uniform(0.6, 1.3)),
+        elevation_floor_mm=1.6 * sharp,
+        elevation_aperture_mm=float(rng.uniform(1.5, 4.5)),
+        dynamic_range_db=float(rng.uniform(42, 70)),
+        clutter_db=float(rng.uniform(-32, -24) if veiled else rng.uniform(-58, -38)),
+        noise_db=float(rng.uniform(-118, -92)),
+        tgc_db=float(rng.uniform(0.3, 0.6)),
+        smoothing=float(rng.uniform(0.15, 0.8)),
+        reverberation_db=float(rng.uniform(-44, -24)),
+        reverberation_mm=float(rng.uniform(3, 14)),
+        reverberations=3,
+        ring_down_db=float(rng.uniform(-4, 18)),
+        ring_down_mm=float(rng.uniform(0.7, 2.0)),
+        tissue_grey=float(rng.uniform(125, 225)),
+        tilt_db=float(rng.uniform(-14, 56)),
+    )
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How what lies before the probe moves while the planes are swept (mm): a sum of sines of the sweep angle.
+
+    `waves` holds rows (x, y, z, cycles a radian, phase).
+    """
+
+    waves: NDArray[np.float64]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, probe: Probe, largest_mm: float) -> Motion:
+        """Half of the scans are at rest; the others breathe, and drift.
+
+        Args:
+            rng: where it is drawn from.
+            probe: whose sweep it is.
+            largest_mm: of a wave's amplitude.
+        """
+        moving = rng.uniform() < 0.5
+        cycles = np.array([0.5, rng.uniform(1, 3), rng.uniform(2, 6)]) / np.radians(probe.sweep_degrees)
+        size = largest_mm * rng.uniform(0, 1) * np.array([[1.0], [0.7], [0.3]]) * moving
+        directions = rng.normal(size=(3, 3))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        phases = rng.uniform(0, 2 * np.pi, 3)
+        return cls(np.column_stack([directions * size, cycles, phases]))
+
+    @property
+    def largest_mm(self) -> float:
+        """No point is displaced farther."""
+        return float(np.linalg.norm(self.waves[:, :3], axis=1).sum())
+
+    def at(self, phi: Field) -> Points:
+        """Displacement (x, y, z) from the middle position at sweep angles (rad)."""
+        waves = [np.sin(phi * np.float32(2 * np.pi * row[3]) + np.float32(row[4])) for row in self.waves]
+        return tuple(
+            np.asarray(sum(w * np.float32(row[a]) for w, row in zip(waves, self.waves, strict=True))) for a in range(3)
+        )
+
+    def undone(self, p: Points, phi: Field) -> Points:
+        """Where what is seen at points `p` (mm) of planes at `phi` lies at rest."""
+        return tuple(c - shift for c, shift in zip(p, self.at(phi), strict=True))

@@ -14,7 +14,7 @@ from scipy import ndimage, stats
 from fhlib.images.volume import Floats, Mask, Volume
 from fhlib.phantom.acoustics import expected_level_db
 from fhlib.phantom.anatomy import Head
-from fhlib.phantom.scan import Setting, acquire, set_up
+from fhlib.phantom.scan import Setting, set_up
 
 MEASURES = {
     "brain_grey": "mean grey level of the brain",
@@ -128,7 +128,7 @@ def edge_contrast(
         threads: how many work on it.
     """
     setting = set_up(subject_seed, ga_weeks, scan_direction, site, spacing_mm)
-    beams = acquire(setting.scene, setting.site, setting.grid, setting.half_mm, setting.rng, threads)
+    beams = setting.acquire(threads)
     level = expected_level_db(beams, threads)
     at, normal, weight = _surface(setting.head, points)
     contrast = _sample(level, setting, at - STEP_MM * normal) - _sample(level, setting, at + STEP_MM * normal)

@@ -16,9 +16,24 @@ from scipy import ndimage
 
 from fhlib.images.volume import Floats
 from fhlib.phantom.acoustics import Plates, Sample
-from fhlib.phantom.anatomy import Head
+from fhlib.phantom.anatomy import DETAILED_BELOW_WEEKS, Head
+from fhlib.phantom.fetus.body import Body
+from fhlib.phantom.fetus.brain import texture_shift
+from fhlib.phantom.fetus.sac import Sac
 from fhlib.phantom.probe import enclosing_sphere
-from fhlib.phantom.shapes import Field, Points, capsule, dot, ellipsoid, rotated, shifted, sum_of_waves, wave_vectors
+from fhlib.phantom.shapes import (
+    Field,
+    Points,
+    capsule,
+    cut,
+    dot,
+    ellipsoid,
+    rotated,
+    shifted,
+    stretch_near,
+    sum_of_waves,
+    wave_vectors,
+)
 from fhlib.phantom.tissues import ID, Tissues
 
 Limb = tuple[Floats, Floats, float]
@@ -78,6 +93,25 @@ class Scene:
         self.trunk = _draw_trunk(head, rng)
         self.limbs = [*_draw_limbs(head, self.trunk, rng), *_draw_folds(head, rng)]
         self.cord, self.cord_mm = _draw_cord(head, rng), 0.045 * head.o + 1.5
+        self.body: Body | None = None
+        if head.detailed:
+            self._draw_details(surface, np.random.default_rng([head.subject.seed, 203, *_bits(pose.centre)]))
+
+    def _draw_details(self, surface: Floats, rng: np.random.Generator) -> None:
+        """The body in its posture, below 20 weeks the cavity around all of it, membranes, and tissues' brightness."""
+        head, weeks = self.head, self.head.subject.ga_weeks
+        self.body = Body(head, rng)
+        self.folds = list(_draw_folds(head, rng)) if rng.uniform() < 0.5 else []
+        if weeks < DETAILED_BELOW_WEEKS:
+            whole = np.concatenate([surface, self.pose.to_probe(self.body.surface())])
+            self.cavity = _draw_sac(whole, rng)
+            self.film_mm = rng.uniform(2, 8)
+            self.placenta_mm = rng.uniform(0.3, 0.6) * 0.7 * weeks + 4
+        centre, radii = self.cavity
+        self.sac = Sac(weeks, self.cavity, rng)
+        entry = centre + 0.9 * radii * self.placenta_direction
+        self.body.lead_cord(self.pose.rotation @ (entry - self.pose.centre), rng)
+        self.shift = texture_shift(rng, head.early)
 
     def _draw_pocket(self, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """Centre and radii of a bladder, vessel, bowel or cyst outside the uterus."""
@@ -90,22 +124,52 @@ class Scene:
         warp = sum_of_waves(p, self.waves) * np.float32(3.0)
         tissue, interface, to_wall = self._mother(p, depth, warp)
         h = self.pose.to_head(p)
-        self._paint_fetus(h, self.pose.rotation @ (centre - self.pose.centre), radius, tissue)
-        interface = np.where(tissue > LAST_MATERNAL, FAR_MM, interface)
+        if self.body is None:
+            self._paint_fetus(h, self.pose.rotation @ (centre - self.pose.centre), radius, tissue)
+            interface = np.where(tissue > LAST_MATERNAL, FAR_MM, interface)
+        else:
+            interface = self._paint_details(p, h, tissue, interface)
 
         plates = None
         if np.linalg.norm(centre - self.head_centre) < radius + 1.1 * self.head.o:
-            skull, interface = self._paint_head(h, tissue, interface, to_wall)
-            if np.abs(skull).min() < 4:
-                plates = Plates(skull, *self.head.plate(h))
+            if self.body is None:
+                skull, interface = self._paint_head(h, tissue, interface, to_wall)
+                if np.abs(skull).min() < 4:
+                    plates = Plates(skull, *self.head.plate(h))
+            else:
+                plates = self._paint_near_head(h, tissue, interface, to_wall)
+                self.body.paint_spine(h, tissue)
 
         # layers lie across the beam: where they do, they echo most
         layered = (p[0], p[1], depth + warp * np.float32(0.5))
         mother = tissue <= LAST_MATERNAL
         shaded = self._texture(layered, (0.35, 0.35, 1.2)) + warp * np.float32(0.2)
         texture = np.where(mother, shaded, self._texture(p, (1, 1, 1)))
+        if self.body is not None:
+            texture += self.shift[tissue]
         streak = np.where(mother, self._texture(layered, (0.35, 0.35, 2.8)), self._texture(layered, (0.8, 0.8, 2.2)))
         return Sample(tissue, texture, streak, interface, plates)
+
+    def _paint_details(self, p: Points, h: Points, tissue: Tissues, interface: Field) -> Field:
+        """Body and membranes into `tissue`; returns the distance to the nearest interface.
+
+        Args:
+            p: points in probe coordinates (mm).
+            h: the same in head coordinates.
+            tissue: painted in place.
+            interface: of the mother.
+        """
+        assert self.body is not None
+        skin = self.body.paint(h, tissue)
+        for start, end, size in self.folds:
+            part = stretch_near(h, (start + end) / 2, float(np.linalg.norm(end - start)) / 2 + size)
+            tissue[..., part][capsule(cut(h, part), start, end, size) < 0] = ID["fetal soft tissue"]
+        amnion = self.sac.paint(p, tissue)
+        if amnion is not None:
+            free = (tissue == ID["amniotic fluid"]) & (np.abs(amnion) < np.abs(interface))
+            interface = np.where(free, amnion, interface)
+        interface = np.where(tissue > LAST_MATERNAL, FAR_MM, interface)
+        return interface if skin is None else np.where(np.abs(skin) < np.abs(interface), skin, interface)
 
     def _paint_head(self, h: Points, tissue: Tissues, interface: Field, to_wall: Field) -> tuple[Field, Field]:
         """Head into `tissue`; returns the skull's distance and that of the nearest interface.
@@ -116,6 +180,8 @@ class Scene:
         skull = self.head.skull(h)
         if skull.max() > -8:
             skin = self.head.skin(h, skull)
+            if self.body is not None:  # the neck goes on as the body's
+                skin = np.maximum(skin, self.head.plane(h) - np.float32(0.08 * self.head.o))
             if skin.min() > max(4, self.film_mm):
                 return skull, interface
             apart = np.hypot(np.maximum(skin, 0), np.maximum(to_wall, 0))
@@ -127,8 +193,27 @@ class Scene:
             self.head.paint_face(h, tissue, skin, skull)
         if skull.min() < 0:
             wall = self.head.paint_brain(h, tissue, skull)
+            if self.head.detailed:
+                brain = self.head.brain
+                brain.paint(h, tissue, skull, self._texture(h, (brain.stretch,) * 3))
             interface = np.where(skull < -1.5, wall, interface)
         return skull, interface
+
+    def _paint_near_head(self, h: Points, tissue: Tissues, interface: Field, to_wall: Field) -> Plates | None:
+        """Head into the part of `tissue` and `interface` that it can reach; returns its plates, if any are near."""
+        centre, radius = self.head.bounding
+        part = stretch_near(h, centre, radius + self.film_mm)
+        if part.start == part.stop:
+            return None
+        q = cut(h, part)
+        skull, interface[..., part] = self._paint_head(q, tissue[..., part], interface[..., part], to_wall[..., part])
+        if np.abs(skull).min() >= 4:
+            return None
+        thick, closed = np.zeros((2, *tissue.shape), np.float32)
+        distance = np.full(tissue.shape, FAR_MM)
+        distance[..., part] = skull
+        thick[..., part], closed[..., part] = self.head.plate(q)
+        return Plates(distance, thick, closed)
 
     def _texture(self, p: Points, stretch: tuple[float, float, float]) -> Field:
         """Random echogenicity with unit variance, correlated over some millimetres: a periodic lattice, looked up."""
@@ -210,6 +295,18 @@ class Scene:
         tissue[(spine < 0) & ribs & (head.plane(h) > 0)] = ID["bone"]
 
 
+def _bits(vector: Floats) -> list[int]:
+    """Whole numbers that stand for a vector, to seed a stream of random numbers."""
+    return np.round(vector * 1000).astype(np.int64).view(np.uint64).astype(np.uint32).tolist()
+
+
+def _draw_sac(points: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Centre and radii (mm) of the fluid's ellipsoid around all `points` (n, 3) of a fetus below 20 weeks."""
+    low, high = points.min(0), points.max(0)
+    room = rng.uniform(1, 14, (2, 3))
+    return (low + high - room[0] + room[1]) / 2, 1.08 * (high - low + room.sum(0)) / 2
+
+
 def _draw_cavity(head: Head, surface: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Centre and radii (mm) of the fluid's ellipsoid, around the head's `surface` in probe coordinates."""
     low, high = surface.min(0), surface.max(0)
@@ -226,7 +323,7 @@ def _draw_trunk(head: Head, rng: np.random.Generator) -> tuple[Floats, Floats]:
     down = np.array([np.sin(lean), -np.sin(flexion), -np.cos(flexion)])
     down /= np.linalg.norm(down)
     neck = head.mm(0, 0.10, -0.95)
-    return neck, neck + down * head.o * (1.1 if head.subject.ga_weeks < 16 else 1.6)
+    return neck, neck + down * head.o * 1.6
 
 
 def _draw_limbs(head: Head, trunk: tuple[Floats, Floats], rng: np.random.Generator) -> Iterator[Limb]:

@@ -127,3 +127,42 @@ def wave_vectors(rng: np.random.Generator, length_mm: float, count: int) -> Wave
 def sum_of_waves(p: Points, waves: Waves) -> Field:
     """The smooth field `sum(sin(p . vector + phase))`."""
     return np.asarray(sum(np.sin(dot(p, vector) + np.float32(phase)) for vector, phase in waves))
+
+
+def tapered(p: Points, start: Vector, end: Vector, radii: tuple[float, float]) -> tuple[Field, Field]:
+    """Distance to a cone with round ends, to first order in its slope, and the share of its axis passed (0 to 1).
+
+    Args:
+        p: points (mm).
+        start: one end of the axis (mm).
+        end: its other end (mm).
+        radii: at both ends (mm).
+    """
+    axis = np.asarray(end, dtype=float) - np.asarray(start, dtype=float)
+    q = shifted(p, start)
+    along = np.clip(dot(q, axis / (axis @ axis)), 0, 1)
+    aside = tuple(c - along * a for c, a in zip(q, axis.astype(np.float32), strict=True))
+    return length(aside) - (np.float32(radii[0]) + along * np.float32(radii[1] - radii[0])), along
+
+
+def stretch_near(p: Points, centre: Vector, reach_mm: float) -> slice:
+    """The part of a block's last axis that can hold points within `reach_mm` of `centre`; empty where there is none.
+
+    Args:
+        p: points of a small block of a grid, three-dimensional arrays.
+        centre: in mm.
+        reach_mm: in mm.
+    """
+    rows, columns = p[0].shape[:2]
+    middle = [c[rows // 2, columns // 2] for c in p]
+    offset = [m - np.float32(o) for m, o in zip(middle, centre, strict=True)]
+    corners = [c[:: max(rows - 1, 1), :: max(columns - 1, 1)].reshape(-1, c.shape[2]) for c in p]
+    away = sum((c - m) ** 2 for c, m in zip(corners, middle, strict=True)).max(0)
+    spread = np.sqrt(away) * np.float32(1.1) + np.float32(1)  # the layers are curved a little
+    near = np.flatnonzero(length(tuple(offset)) < spread + np.float32(reach_mm))
+    return slice(int(near[0]), int(near[-1]) + 1) if near.size else slice(0, 0)
+
+
+def cut(p: Points, part: slice) -> Points:
+    """The points in a part of the last axis."""
+    return tuple(c[..., part] for c in p)

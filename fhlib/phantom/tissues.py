@@ -68,10 +68,28 @@ TISSUES = (
     Tissue("globe", -44, 0.02, 0.0),
     Tissue("lens", -12, 0.3, 0.0),
     Tissue("skull base", 0, 6.0, 2.5, 4.0),
+    Tissue("face bone", 5, 4.5, 2.0),
+    Tissue("tongue", -19, 0.6, 1.5, 4.0),
+    Tissue("pharynx", -44, 0.05, 0.0),
+    Tissue("yolk sac", -4, 0.4, 1.0),
+    Tissue("vessel", -8, 0.4, 2.0),
+    Tissue("viscera", -15, 0.6, 4.0, 5.0),
 )
+EARLIEST = 24  # so many tissues had a gain when the default machines' scans were fixed
 ID = {tissue.name: index for index, tissue in enumerate(TISSUES)}
 ECHOGENICITY_DB = np.array([tissue.echogenicity_db for tissue in TISSUES], np.float32)
 ATTENUATION_DB = np.array([tissue.attenuation_db for tissue in TISSUES], np.float32)
 TEXTURE_DB = np.array([tissue.texture_db for tissue in TISSUES], np.float32)
 STREAK_DB = np.array([tissue.streak_db for tissue in TISSUES], np.float32)
 STREAK_FROM = 1.2
+
+
+def tissue_gains(rng: np.random.Generator, spread_db: float) -> NDArray[np.float32]:
+    """A gain (dB) for each of `TISSUES`, drawn from a normal distribution of SD `spread_db`.
+
+    Only the first `EARLIEST` are drawn from `rng` itself: later ones have a stream of their own, so that what is
+    drawn next does not depend on how many tissues there are.
+    """
+    first = rng.normal(0, spread_db, EARLIEST).astype(np.float32)
+    later = np.random.default_rng(first.view(np.uint32).tolist()).normal(0, spread_db, len(TISSUES) - EARLIEST)
+    return np.concatenate([first, later.astype(np.float32)])

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ import numpy as np
 import pandas as pd
 
 from fhlib import __version__
+from fhlib.cohorts.tables import pixel_sizes
 from fhlib.files import progress, write_csv
 from fhlib.fingerprints import digest, file_digest
 from fhlib.images.dicom import Source, read_dicom
-from fhlib.images.formats import read_volume
+from fhlib.images.formats import is_picture, read_volume
 from fhlib.images.volume import ReadWarning, Volume, is_binary
 from fhlib.models.parameters import PARAMETERS_FILE
 from fhlib.models.weights import weights_files, weights_folder
+from fhlib.segmentation.head_circumference import hc_interval_mm
 from fhlib.segmentation.outputs import (
     Record,
     earlier_rows,
@@ -34,7 +37,7 @@ from fhlib.segmentation.outputs import (
 from fhlib.segmentation.page import case_page
 from fhlib.segmentation.quality import CALIBRATION, SPACING_MISSING
 from fhlib.segmentation.rows import Found, in_words, meanings, measures, picture, table_of
-from fhlib.segmentation.segmentor import Segmentation, Segmentor
+from fhlib.segmentation.segmentor import Segmentation, Segmentor, load_segmentor
 from fhlib.segmentation.sources import (
     TABLE,
     named,
@@ -61,6 +64,8 @@ def segment_files(
     keep: int = 6,
     weights: str = "",
     spacing_mm: Sequence[float] | None = None,
+    image_weights: Path | str = "",
+    pixel_mm: float | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Found]]:
     """Segment volumes that the study has not seen; returns a row a volume (COLUMNS) and the first results by name.
 
@@ -83,6 +88,10 @@ def segment_files(
         weights: `weights_digest` of both segmentors. With it, a volume that is complete for the same bytes, weights and age is not
             computed again, and is not among the results.
         spacing_mm: of all of them, in place of what their files state; where one states another, its note says so.
+        image_weights: folder or name of the weights that outline single images, loaded with the first of them. Without it `segmentor` has
+            to read them.
+        pixel_mm: size of a pixel of the pictures (PNG, JPEG, BMP, TIFF) among them, which state none that can be trusted. Without it a
+            table beside them tells (`pixel_sizes`), else the picture fails.
 
     Raises ValueError for an age that is no positive number and for a `skull` that outlines something else, OSError where the folder
     cannot be written to or its disk is full.
@@ -91,7 +100,7 @@ def segment_files(
     if skull is not None and skull.outline != "skull":
         raise ValueError(f"the second weights outline the {skull.outline}: give some that outline the skull, or none")
     require_usable(folder)
-    task = _Task(segmentor, skull, folder, ga_weeks, weights, spacing_mm)
+    task = _Task(segmentor, skull, folder, ga_weeks, weights, spacing_mm, image_weights, pixel_mm)
     with only_writer(folder):
         return task.table(sources, keep)
 
@@ -116,6 +125,13 @@ class _Task:
     ga_weeks: float | None
     weights: str
     spacing_mm: Sequence[float] | None
+    image_weights: Path | str = ""
+    pixel_mm: float | None = None
+
+    @cached_property
+    def for_images(self) -> Segmentor | None:
+        """What outlines single images, where it is another than the segmentor of volumes."""
+        return load_segmentor(self.image_weights) if self.image_weights else None
 
     def table(self, sources: Sequence[Source], keep: int) -> tuple[pd.DataFrame, dict[str, Found]]:
         """Rows and first results of `segment_files`; the table on the disk grows with them."""
@@ -141,7 +157,7 @@ class _Task:
         try:
             require_utf8(source if isinstance(source, Path) else source.files[0])
             record, content = Record.open(self.folder, name), source_digest(source)
-            fingerprint = self._fingerprint(content)
+            fingerprint = self._fingerprint(content, self._spacing_of(source))
             kept = record.kept_row(fingerprint) if self.weights else None
             if kept is not None:
                 return kept | {"volume": name}, None
@@ -150,9 +166,9 @@ class _Task:
         except Exception as error:
             return {"volume": name, "status": "failed", "note": reason_of(error)}, None
 
-    def _fingerprint(self, content: str) -> str:
+    def _fingerprint(self, content: str, spacing_mm: Sequence[float] | None) -> str:
         dicom = bool(list(distributions(name="highdicom")))  # once it is installed, a series lacks its DICOM SEG
-        options = (self.weights, bool(self.skull), self.ga_weeks, self.spacing_mm, dicom)
+        options = (self.weights, bool(self.skull), self.ga_weeks, spacing_mm, dicom)
         return digest(__version__, *options, content)
 
     def _make(self, record: Record, source: Source, fingerprint: str) -> tuple[dict[str, Any], Found | None]:
@@ -160,7 +176,7 @@ class _Task:
 
         A skull or a page that fails leaves the head, and the record without a row.
         """
-        volume, warned = _read_with_warnings(source, self.spacing_mm)
+        volume, warned = _read_with_warnings(source, self._spacing_of(source))
         if volume.array.min() == 0 and volume.array.max() in (1, 255) and is_binary(volume.array):
             raise ValueError(f"it holds 0 and {volume.array.max():g} alone, as a mask or a label does: give the scan")
         found, faults = self._segmented(volume)
@@ -184,8 +200,28 @@ class _Task:
         drawn = f"{record.name}.html" in files
         return row, found if drawn else None
 
+    def _spacing_of(self, source: Source) -> Sequence[float] | None:
+        """What takes the place of a file's own spacing. Raises ValueError for a picture whose pixel size nobody states."""
+        if self.spacing_mm or not (isinstance(source, Path) and is_picture(source)):
+            return self.spacing_mm
+        stated = pixel_sizes(source.parent).get(source.name)
+        if self.pixel_mm and stated and not math.isclose(self.pixel_mm, stated, rel_tol=1e-3):
+            raise ValueError(
+                f"{source.name} has {stated:g} mm a pixel by the table beside it and {self.pixel_mm:g} mm by --pixel-mm: give one of them"
+            )
+        size = self.pixel_mm or stated
+        if size is None:
+            raise ValueError(
+                f"{source.name} is a picture, which states no pixel size that can be trusted (dots per inch are of print): give it with "
+                "--pixel-mm, or in a CSV file beside it with the columns `filename` and `pixel size(mm)`"
+            )
+        return (size,)
+
     def _segmented(self, volume: Volume) -> tuple[Found, list[str]]:
-        """Head and skull; a skull that fails in words."""
+        """Head and skull; a skull that fails in words. Of an image the skull alone, by the segmentor of images."""
+        if volume.ndim == 2 and self.for_images is not None:
+            result = self._without_doubt(self.for_images.segment(volume))
+            return Found(volume, result, None, hc_interval_mm(self.for_images, volume, result)), []
         head = self._without_doubt(self.segmentor.segment(volume, ga_weeks=self.ga_weeks))
         if self.skull is None:
             return Found(volume, head, None), []

@@ -21,7 +21,6 @@ from pydantic import ConfigDict, Field
 from scipy import ndimage
 
 from fhlib.files import write_json
-from fhlib.images.grids import bounding_box
 from fhlib.images.volume import Mask, Volume
 from fhlib.measures.growth import reference, valid_weeks
 from fhlib.measures.metrics import dice
@@ -33,13 +32,17 @@ FEATURES = 5
 Share = Annotated[float, Field(ge=0, le=1)]
 Features = Annotated[tuple[float, ...], Field(min_length=FEATURES, max_length=FEATURES)]
 
-# Reasoned, not measured: a head of 12 to 40 weeks, and what voxels an ultrasound machine exports.
-SMALLEST_HEAD_ML, LARGEST_HEAD_ML = 4.0, 900.0
+# Reasoned, not measured: a head of 11 to 40 weeks, and what voxels and fields of view an ultrasound machine exports.
+SMALLEST_HEAD_ML, LARGEST_HEAD_ML = 2.0, 900.0
 SMALLEST_HEAD_SHARE = 0.004
 SPACING_MISSING = "spacing missing?"
 STRAY_SHARE = 0.02
 LEAST_CONFIDENCE = 0.8
 PLAUSIBLE_SPACING_MM = (0.03, 3.0)
+PLAUSIBLE_VIEW_MM = (15.0, 350.0)
+"""Longest side of a volume."""
+LONGEST_SHAPE = 1.9
+"""Longest over shortest principal axis of a head. Sixty simulated ones of 12 to 40 weeks have 1.2 to 1.5; a head moulded at term more."""
 OUTSIDE_SHARE = 0.05
 """Share of the mask's surface that touches the outside of the sector beyond which the head is called cut."""
 SIZE_FOR_AGE = (0.5, 1.8)
@@ -87,7 +90,7 @@ class Calibration:
     def interval(self, volume: float, copies: Sequence[float]) -> tuple[float, float]:
         """95 % interval of a volume in mL from the volumes of the flipped copies; NaN where a copy has none.
 
-        That of a plausible volume ends where heads of 12 to 40 weeks do (`SMALLEST_HEAD_ML`, `LARGEST_HEAD_ML`).
+        That of a plausible volume ends where heads of 11 to 40 weeks do (`SMALLEST_HEAD_ML`, `LARGEST_HEAD_ML`).
         """
         reach = self.quantile * (log_spread(copies) + self.floor)
         if not volume > 0 or not math.isfinite(reach):
@@ -166,9 +169,10 @@ class Look:
 
     @property
     def spacing_is_plausible(self) -> bool:
-        """Whether an ultrasound machine exports such voxels."""
-        low, high = PLAUSIBLE_SPACING_MM
-        return all(low <= spacing <= high for spacing in self.volume.spacing_mm)
+        """Whether an ultrasound machine exports such voxels, and so large a view."""
+        (low, high), (least, most) = PLAUSIBLE_SPACING_MM, PLAUSIBLE_VIEW_MM
+        view = max(self.volume.size_mm)
+        return all(low <= step <= high for step in self.volume.spacing_mm) and least <= view <= most
 
 
 def quality_flags(look: Look) -> tuple[str, ...]:
@@ -190,6 +194,14 @@ def _implausible_size(look: Look) -> bool:
         return False
     volume_ml = look.size * look.volume.voxel_volume_ml
     return volume_ml > LARGEST_HEAD_ML or _unlike_age(volume_ml, look.ga_weeks, look.outline)
+
+
+def _implausible_shape(look: Look) -> bool:
+    places = np.argwhere(look.mask)[:: max(1, look.size // 20_000)] * np.array(look.volume.spacing_mm)
+    if len(places) <= look.volume.ndim or _no_head(look):
+        return False
+    shortest, *_, longest = np.linalg.eigvalsh(np.cov(places.T)).tolist()
+    return bool(longest > LONGEST_SHAPE**2 * shortest)
 
 
 def _cut_by_the_border(look: Look) -> bool:
@@ -223,8 +235,13 @@ FLAGS = (
     Flag("no head", "nothing found, too small for a head, or less certain than nearly all scans with one", _no_head),
     Flag(
         "implausible size",
-        "larger than a head of 12 to 40 weeks, or far from the charts at this age",
+        "larger than a head of 11 to 40 weeks, or far from the charts at this age",
         _implausible_size,
+    ),
+    Flag(
+        "implausible shape",
+        "longer than a head can be: cut, or the spacing along one axis is wrong",
+        _implausible_shape,
     ),
     Flag(
         "several components", "stray parts besides the largest", lambda look: look.stray > STRAY_SHARE * look.size > 0
@@ -243,7 +260,7 @@ FLAGS = (
     Flag("unfamiliar intensities", "unlike the scans the segmentor was calibrated on", _unfamiliar_intensities),
     Flag(
         "implausible spacing",
-        "voxels that no ultrasound machine exports: volumes are wrong",
+        "voxels, or a field of view, that no ultrasound machine exports: volumes are wrong",
         lambda look: not look.spacing_is_plausible,
     ),
     Flag(
@@ -257,22 +274,11 @@ MEANINGS = {flag.name: flag.meaning for flag in FLAGS}
 
 
 def too_small(volume: Volume, mask: Mask) -> bool:
-    """Whether a mask is smaller than a head can be: under 4 mL, or, in 2D and where voxels are implausible, under 0.4 % of the image."""
+    """Whether a mask is smaller than a head can be: under 2 mL, or, in 2D and where voxels are implausible, under 0.4 % of the image."""
     size, (low, high) = int(mask.sum()), PLAUSIBLE_SPACING_MM
     if volume.ndim == 3 and all(low <= s <= high for s in volume.spacing_mm):
         return size * volume.voxel_volume_ml < SMALLEST_HEAD_ML
     return size < SMALLEST_HEAD_SHARE * mask.size
-
-
-def largest_component(mask: Mask) -> Mask:
-    """The largest part whose voxels share faces."""
-    box = bounding_box(mask)
-    labels, count = ndimage.label(mask[box])
-    if count <= 1:
-        return mask
-    largest = np.zeros_like(mask)
-    largest[box] = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    return largest
 
 
 def expected_volume_ml(ga_weeks: float) -> float:

@@ -14,6 +14,7 @@ from fhlib.images.grids import bounding_box
 from fhlib.images.volume import Volume
 from fhlib.measures.biometry import biometry
 from fhlib.measures.growth import centile, valid_weeks
+from fhlib.segmentation.head_circumference import fitted, image_measures
 from fhlib.segmentation.quality import MEANINGS
 from fhlib.segmentation.segmentor import Segmentation
 
@@ -43,11 +44,12 @@ THINNEST = 3
 
 @dataclass(frozen=True)
 class Found:
-    """One volume with what was found in it; `skull` where a skull's segmentor was given."""
+    """One volume with what was found in it; `skull` where a skull's segmentor was given, and of an image HC's 95 % interval in mm."""
 
     volume: Volume
     head: Segmentation
     skull: Segmentation | None
+    hc_interval_mm: tuple[float, float] = (math.nan, math.nan)
 
 
 def table_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -77,6 +79,9 @@ def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
         sizes, why = _sizes(found.skull or found.head)
         row |= {name: value for name, value in sizes.items() if math.isfinite(value)}
         notes += [f"no BPD, OFD and HC: {why}"] if why else []
+        if found.volume.ndim == 2 and not why:
+            row |= image_measures(found.head, found.hc_interval_mm)
+            notes += _about_age(row)
     if ga_weeks is not None:
         centile, why = _centile(row, ga_weeks)
         row |= centile | {"ga_weeks": ga_weeks}
@@ -98,6 +103,17 @@ def _sizes(outlined: Segmentation) -> tuple[dict[str, float], str]:
         return {}, found.note or "the mask is no ellipse"
     numbers = found.asdict()
     return {name: float(value) for name, value in numbers.items() if name.endswith(("bpd_mm", "ofd_mm", "hc_mm"))}, ""
+
+
+def _about_age(row: Mapping[str, Any]) -> list[str]:
+    """Why an image's HC gives no age, or one without an end."""
+    if "hc_mm" not in row:
+        return []
+    first, last = (f"{week:g}" for week in valid_weeks("hc"))
+    missing = [end for end in ("low", "high") if f"ga_by_hc_{end}_weeks" not in row]
+    if "ga_by_hc_weeks" not in row:
+        return [f"no age by HC: the chart goes from {first} to {last} weeks"]
+    return [f"the age's {end} end is beyond the chart's {first} to {last} weeks" for end in missing]
 
 
 def _centile(row: Mapping[str, Any], ga_weeks: float) -> tuple[dict[str, float], str]:
@@ -135,9 +151,12 @@ def centile_in_words(value: float) -> str:
 
 
 def picture(found: Found, name: str) -> Any:
-    """Three planes with the outlines that were found."""
+    """Three planes with the outlines that were found; an image with the ellipse of its mask, too."""
     given = {STRUCTURES[result.outline]: result for result in (found.head, found.skull) if result}
     outlines = {label: result.mask for label, result in given.items() if result.mask.array.any()}
+    ellipse = fitted(found.head) if found.volume.ndim == 2 else None
+    if ellipse is not None:
+        outlines["ellipse"] = found.volume.with_array(ellipse.inside(found.volume).astype(np.uint8))
     title = f"{name}: {'; '.join(found.head.flags) or 'no flag'}"
     return planes(found.volume, outlines, probability=found.head.probability, title=title)
 
@@ -170,6 +189,19 @@ def in_words(row: Mapping[str, Any], found: Found, ga_weeks: float | None) -> di
         skull, skin = number(name, "mm"), number(f"skin_{name}", "mm")
         if skull or skin:
             words[f"{label}, {'outer skull' if skull else 'to the skin: not for growth charts'}"] = skull or skin
+    if number("hc_low_mm", ""):
+        words["95 % interval of HC"] = f"{number('hc_low_mm', '')} to {number('hc_high_mm', 'mm')}"
+    if number("ga_by_hc_weeks", ""):
+        first, last = (f"{week:g}" for week in valid_weeks("hc"))
+        youngest, oldest = number("ga_by_hc_low_weeks", "") or f"below {first}", number("ga_by_hc_high_weeks", "")
+        words["Gestational age by HC (INTERGROWTH-21st's chart read backwards)"] = (
+            f"{number('ga_by_hc_weeks', 'weeks')} (95 % interval {youngest} to {oldest or f'above {last}'})"
+        )
+    if number("center_x_mm", ""):
+        words["Ellipse"] = (
+            f"centre {number('center_x_mm', '')} mm to the right and {number('center_y_mm', '')} mm down from the first pixel, semi-axes "
+            f"{number('semi_axes_a_mm', '')} and {number('semi_axes_b_mm', 'mm')}, angle {number('angle_rad', 'rad', 3)}"
+        )
     if number("hc_centile", ""):
         words[f"HC centile at {ga_weeks:.4g} weeks (INTERGROWTH-21st)"] = (
             f"{centile_in_words(row['hc_centile'])}. An illustration: HC errs by a week of growth or two"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fhlib.images.grids import resample
+from fhlib.images.grids import crop_to_box, resample
 from fhlib.images.volume import Volume
-from fhlib.models.cascade import Cascade
+from fhlib.models.boxes import largest_component
+from fhlib.models.cascade import Cascade, Reading
 from fhlib.models.device import Execution
 from fhlib.models.inputs import flips_of
 from fhlib.models.parameters import SegmentorParameters, shown
@@ -25,7 +25,6 @@ from fhlib.segmentation.quality import (
     Look,
     agreement_of,
     intensity_features,
-    largest_component,
     quality_flags,
     too_small,
 )
@@ -99,10 +98,11 @@ class Segmentor:
                 f"this segmentor was trained on {self.parameters.spatial_dims}D images, the image is {volume.ndim}D: "
                 "choose another model"
             )
-        image = self.cascade.read(volume)
-        copies = self._copies(image.array, flips or (self.calibration.flips if self.calibration else 1))
+        reading = self.cascade.reading(volume)
+        image = reading.image
+        copies = self._copies(reading, flips or (self.calibration.flips if self.calibration else 1))
         found = image.with_array(np.asarray(np.mean(copies, axis=0, dtype=np.float32)))
-        probability = found if self.cascade.slices else resample(found, like=volume)
+        probability = found if self.cascade.slices else _in_volume(found, reading, volume)
         foreground = probability.array >= self.prediction.threshold
         largest = largest_component(foreground)
         mask = largest if self.prediction.largest_component else foreground
@@ -125,13 +125,26 @@ class Segmentor:
         result = volume.with_array(mask.astype(np.uint8))
         return Segmentation(result, probability, volume_ml, flags, interval, evidence, outline)
 
-    def _copies(self, image: NDArray[np.floating[Any]], count: int) -> list[NDArray[np.float32]]:
-        """Probability of the image and of flipped copies of it, flipped back: first as it is, then about single axes, then about more."""
-        flips = flips_of(image.ndim)
+    def _copies(self, reading: Reading, count: int) -> list[NDArray[np.float32]]:
+        """Probability of what is read and of flipped copies of it, flipped back: as it is, then about single axes, then about more."""
+        flips = flips_of(reading.image.ndim)
         if not 1 <= count <= len(flips):
-            raise ValueError(f"flips is {count}: there are 1 to {len(flips)} in {image.ndim}D")
-        # a copy: an axis of one voxel keeps its negative stride otherwise, which torch refuses
-        return [np.flip(self.cascade.probability(np.flip(image, axes).copy()), axes) for axes in flips[:count]]
+            raise ValueError(f"flips is {count}: there are 1 to {len(flips)} in {reading.image.ndim}D")
+
+        def copy(axes: tuple[int, ...]) -> NDArray[np.float32]:
+            # copies: an axis of one voxel keeps its negative stride otherwise, which torch refuses
+            context = None if reading.context is None else np.flip(reading.context.array, axes).copy()
+            return np.flip(self.cascade.probability(np.flip(reading.image.array, axes).copy(), context=context), axes)
+
+        return [copy(axes) for axes in flips[:count]]
+
+
+def _in_volume(probability: Volume, reading: Reading, volume: Volume) -> Volume:
+    """A probability on the network's grid in the geometry of the volume, 0 outside the box that was read."""
+    if reading.crop is None:
+        return resample(probability, like=volume)
+    box, _ = crop_to_box(volume, reading.crop.box)
+    return reading.crop.undo(resample(probability, like=box), outside=0)
 
 
 def load_segmentor(

@@ -18,6 +18,8 @@ from fhlib.images.kretz import SUFFIXES as KRETZ_SUFFIXES
 from fhlib.images.parts import files_of
 
 TABLE = "segment.csv"
+SCANS = (*READABLE, ".jpg", ".jpeg", ".bmp")
+"""Suffixes of what is segmented. The pictures among them need a pixel size from elsewhere."""
 
 RESULT_MARK = "fhlib segment: a result, no scan"
 """What the header of a mask or probability says, so that it is known under any name and in any folder."""
@@ -28,10 +30,10 @@ LONGEST_NAME = 180
 """Bytes of a result's name; disks take 255, and what tells the files of a volume apart follows."""
 
 _RESULT = re.compile(
-    r"(?P<of>.+?)((~new\d*)?_(mask|skull|probability|label)|[-_. ](mask|label|labelmap|seg|segmentation))",
+    r"(?P<of>.+?)((~new\d*)?_(mask|skull|probability|label)|[-_. ](mask|label|labelmap|seg|segmentation|annotation))",
     re.IGNORECASE,
 )
-"""What `segment` writes beside a scan, and what other programs call labels (3D Slicer: X-label)."""
+"""What `segment` writes beside a scan, and what other programs call labels (3D Slicer: X-label; HC18: X_Annotation)."""
 
 
 def volumes_in(path: str | Path) -> list[Source]:
@@ -47,9 +49,7 @@ def volumes_in(path: str | Path) -> list[Source]:
     path = Path(path)
     require_utf8(path)
     if not path.exists():
-        raise FileNotFoundError(
-            f"there is no {path.name!r}: give a volume, a folder of volumes or a DICOM series folder"
-        )
+        raise FileNotFoundError(f"there is no {path.name!r}: give a scan, a folder of scans or a DICOM series folder")
     if path.name.upper() == "DICOMDIR":
         path = path.resolve().parent
     if path.name in ("", ".."):
@@ -62,7 +62,7 @@ def volumes_in(path: str | Path) -> list[Source]:
     passed_over = results_in(path)
     shown = [entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.name not in passed_over]
     # a link that leads nowhere stands for a volume that is missing
-    files = {entry for entry in shown if suffix_of(entry) in READABLE and (entry.is_file() or not entry.exists())}
+    files = {entry for entry in shown if suffix_of(entry) in SCANS and (entry.is_file() or not entry.exists())}
     dicom = [source for source in dicom_sources(path) if source.name not in passed_over]
     # what is DICOM stands in the second list, or is no image
     single = {file for file in files if not is_dicom(file)}
@@ -70,7 +70,7 @@ def volumes_in(path: str | Path) -> list[Source]:
     found = [*sorted(single), *(source for source in dicom if source not in single)]
     if not found:
         raise FileNotFoundError(
-            f"there is no volume in {path.name!r}: expected NRRD, MHA, NIfTI, GE Kretz or DICOM files, or folders with a DICOM "
+            f"there is no volume in {path.name!r}: expected NRRD, MHA, NIfTI, GE Kretz, DICOM or PNG files, or folders with a DICOM "
             "series; results of `segment` and hidden files do not count"
         )
     return found
@@ -100,7 +100,7 @@ def passed_over(path: str | Path) -> list[str]:
     folder = Path(path)
     if not folder.is_dir():
         return []
-    return sorted(name for name in results_in(folder) if suffix_of(name) in READABLE and (folder / name).is_file())
+    return sorted(name for name in results_in(folder) if suffix_of(name) in SCANS and (folder / name).is_file())
 
 
 def is_marked(path: Path) -> bool:
@@ -128,7 +128,7 @@ def not_searched(path: Path) -> list[str]:
             results = results_in(Path(place))
             for entry in sorted(Path(place).iterdir()):
                 suffix = suffix_of(entry)
-                if suffix in READABLE and suffix not in (".dcm", *KRETZ_SUFFIXES) and entry.name not in results:
+                if suffix in SCANS and suffix not in (".dcm", *KRETZ_SUFFIXES) and entry.name not in results:
                     found.append(entry.relative_to(path).as_posix())
     return found
 
@@ -223,7 +223,7 @@ def require_utf8(path: Path) -> None:
 
 
 def _is_volume_or_page(entry: Path) -> bool:
-    known = (*READABLE, ".html")
+    known = (*SCANS, ".html")
     return entry.is_dir() or suffix_of(entry) in known or entry.name.endswith(RECORD_SUFFIX)
 
 
@@ -235,5 +235,5 @@ def _stem(path: Path) -> str:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     # the names of DICOM files are often numbers with dots, of which none is a suffix
-    known = suffix_of(path) in (*READABLE, ".html")
+    known = suffix_of(path) in (*SCANS, ".html")
     return path.name[: len(path.name) - len(suffix_of(path))] if known else path.name

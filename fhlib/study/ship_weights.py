@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,15 +16,17 @@ from fhlib.cohorts.manifest import Cohort
 from fhlib.cohorts.simulated import simulate_cohort
 from fhlib.files import write_csv
 from fhlib.images.volume import Volume
+from fhlib.measures.ellipse import ellipse_of
 from fhlib.models.parameters import PARAMETERS_FILE, SegmentorParameters
 from fhlib.models.weights import model_digest, save_level, weights_files
-from fhlib.segmentation.calibration import calibrate, coverage, flag_rates
+from fhlib.segmentation.calibration import calibrate, coverage, flag_rates, robustness
+from fhlib.segmentation.head_circumference import calibrate_hc, hc_coverage
 from fhlib.segmentation.quality import CALIBRATION, Calibration
-from fhlib.segmentation.segmentor import load_segmentor
+from fhlib.segmentation.segmentor import Segmentor, load_segmentor
 from fhlib.study.run import Study, open_cohort, outlining, test_cases
 
-COVERAGE_TABLE, FLAGS_TABLE = "coverage.csv", "flags.csv"
-FEWEST_TO_CALIBRATE, HELD_OUT, DAMAGED = 25, 180, 25
+COVERAGE_TABLE, FLAGS_TABLE, FORMS_TABLE = "coverage.csv", "flags.csv", "robustness.csv"
+FEWEST_TO_CALIBRATE, HELD_OUT, DAMAGED, CHANGED = 25, 180, 25, 50
 
 
 def export_segmentor(folder: Path | str, destination: Path | str) -> None:
@@ -48,7 +51,7 @@ def export_segmentor(folder: Path | str, destination: Path | str) -> None:
 
 def _put_in_place(staged: Path, destination: Path) -> None:
     """Replace weights and what was measured of them."""
-    for name in (CALIBRATION, COVERAGE_TABLE, FLAGS_TABLE):
+    for name in (CALIBRATION, COVERAGE_TABLE, FLAGS_TABLE, FORMS_TABLE):
         (destination / name).unlink(missing_ok=True)
     for level in destination.glob("level*"):
         shutil.rmtree(level)
@@ -60,7 +63,9 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
     """Copy a trained variant to a folder that ships, calibrate it on the validation scans and measure it on others.
 
     Measured are the test scans, or of a simulated cohort `HELD_OUT` new subjects. Beside the weights it writes
-    calibration.json, coverage.csv and flags.csv (`segmentation.calibration`). In 2D, and with too few validation scans,
+    calibration.json, coverage.csv, flags.csv and robustness.csv (`segmentation.calibration`). Of single images of the skull it writes
+    calibration.json and coverage.csv, which are of HC (`segmentation.head_circumference`). In other 2D cohorts, and with too few
+    validation scans,
     it writes weights only.
 
     Args:
@@ -71,9 +76,12 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
     cohort, table = open_cohort(study)
     export_segmentor(study.model_folder(variant), destination)
     validation = table[table["split"] == "val"]
-    if cohort.spatial_dims == 2 or len(validation) < FEWEST_TO_CALIBRATE:
+    if len(validation) < FEWEST_TO_CALIBRATE or (cohort.spatial_dims == 2 and cohort.outline != "skull"):
         return
     segmentor = load_segmentor(destination, study.preset.prediction)
+    if cohort.spatial_dims == 2:
+        measure_hc(segmentor, destination, cohort, validation, test_cases(table))
+        return
     measured = calibrate(segmentor, _Scans(cohort, validation))
     segmentor.calibration = replace(measured, weights_digest=model_digest(destination))
     segmentor.calibration.save(destination)
@@ -83,8 +91,29 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
         table = cohort.table
     tests = test_cases(table)
     write_csv(coverage(segmentor, _Scans(cohort, tests)), destination / COVERAGE_TABLE)
-    whole = tests[tests["has_head"] != "false"].head(DAMAGED)
-    write_csv(flag_rates(segmentor, _Scans(cohort, whole)), destination / FLAGS_TABLE)
+    whole = tests[tests["has_head"] != "false"]
+    write_csv(flag_rates(segmentor, _Scans(cohort, whole.head(DAMAGED))), destination / FLAGS_TABLE)
+    write_csv(robustness(segmentor, _Scans(cohort, whole.head(CHANGED))), destination / FORMS_TABLE)
+
+
+def measure_hc(
+    segmentor: Segmentor, destination: Path, cohort: Cohort, validation: pd.DataFrame, tests: pd.DataFrame
+) -> None:
+    """Calibrate a segmentor of single images on some cases and measure it on others; writes calibration.json and coverage.csv.
+
+    Args:
+        segmentor: of the weights in `destination`.
+        destination: their folder.
+        cohort: of images with their skull.
+        validation: rows of its manifest to calibrate on.
+        tests: rows to measure on.
+    """
+    measured = calibrate_hc(segmentor, _Circumferences(cohort, validation))
+    segmentor.calibration = replace(measured, weights_digest=model_digest(destination))
+    segmentor.calibration.save(destination)
+    table = hc_coverage(segmentor, _Circumferences(cohort, tests))
+    table.insert(0, "case", tests["case"].tolist())
+    write_csv(table, destination / COVERAGE_TABLE)
 
 
 def _held_out(study: Study) -> Cohort:
@@ -94,6 +123,20 @@ def _held_out(study: Study) -> Cohort:
     folder = study.cohort_folder.with_name(f"{study.cohort_name}-held-out")
     cohort = simulate_cohort(folder, spec.model_copy(update=changes), val_fraction=0.0)
     return outlining(cohort, study.preset.target)
+
+
+class _Circumferences:
+    """As `_Scans`, each with the HC that the manifest states, else that of its label."""
+
+    def __init__(self, cohort: Cohort, rows: pd.DataFrame) -> None:
+        self.scans, self.stated = _Scans(cohort, rows), pd.to_numeric(rows["reference_hc_mm"]).tolist()
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    def __iter__(self) -> Iterator[tuple[Volume, Volume, float]]:
+        for (image, label), hc_mm in zip(self.scans, self.stated, strict=True):
+            yield image, label, hc_mm if math.isfinite(hc_mm) else ellipse_of(label).hc_mm
 
 
 class _Scans:

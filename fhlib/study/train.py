@@ -15,10 +15,12 @@ from fhlib.figures.schematic import attention_schematic, network_schematic
 from fhlib.files import write_csv
 from fhlib.models.device import choose_execution, process_group
 from fhlib.models.parameters import SegmentorParameters
+from fhlib.models.weights import load_cascade, model_digest
 from fhlib.networks.build import build_network
 from fhlib.networks.usegnet import USegNet
 from fhlib.presets import suggestion
 from fhlib.study.run import Study, StudyError, open_cohort
+from fhlib.training.boxes import prepare_boxes
 from fhlib.training.contexts import copy_levels
 from fhlib.training.prepared import PreparedCases
 from fhlib.training.trainer import Watch, fit
@@ -47,6 +49,11 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
     cases = PreparedCases(study.prepared)
     previous = study.model_folder(base) if base else None
     folder = study.model_folder(variant) / f"level{level}"
+    if VARIANTS[variant].reads_box and previous is not None:
+        cohort, table = open_cohort(study)
+        boxes = study.prepared / f"boxes-{base}"
+        locating = load_cascade(previous)
+        cases = prepare_boxes(cohort, table, locating, model_digest(previous), study.preset.preparation, boxes)
     parameters = parameters_of(study, variant, level, cases)
 
     if study.preset.tuning:

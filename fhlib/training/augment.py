@@ -16,6 +16,7 @@ from scipy import ndimage
 from scipy.linalg import expm
 
 from fhlib.models.inputs import flips_of
+from fhlib.phantom.exports import change_export
 from fhlib.presets import Training
 
 Array = NDArray[np.float32]
@@ -114,7 +115,8 @@ def augment(
     """One random flip and, with `erasing_probability`, Random Erasing of the image.
 
     With `symmetries="all"` axes are exchanged too (48 results in 3D): other machines store volumes along other axes. With
-    `zoom_probability` `zoom_and_rotate` acts next, with `intensity_probability` `change_intensities`; both come before the erasing.
+    `zoom_probability` `zoom_and_rotate` acts next, with `exports` `change_export` (volumes only), with `intensity_probability`
+    `change_intensities`; all come before the erasing.
 
     Args:
         image: (d, h, w) or (h, w), in [0, 1].
@@ -134,6 +136,8 @@ def augment(
     if training.zoom_probability and rng.random() < training.zoom_probability:
         image, label, *rest = zoom_and_rotate([image, label, *([] if context is None else [context])], rng)
         context = rest[0] if rest else None
+    if training.exports and image.ndim == 3:
+        image = change_export(image, label, rng)
     if training.intensity_probability and rng.random() < training.intensity_probability:
         image = change_intensities(image, rng)
     if rng.random() < training.erasing_probability:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from fhlib.cohorts.manifest import Cohort
 
 TRAINED_ON = ("train", "val")
+KEPT = ("case", "subject", "split")
+AT_ONCE = 2
+"""Cases that are prepared together: while one is read, another is computed."""
 
 
 @dataclass(frozen=True)
@@ -98,27 +102,41 @@ def prepare_cohort(
     """
     code = code_digest("fhlib.training.prepared")
     kinds = ("image", "label", "original_image", "original_label") if originals else ("image", "label")
-    rows = []
-    wanted = table[table["split"].isin(TRAINED_ON)]
-    for row in progress(wanted.to_dict("records"), "prepare", total=len(wanted)):
+
+    def prepared(row: dict[str, Any]) -> dict[str, Any]:
         case = row["case"]
-        sources = [cohort.folder / row[name] for name in ("image", "label") if row[name]]
-        spacing = row.get("spacing_mm", "")
-        fingerprint = digest(code, preparation.model_dump(), [volume_digest(path) for path in sources], spacing)
+        fingerprint = digest(code, preparation.model_dump(), *sources_of(cohort, row))
         arrays = [folder / f"{case}.{kind}.npy" for kind in kinds]
         make = partial(_prepare_case, cohort, case, preparation, arrays)
         made = kept_or_made(folder / f"{case}.json", fingerprint, arrays, make)
-        rows.append(
-            {
-                "case": case,
-                "subject": row["subject"],
-                "split": row["split"],
-                "shape": "x".join(map(str, made["shape"])),
-                "fingerprint": fingerprint,
-            }
-        )
-    write_csv(pd.DataFrame(rows), folder / "index.csv")
+        return {"shape": "x".join(map(str, made["shape"])), "fingerprint": fingerprint}
+
+    prepare_each(prepared, table, "prepare", folder)
     return PreparedCases(folder)
+
+
+def sources_of(cohort: Cohort, row: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Digests of the files of a manifest's row, and the spacing that it states: what a prepared case depends on."""
+    paths = [cohort.folder / row[name] for name in ("image", "label") if row[name]]
+    return [volume_digest(path) for path in paths], row.get("spacing_mm", "")
+
+
+def prepare_each(
+    prepared: Callable[[dict[str, Any]], dict[str, Any]], table: pd.DataFrame, description: str, folder: Path
+) -> None:
+    """Prepare the training and validation cases of a manifest, two at a time, and write index.csv.
+
+    Args:
+        prepared: prepares the case of a row, and returns what the index holds of it beyond case, subject and split.
+        table: the manifest with every split assigned.
+        description: for the progress bar.
+        folder: of the index.
+    """
+    wanted = table[table["split"].isin(TRAINED_ON)].to_dict("records")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        made = list(progress(pool.map(prepared, wanted), description, total=len(wanted)))
+    rows = [{name: row[name] for name in KEPT} | found for row, found in zip(wanted, made, strict=True)]
+    write_csv(pd.DataFrame(rows), folder / "index.csv")
 
 
 def _prepare_case(cohort: Cohort, case: str, preparation: Preparation, arrays: list[Path]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from fhlib.models.cascade import join, reads_slices, slice_axis
 from fhlib.models.parameters import SegmentorParameters
 from fhlib.training.augment import Box, augment, drawn_symmetry, erased_box, head_box
+from fhlib.training.boxes import BoxCases
 from fhlib.training.losses import POOL, downscale_label
 from fhlib.training.prepared import PreparedCases
 
@@ -67,9 +68,7 @@ class Sampler:
         """What one case at this place in the sampler's order is trained on."""
         training, patch = self.parameters.training, self.parameters.patch
         rng = self._random(position)
-        image = self.cases.image(name, original=self.slices)
-        label = self.cases.label(name, original=self.slices)
-        context = self.contexts.get(name)
+        image, label, context = self._drawn(name, rng)
 
         samples = []
         for part in self._parts(image.shape, rng):
@@ -78,6 +77,19 @@ class Sampler:
             joined = join(x[None], None if before is None else before[None])
             samples.append((joined, y) if patch is None else _random_patch(joined, y, patch, rng))
         return samples
+
+    def whole(self, name: str) -> tuple[Any, Any, Any]:
+        """Image, label and the context, if there is one, of a case as it is predicted."""
+        if isinstance(self.cases, BoxCases):
+            return self.cases.located(name)
+        image, label = (np.asarray(read(name, original=self.slices)) for read in (self.cases.image, self.cases.label))
+        return image, label, self.contexts.get(name)
+
+    def _drawn(self, name: str, rng: np.random.Generator) -> tuple[Any, Any, Any]:
+        if isinstance(self.cases, BoxCases):
+            return self.cases.drawn(name, rng, self.parameters.training)
+        image, label = (read(name, original=self.slices) for read in (self.cases.image, self.cases.label))
+        return image, label, self.contexts.get(name)
 
     def _random(self, position: int) -> np.random.Generator:
         return np.random.default_rng([self.parameters.training.seed, 1, position])
@@ -103,8 +115,9 @@ class CardSampler(Sampler):
     def suits(cases: PreparedCases, parameters: SegmentorParameters, free_bytes: float) -> bool:
         """Whether it can: whole volumes, flips and erasing alone, and cases that fit into half of the free memory."""
         training = parameters.training
-        only_flips = not (training.zoom_probability or training.intensity_probability)
+        only_flips = not (training.zoom_probability or training.intensity_probability or training.exports)
         whole = parameters.patch is None and not reads_slices(parameters.variant, cases.spatial_dims)
+        whole = whole and not isinstance(cases, BoxCases)
         floats = 2 if parameters.level > 1 else 1  # the image, and the probability of the level before
         needed = len(cases.cases("train")) * math.prod(cases.typical_shape) * (4 * floats + 1)
         return only_flips and whole and needed < SHARE_OF_THE_CARD * free_bytes

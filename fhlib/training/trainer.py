@@ -22,10 +22,11 @@ from fhlib.measures.metrics import dice
 from fhlib.models.cascade import Cascade
 from fhlib.models.device import process_group
 from fhlib.models.parameters import CHECKPOINT_FILE, HISTORY_FILE, PARAMETERS_FILE, WEIGHTS_FILE, SegmentorParameters
-from fhlib.models.weights import load_cascade, model_digest, save_level
+from fhlib.models.weights import load_cascade, model_digest, save_level, weights_files
 from fhlib.networks.build import build_level, initialise
 from fhlib.presets import Training
 from fhlib.training.augment import intensity_changes
+from fhlib.training.boxes import BoxCases
 from fhlib.training.contexts import contexts_of
 from fhlib.training.losses import composite_loss
 from fhlib.training.prepared import PreparedCases
@@ -68,7 +69,8 @@ def fit(
     A level above 1 reads image + probability of the level before (Eq. 5), predicted once for each training case. That is **in sample**, by
     the model that trained on it, as in the paper; with `context_folds` it is out of fold. With `start_from_previous_level` the level also
     starts from the weights of the one before, and so has had more steps (the paper draws new ones). A 2D variant on volumes learns from
-    slices of the original resolution, `SLICES_A_VOLUME` of each volume of a batch.
+    slices of the original resolution, `SLICES_A_VOLUME` of each volume of a batch. A level that reads boxes learns from `BoxCases`, which
+    hold what the level before found.
 
     Of several processes (started by `accelerate launch`) each takes `batch_size` volumes a step: a larger batch, not fewer steps. The
     history's losses are their mean. What they finished counts as finished for one process too.
@@ -147,6 +149,8 @@ class _Trainer:
         self.sampler = sampler_for(cases, parameters, self.accelerator.device)
         torch.manual_seed(training.seed)
         net = execution.place(self._initial_network(), self.accelerator.device)
+        # `prepare` and the optimiser change the network in place
+        self.start = {name: value.clone() for name, value in net.state_dict().items()} if training.start_share else {}
         betas = (training.beta1, 0.999)
         adam = torch.optim.Adam(net.parameters(), training.learning_rate, betas=betas, weight_decay=training.l2)
         self.net, self.optimiser = self.accelerator.prepare(net, adam)
@@ -165,14 +169,16 @@ class _Trainer:
         if self.previous is not None and training.start_from_previous_level:
             before = load_cascade(self.previous, execution, upto=p.level - 1)
             net.load_state_dict(before.levels[-1].state_dict())
-        elif self.previous is None and training.start_from:
-            _continue_weights(net, load_cascade(own_or_shipped("weights", training.start_from), execution), p)
+        elif training.start_from:
+            start = own_or_shipped("weights", training.start_from)
+            if p.level == 1 or len(weights_files(start)) >= p.level:
+                _continue_weights(net, load_cascade(start, execution, upto=p.level), p)
         return net
 
     def run(self, watch: Watch | None, pause: Callable[[], bool] | None) -> pd.DataFrame:
         self._resume()
         training = self.parameters.training
-        if self.previous is not None and self.step < training.steps:
+        if self.previous is not None and self.step < training.steps and not isinstance(self.cases, BoxCases):
             found = contexts_of(self.cases, self.parameters, self.previous, self.contexts_folder, fit)
             self.sampler.contexts = found
         description = f"{self.parameters.variant} level {self.parameters.level}"
@@ -188,6 +194,8 @@ class _Trainer:
                     drawn = ahead.submit(self._draw, self.step + 1)
                 self._train_step(names, images, labels)
                 self.step += 1
+                if self.step == training.steps:
+                    self._mix_in_start()
                 self._after_step(bar, watch, pause)
         return self._finish()
 
@@ -212,6 +220,15 @@ class _Trainer:
             raise TrainingPaused(
                 f"{self.parameters.variant} stopped after {self.step} of {training.steps} steps: the same command continues"
             )
+
+    def _mix_in_start(self) -> None:
+        """Move the weights back towards those that the training began with, by `start_share` of the way."""
+        share, net = self.parameters.training.start_share, self.accelerator.unwrap_model(self.net)
+        if share:
+            with torch.no_grad():
+                for name, value in net.state_dict().items():
+                    if value.is_floating_point():
+                        value.lerp_(self.start[name], share)
 
     @property
     def steps_ahead(self) -> int:
@@ -260,10 +277,8 @@ class _Trainer:
         cascade = Cascade([net], self.parameters, accelerator=self.accelerator)
         scores = []
         for name in names:
-            label = np.asarray(self.cases.label(name, original=cascade.slices)) > 0
-            image = np.asarray(self.cases.image(name, original=cascade.slices))
-            found = cascade.probability(image, context=self.sampler.contexts.get(name)) >= 0.5
-            scores.append(dice(found, label))
+            image, label, context = self.sampler.whole(name)
+            scores.append(dice(cascade.probability(image, context=context) >= 0.5, label > 0))
         return float(np.mean(scores)) if scores else MISSING
 
     def _save_checkpoint(self) -> None:
@@ -345,4 +360,4 @@ def _continue_weights(net: nn.Module, given: Cascade, parameters: SegmentorParam
                 f"weights {parameters.training.start_from!r} have {key} {value}, "
                 f"and this training has {key} {ours[key]}: make them the same"
             )
-    net.load_state_dict(given.levels[0].state_dict())
+    net.load_state_dict(given.levels[-1].state_dict())

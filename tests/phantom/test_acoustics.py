@@ -98,6 +98,28 @@ def test_gain_with_depth_by_hand():
     assert acoustics.tgc_db(np.array([50.0, 500.0]), site) == pytest.approx([20, 42])  # 0.5 * 4 * 2 * 5 cm
 
 
+def test_the_operators_gain_brings_tissue_to_its_grey_and_slope_by_hand():
+    site = dataclasses.replace(machines.Site(), tissue_grey=128.0, tilt_db=10.0, top_db=10.0, dynamic_range_db=63.5)
+    grid = BeamGrid.build(Probe(45, 20, near_mm=20), 100, 1.0, 0.05, 0.1)
+    level = np.broadcast_to(-40 - 0.3 * grid.depth_mm, grid.shape) + acoustics.operators_gain_db(
+        np.ascontiguousarray(np.broadcast_to(-40 - 0.3 * grid.depth_mm, grid.shape)), grid, site
+    )
+    # 127 grey levels below white at a quarter dB each: 10 - 31.75 at the middle; 10 dB more at the far end than at 20 mm
+    assert level[0, 0, np.abs(grid.depth_mm - 60).argmin()] == pytest.approx(-21.75, abs=0.3)
+    assert level[0, 0, -1] - level[0, 0, np.abs(grid.depth_mm - 20).argmin()] == pytest.approx(10, abs=0.3)
+
+
+def test_echoes_come_again_as_often_as_the_machine_says():
+    site = dataclasses.replace(quiet_site(), reverberation_mm=10.0, reverberation_db=-20.0, reverberations=3)
+    grid = BeamGrid.build(site.probe, 60, 0.5, 0.02, 0.03)
+    coherent = np.zeros(grid.shape, np.float32)
+    coherent[..., 20] = 1000
+    zeros = np.zeros_like(coherent)
+    level = acoustics.expected_level_db(acoustics.Beams(zeros, coherent, zeros.copy(), grid, site))
+    at = level[tuple(n // 2 for n in grid.shape[:2])][[20, 40, 60, 80]]
+    assert np.diff(at) == pytest.approx([-20, -20, -20], abs=0.5)
+
+
 def quiet_site():
     return dataclasses.replace(machines.Site(), noise_db=-200.0, clutter_db=-200.0, tgc_db=0.0)
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from fhlib.measures.metrics import evaluate
 from fhlib.phantom import probe as machines
+from fhlib.phantom import scan as scan_module
 from fhlib.phantom.anatomy import Head, draw_subject
-from fhlib.phantom.scan import SCAN_DIRECTIONS, set_up, simulate_scan, tissue_map
+from fhlib.phantom.scan import SCAN_DIRECTIONS, set_up, simulate, simulate_scan, tissue_map
 from fhlib.phantom.tissues import ID
+
+PAPER_LIKE_MEAN, PAPER_LIKE_VOXELS = 27.241, (2856, 2115)
+CUT_OFF = 503, 14
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +54,7 @@ def test_labels_at_full_resolution_keep_the_integrated_volume(direction):
 
     setting = set_up(21, scan_direction=direction, spacing_mm=0.38)
     head_ml, skull_ml = setting.head.volumes_ml(spacing_mm=0.4)
-    for label, millilitres in zip(
-        scan._labels(setting.head, setting.pose, setting.box, 2), (head_ml, skull_ml), strict=True
-    ):
+    for label, millilitres in zip(scan._labels(setting, 2), (head_ml, skull_ml), strict=True):
         assert label.sum() * 0.38**3 / 1000 == pytest.approx(millilitres, rel=0.005)
 
 
@@ -146,12 +150,72 @@ def test_any_machine_shows_heads_of_many_sizes_whole():
         surface = setting.pose.to_probe(setting.head.surface())
         low = np.array(setting.box.corner)
         voxel = setting.box.spacing_mm
-        assert voxel == min(3.0, setting.site.box_mm[2] * setting.box_grown / 80)
-        assert (surface > low).all() and (surface < low + voxel * np.array(setting.box.shape[::-1])).all()
+        assert voxel == min(3.0, setting.site.box_mm[2] / 80)
+        inside = ((surface > low) & (surface < low + voxel * np.array(setting.box.shape[::-1]))).all(1)
+        assert inside.all() or not probe_sees(setting, surface).all()  # only the sector may cut a head off
         shares.append(setting.head.subject.head_volume_ml * 1000 / (np.prod(setting.box.shape) * voxel**3))
         sites.add((setting.site.frequency_mhz, setting.site.top_db))
     assert 0.004 < min(shares) < 0.06 and 0.1 < max(shares) < 0.5
     assert len(sites) == 6
+
+
+def probe_sees(setting, surface):
+    return setting.site.probe.sees(tuple(surface.T), float(setting.grid.depth_mm[-1]))
+
+
+def test_new_effects_leave_the_paper_like_machine_alone():
+    # measured before drawn machines had regions of interest, motion and a skull of their own
+    made = simulate_scan(3, 24, spacing_mm=4.0)
+    assert made.image.array.mean() == pytest.approx(PAPER_LIKE_MEAN, abs=0.002)
+    assert (int(made.label.array.sum()), int(made.label_skull.array.sum())) == PAPER_LIKE_VOXELS
+    setting = set_up(3, 24, spacing_mm=4.0)
+    assert setting.motion is None and setting.skull is None and made.head_in_view == pytest.approx(1, abs=0.02)
+    for site in machines.SITES.values():
+        assert (site.tissue_grey, site.ring_down_db, site.reverberations, site.probe.near_mm) == (None, None, 1, 0)
+
+
+def test_labels_follow_the_motion_between_planes():
+    setting = set_up(502, 13.5, site="any", spacing_mm=1.0)
+    voxel, rest = setting.box.spacing_mm, dataclasses.replace(setting, motion=None)
+    # a wave of no cycles and a quarter's phase is the same in every plane: two voxels along x
+    moved = dataclasses.replace(setting, motion=machines.Motion(np.array([[2 * voxel, 0, 0, 0, np.pi / 2]])))
+    still, shifted = (scan_module._labels(each, 1)[0] for each in (rest, moved))
+    assert still.any() and np.array_equal(np.roll(still, 2, axis=2)[:, :, 2:], shifted[:, :, 2:])
+
+    # 3 mm to and fro: the image's bright skull lies on the displaced label, not on that at rest
+    wave = machines.Motion(np.array([[0, 0, 3.0, 2 / np.radians(setting.site.probe.sweep_degrees), 0.3]]))
+    bright = dataclasses.replace(setting.skull, echo_db=34.0, gap_below=None)
+    skull = scan_module._labels(rest, 1)[1] > 0
+    made = simulate(dataclasses.replace(setting, motion=wave, skull=bright))
+
+    def rim(mask):
+        return made.image.array[mask & ~ndimage.binary_erosion(mask)].mean()
+
+    assert rim(made.label_skull.array > 0) > rim(skull) + 10
+
+
+def test_the_share_of_the_head_in_view_is_that_of_its_volume():
+    seed, ga_weeks = CUT_OFF
+    setting = dataclasses.replace(set_up(seed, ga_weeks, site="any", spacing_mm=1.0), motion=None)
+    head, probe = setting.head, setting.site.probe
+    axis = np.arange(-0.9, 0.9, 0.02, dtype=np.float32) * head.o
+    points = np.stack(np.meshgrid(axis, axis, axis), -1).reshape(-1, 3)
+    inside = points[head.whole(tuple(points.T)) <= 0]
+    seen = probe.sees(tuple(setting.pose.to_probe(inside).T), float(setting.grid.depth_mm[-1])).mean()
+    assert 0.3 < seen < 0.96 and simulate(setting).head_in_view == pytest.approx(seen, abs=0.03)
+
+
+def test_regions_of_interest_fill_their_boxes_as_exports_do():
+    regions = [machines.drawn_region(np.random.default_rng(seed), 35.0, 270.0) for seed in range(40)]
+    sizes = np.array([np.subtract(*probe.edges(depth)[::-1]) for probe, depth in regions])
+    filled = [probe.volume_mm3(depth) / size.prod() for (probe, depth), size in zip(regions, sizes, strict=True)]
+    lateral, elevation = (sizes[:, :2] / sizes[:, 2:]).T
+    assert min(filled) > 0.35 and max(filled) < 1
+    assert 0.6 < lateral.min() < 1 and 1.5 < lateral.max() < 1.8
+    assert 0.5 < elevation.min() < 1 and 1.5 < elevation.max() < 2.2
+    centres = np.array([probe.centre_distance_mm for probe, _ in regions])
+    assert centres.min() > -10 and centres.max() < 35 and ((centres > 24) & (centres < 30)).mean() > 0.3
+    assert all(probe.probe_radius_mm - probe.centre_distance_mm >= 8 for probe, _ in regions)
 
 
 def test_early_heads_have_wide_choroid_plexus_and_a_wide_sac():

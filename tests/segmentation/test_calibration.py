@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fhlib.images.volume import Volume
-from fhlib.segmentation.calibration import calibrate, coverage, damaged, flag_rates
+from fhlib.segmentation.calibration import calibrate, changed, coverage, damaged, flag_rates, robustness
 from fhlib.segmentation.quality import (
     Calibration,
     Evidence,
@@ -66,6 +66,36 @@ def test_calibrated_intervals_cover_what_they_promise():
         calibrate(guess, scans(10, 3))
 
 
+class Brightest(Guess):
+    """Finds what is brighter than a level."""
+
+    def segment(self, image, flips=None):
+        mask = image.array > 0.4
+        volume_ml = int(mask.sum()) * image.voxel_volume_ml
+        evidence = Evidence(0.9, 0.9, (volume_ml,), intensity_features(image.array))
+        flags = () if mask.any() else ("no head",)
+        return Segmentation(image.with_array(mask), image, volume_ml, flags, (math.nan, math.nan), evidence, "skin")
+
+
+def test_forms_of_a_scan_hold_the_same_head():
+    label = np.zeros((30, 24, 40), np.uint8)
+    label[10:18, 8:14, 10:26] = 1
+    grey = np.linspace(0, 0.3, label.size).reshape(label.shape)
+    scan = Volume(np.where(label, 0.8, grey), (1.0, 2.0, 0.5), origin=(1.0, 0.0, 0.0))
+    forms = changed(scan, scan.with_array(label))
+    for image, truth in forms.values():
+        assert (truth.array > 0).sum() * truth.voxel_volume_ml == pytest.approx(768 * 0.001)
+        assert ((image.array > 0.4) == (truth.array > 0)).all() and image.same_geometry(truth)
+    assert forms["axes exchanged"][0].spacing_mm == (2.0, 0.5, 1.0)
+    assert forms["cropped to 1.4 times the head"][0].shape == (12, 10, 24)  # 8, 6 and 16 voxels, 1.4 times, outwards
+    black = forms["surroundings black"][0].array
+    assert (black[0, :, 0] == 0).all() and (black[9, 8:14, 12] > 0).all()  # 0.5 mm from it is kept, 9 mm away is not
+
+    table = robustness(Brightest(), [(scan, scan.with_array(label))] * 2).set_index("form")
+    assert (table["dsc"] == 1).all() and (table["difference"] == 0).all() and (table["n"] == 2).all()
+    assert table["volume_ratio"].tolist() == pytest.approx([1] * 4) and (table["no_head"] == 0).all()
+
+
 def test_damages_are_what_they_say():
     image, label = next(scans(1, 5))
     broken = damaged(image, label)
@@ -84,5 +114,6 @@ def test_damages_are_what_they_say():
         "cut by the border": 0.5,
         "implausible spacing": 0.5,
     }
-    assert table["any_flag"].to_dict() == dict.fromkeys(broken, 0.5) | {"spacing missing?": 1}
+    # doubled along one axis no voxel of the cubes has 1 mm any more
+    assert table["any_flag"].to_dict() == dict.fromkeys(broken, 0.5) | {"spacing missing?": 1, "implausible shape": 0}
     assert table["false_alarm"].to_dict() == dict.fromkeys(broken, 0) | {"cut by the border": 0.5}

@@ -204,13 +204,13 @@ def test_what_stands_in_a_files_place_is_kept_or_told(folder, tmp_path, shipped,
     assert shipped["head"].seen == []
 
 
-def test_a_picture_without_a_pixel_size_has_a_note(tmp_path):
+def test_a_note_that_begins_as_a_formula_is_none(tmp_path):
     disc = (ellipsoid((20, 30, 25)).array[25] * 200).astype(np.uint8)
     write_volume(Volume(disc, (1.5, 1.8)), tmp_path / "in" / "=a.png")
     row = start(volumes_in(tmp_path / "in"), tmp_path / "out").iloc[0]
-    assert "1 mm is assumed" in row["note"]
+    assert row["status"] == "failed"
     # the note begins with the file's name, which a spreadsheet would compute
-    assert pd.read_csv(tmp_path / "out" / "segment.csv")["note"].iloc[0].startswith("'=a.png holds no pixel size")
+    assert pd.read_csv(tmp_path / "out" / "segment.csv")["note"].iloc[0].startswith("'=a.png is a picture")
 
 
 def test_no_centile_has_a_reason(folder, tmp_path):

@@ -180,7 +180,7 @@ def test_what_states_no_size_fails_alone_and_takes_one_from_the_caller(tmp_path)
     scan = made_dicom.oblique_ellipsoid()
     made_dicom.save(made_dicom.dataset(made_dicom.US_FRAMES, scan.array), tmp_path / "in" / "IM1")
     write_volume(scan, tmp_path / "in" / "a.nrrd")
-    (tmp_path / "in" / "photo.jpg").write_bytes(b"no volume")
+    (tmp_path / "in" / "photo.gif").write_bytes(b"no volume")
     (tmp_path / "in" / "broken.dcm").write_bytes(b"nonsense" * 40)
     rows, _ = segment_files(Fixed(50, "skin"), volumes_in(tmp_path / "in"), tmp_path / "out")
     assert rows["volume"].tolist() == ["IM1", "a", "broken"]

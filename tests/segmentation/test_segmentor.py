@@ -7,14 +7,12 @@ import pytest
 
 from fhlib.images.grids import resample
 from fhlib.images.volume import Volume
+from fhlib.models.boxes import largest_component
 from fhlib.models.cascade import Cascade
 from fhlib.models.device import Execution
 from fhlib.models.parameters import SegmentorParameters
 from fhlib.networks.build import build_network
 from fhlib.presets import Prediction, Preparation, Training
-from fhlib.segmentation.quality import (
-    largest_component,
-)
 from fhlib.segmentation.segmentor import Segmentor, load_segmentor
 from fhlib.training.trainer import fit
 from tests.segmentation.made import head_in_box
@@ -29,7 +27,7 @@ def test_a_second_part_is_flagged_and_only_the_largest_kept(kept):
         "USegNet", 1, 3, Preparation(spacing_mm=1.0), Training(width=2, steps=1, learning_rate=1e-3), Execution(), ""
     )
     cascade = Cascade([build_network("USegNet", 2)], parameters)
-    cascade.probability = lambda image: found
+    cascade.probability = lambda image, context=None: found
     segmentor = Segmentor(cascade, Prediction(largest_component=kept))
     volume = Volume(np.random.default_rng(0).random(found.shape, np.float32), (1.0, 1.0, 1.0), origin=(3.0, 2.0, 1.0))
     result = segmentor.segment(volume)

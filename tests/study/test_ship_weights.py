@@ -47,7 +47,12 @@ def test_exported_weights_are_half_as_large_and_segment_alike(cohort, cases, tmp
 
 
 SHIPPED = sorted(path.parent.parent for path in (FILES / "weights").glob("*/level1/weights.safetensors"))
-each = pytest.mark.parametrize("folder", SHIPPED, ids=lambda path: path.name)
+FOR_VOLUMES = [
+    folder for folder in SHIPPED if SegmentorParameters.load(folder / "level1/parameters.json").spatial_dims == 3
+]
+each, each_for_volumes = (
+    pytest.mark.parametrize("folder", folders, ids=lambda path: path.name) for folders in (SHIPPED, FOR_VOLUMES)
+)
 
 
 def test_weights_are_small_and_have_a_card():
@@ -82,7 +87,8 @@ def test_checksums_are_of_the_files_that_ship(folder):
 @each
 def test_intervals_and_flags_were_measured_on_scans_of_their_own(folder):
     segmentor = load_segmentor(folder)
-    assert segmentor.calibration and segmentor.calibration.cases >= 50 and segmentor.calibration.headless >= 5
+    assert segmentor.calibration and segmentor.calibration.cases >= 50
+    assert segmentor.calibration.headless >= 5 or folder not in FOR_VOLUMES
     seen = pd.read_csv(folder / "coverage.csv")
     assert len(seen) >= 150 and 0.9 <= seen["covered"].mean() <= 0.98
     card = (FILES / "weights" / "README.md").read_text(encoding="utf-8")
@@ -90,7 +96,7 @@ def test_intervals_and_flags_were_measured_on_scans_of_their_own(folder):
 
 
 @pytest.mark.slow
-@each
+@each_for_volumes
 def test_a_head_that_no_cohort_holds_is_found(folder):
     segmentor = load_segmentor(folder)
     scores = []
@@ -103,7 +109,7 @@ def test_a_head_that_no_cohort_holds_is_found(folder):
 
 
 @pytest.mark.slow
-@each
+@each_for_volumes
 def test_scans_without_a_head_are_empty_or_flagged(folder):
     segmentor = load_segmentor(folder)
     results = [

@@ -236,6 +236,13 @@ def test_training_goes_on_from_shipped_weights(cases, tmp_path, monkeypatch):
         for name, t in (("anew", little), ("on", on))
     }
     assert scores["on"] > scores["anew"] + 0.2
+    mixed = parameters("USegNet-DS", training=on.model_copy(update={"start_share": 0.25}))
+    fit(cases, mixed, tmp_path / "mixed")
+    places = tmp_path / "weights" / "head" / "level1", tmp_path / "on", tmp_path / "mixed"
+    start, trained, between = (load_file(place / "weights.safetensors") for place in places)
+    name = max(start, key=lambda key: start[key].numel())
+    assert not torch.equal(trained[name], start[name].float())
+    torch.testing.assert_close(between[name], 0.25 * start[name].float() + 0.75 * trained[name])
     before = fingerprint_of(parameters("USegNet-DS", training=on), cases)
     weights = tmp_path / "weights" / "head" / "level1" / "weights.safetensors"
     export_segmentor(tmp_path / "model", tmp_path / "weights" / "other")
