@@ -547,14 +547,14 @@ def _say_some(what: str, names: Sequence[str]) -> None:
 def _export(options: argparse.Namespace) -> int:
     from fhlib.models.weights import weights_folder
 
-    if bool(options.run) != bool(options.variant):
+    if (options.run is None) != (options.variant is None):
         print("a run and a variant belong together: give both --run and --variant, or none", file=sys.stderr)
         return 2
-    if not (options.run or options.onnx or options.bundle):
+    if options.run is None and not (options.onnx or options.bundle):
         print("nothing to export: give --run and --variant, --onnx or --bundle DIR", file=sys.stderr)
         return 2
     try:
-        folder = _export_run(options) if options.run else weights_folder(options.name)
+        folder = weights_folder(options.name) if options.run is None else _export_run(options)
         _export_for_others(folder, options)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(error, file=sys.stderr)
