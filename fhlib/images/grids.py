@@ -149,12 +149,16 @@ def _is_finite(array: Array) -> bool:
 
 def bounding_box(mask: Mask) -> tuple[slice, ...]:
     """The smallest box that holds all of a mask of any dimensions; an empty one of an empty mask."""
-    first: Mask = mask.reshape(len(mask), -1).any(axis=1)
-    if not first.any():
-        return (slice(0, 0),) * mask.ndim
-    side = slice(int(first.argmax()), len(first) - int(first[::-1].argmax()))
-    rest: Mask = mask[side].any(axis=0)
-    return (side, *bounding_box(rest)) if mask.ndim > 1 else (side,)
+    box: list[slice] = []
+    rest: Any = mask
+    for _ in range(mask.ndim):
+        filled = rest.reshape(len(rest), -1).any(axis=1)
+        if not filled.any():
+            return (slice(0, 0),) * mask.ndim
+        side = slice(int(filled.argmax()), len(filled) - int(filled[::-1].argmax()))
+        box.append(side)
+        rest = np.any(rest[side], axis=0)
+    return tuple(box)
 
 
 @dataclass(frozen=True, eq=False)
