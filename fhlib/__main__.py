@@ -205,11 +205,13 @@ def _add_export(commands: Any) -> None:
     export = commands.add_parser(
         "export",
         help="copy a trained variant to data/weights/, in half precision, calibrated on validation scans "
-        "and measured on test scans",
+        "and measured on test scans; or write weights for other programs",
     )
-    export.add_argument("--run", required=True)
-    export.add_argument("--variant", required=True)
+    export.add_argument("--run", help="without it --name means weights that are there, for --onnx or --bundle")
+    export.add_argument("--variant", help="that the run has trained")
     export.add_argument("--name", required=True, help="its folder in data/weights/")
+    export.add_argument("--onnx", action="store_true", help="write level<k>/network.onnx beside the weights")
+    export.add_argument("--bundle", type=given_path, metavar="DIR", help="write a MONAI bundle into this folder")
     export.set_defaults(call=_export)
 
 
@@ -544,23 +546,50 @@ def _say_some(what: str, names: Sequence[str]) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from fhlib.models.weights import weights_folder
+
+    if (options.run is None) != (options.variant is None):
+        print("a run and a variant belong together: give both --run and --variant, or none", file=sys.stderr)
+        return 2
+    if options.run is None and not (options.onnx or options.bundle):
+        print("nothing to export: give --run and --variant, --onnx or --bundle DIR", file=sys.stderr)
+        return 2
+    try:
+        folder = weights_folder(options.name) if options.run is None else _export_run(options)
+        _export_for_others(folder, options)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _export_run(options: argparse.Namespace) -> Path:
+    """Copy a run's variant to `data/weights`; returns its folder there."""
     from fhlib.files import DATA, ROOT, safe_name
     from fhlib.segmentation.quality import CALIBRATION
     from fhlib.study.run import reopen_study
     from fhlib.study.ship_weights import FEWEST_TO_CALIBRATE, export_weights
     from fhlib.study.train import require_known
 
-    try:
-        destination = DATA / "weights" / safe_name(options.name, "name")
-        require_known(options.variant)
-        export_weights(reopen_study(options.run), options.variant, destination)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    destination = DATA / "weights" / safe_name(options.name, "name")
+    require_known(options.variant)
+    export_weights(reopen_study(options.run), options.variant, destination)
     print(f"weights: {destination.relative_to(ROOT)}")
     if not (destination / CALIBRATION).exists():
         print(f"not calibrated, which takes {FEWEST_TO_CALIBRATE} validation volumes: no intervals, and fewer flags")
-    return 0
+    return destination
+
+
+def _export_for_others(folder: Path, options: argparse.Namespace) -> None:
+    if options.onnx:
+        from fhlib.models.onnx import write_onnx
+
+        for path in write_onnx(folder):
+            print(f"ONNX: {path.parent.name}/{path.name} in {folder.name}/")
+    if options.bundle:
+        from fhlib.segmentation.bundle import write_bundle
+
+        print(f"MONAI bundle: {write_bundle(folder, options.bundle)}")
 
 
 def _export_cohort(options: argparse.Namespace) -> int:

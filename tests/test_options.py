@@ -63,7 +63,7 @@ MALFORMED = [
     (["segment", "scans", "out", "--wieghts=head"], "unrecognized arguments"),
     (["notebooks", ""], "the path is empty"),
     (["train", "--run=x"], "required: --variant"),
-    (["export", "--run=x"], "required: --variant, --name"),
+    (["export", "--run=x"], "required: --name"),
     (["report"], "required: --run"),
 ]
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 from filelock import FileLock, Timeout
 
@@ -22,7 +21,7 @@ from fhlib.fingerprints import file_digest, stamped_row
 from fhlib.images.dicom import Source
 from fhlib.images.exchange import write_dicom_seg, write_segmentation
 from fhlib.images.volume import Volume, to_sitk
-from fhlib.segmentation.predictions import PROBABILITY_STEPS
+from fhlib.segmentation.predictions import in_steps
 from fhlib.segmentation.rows import STRUCTURES
 from fhlib.segmentation.segmentor import Segmentation
 from fhlib.segmentation.sources import RESULT_MARK, TABLE, printable, read_record
@@ -175,10 +174,9 @@ def unfinished(folder: Path, names: Iterable[str]) -> list[str]:
 
 
 def write_probability(found: Segmentation, record: Record) -> str:
-    """Write the probability in steps of 1/255, as predictions are; returns the file's name."""
-    steps = np.rint(found.probability.array * PROBABILITY_STEPS).astype(np.uint8)
+    """Write the probability as predictions are; returns the file's name."""
     path = record.folder / f"{record.name}_probability.nrrd"
-    _write_marked(found.probability.with_array(steps), path)
+    _write_marked(in_steps(found.probability), path)
     record.add({path.name: file_digest(path)})
     return path.name
 

@@ -60,14 +60,21 @@ def _predict_case(
 ) -> dict[str, Any]:
     result = segmentor.segment(read_volume(source, spacing_mm))
     write_volume(result.mask, folder / files["mask"])
-    steps = np.rint(result.probability.array * PROBABILITY_STEPS).astype(np.uint8)
-    write_volume(result.probability.with_array(steps), folder / files["probability"])
+    write_volume(in_steps(result.probability), folder / files["probability"])
     return {
         "status": "found" if result.mask.array.any() else "missed",
         "volume_ml": None if np.isnan(result.volume_ml) else round(result.volume_ml, 4),
         "flags": "; ".join(result.flags),
         **files,
     }
+
+
+def in_steps(probability: Volume) -> Volume:
+    """A probability as it is written: uint8, in steps of 1/255."""
+    steps = np.empty(probability.shape, np.uint8)
+    for plane, written in zip(probability.array, steps, strict=True):  # no copy of the whole in float32
+        written[...] = np.rint(plane * PROBABILITY_STEPS)
+    return probability.with_array(steps)
 
 
 def read_prediction(folder: Path, row: Mapping[str, Any]) -> tuple[Volume, Volume]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fhlib.figures.planes import planes
+from fhlib.images.grids import bounding_box
 from fhlib.images.volume import Volume
 from fhlib.measures.biometry import biometry
 from fhlib.measures.growth import centile, valid_weeks
@@ -96,7 +97,7 @@ def _sizes(outlined: Segmentation) -> tuple[dict[str, float], str]:
         return {}, f"no {STRUCTURES[outlined.outline]} is found"
     if mask.all():
         return {}, "the mask fills the whole image"
-    if mask.ndim == 3 and min(np.ptp(place) + 1 for place in mask.nonzero()) < THINNEST:
+    if mask.ndim == 3 and min(side.stop - side.start for side in bounding_box(mask)) < THINNEST:
         return {}, f"the mask spans fewer than {THINNEST} voxels along an axis"
     found = biometry(outlined.mask, "skull" if outlined.outline == "skull" else "skin")
     if not math.isfinite(found.hc_mm):

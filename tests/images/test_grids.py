@@ -6,10 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from fhlib.images.grids import Crop, crop_to_box, resample
+from fhlib.images.grids import Crop, bounding_box, crop_to_box, resample
 from fhlib.images.volume import Volume, to_sitk
 from tests.images.made import itk_position, oblique, volumes
 
@@ -74,6 +76,30 @@ def test_border_is_not_darkened(ndim):
     for factor, smooth in itertools.product((0.3, 0.9, 1.7, 2.6), (False, True)):
         np.testing.assert_allclose(resample(bright, [s * factor for s in bright.spacing_mm], smooth=smooth).array, 7)
     np.testing.assert_allclose(resample(resample(bright, 3.0), like=bright).array, 7)
+
+
+def test_weighted_sums_are_itks_and_scipys_filters():
+    volume = oblique(3, shape=(12, 15, 10))
+    volume = volume.with_array(np.random.default_rng(2).random(volume.shape))
+    coarse = resample(volume, [2.0 * step for step in volume.spacing_mm], smooth=True)
+    smoothed = ndimage.gaussian_filter(volume.array, np.sqrt(3) / 2.3548, mode="nearest")
+    wanted = sitk.Resample(to_sitk(volume.with_array(smoothed)), to_sitk(coarse), sitk.Transform(), sitk.sitkLinear)
+    inside = (slice(1, -1),) * 3  # ITK gives 0 beyond
+    np.testing.assert_allclose(coarse.array[inside], sitk.GetArrayFromImage(wanted)[inside], atol=1e-5)
+
+
+def test_a_box_holds_all_of_a_mask():
+    mask = np.zeros((5, 6, 7), bool)
+    assert bounding_box(mask) == (slice(0, 0),) * 3
+    mask[1, 5, 2] = mask[3, 2, 2] = True
+    assert bounding_box(mask) == (slice(1, 4), slice(2, 6), slice(2, 3))
+
+
+def test_nan_stays_where_it_is():
+    array = np.ones((6, 7, 8))
+    array[1, 1, 1] = np.nan
+    fine = resample(Volume(array, (1.0, 1.0, 1.0)), (0.5, 0.5, 0.5)).array
+    assert np.isnan(fine).any() and np.isfinite(fine[6:]).all()
 
 
 def test_nearest_keeps_labels_and_types():

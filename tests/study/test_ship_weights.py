@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from safetensors.torch import load_file
 
 from fhlib.files import SHIPPED as FILES
@@ -60,6 +61,18 @@ def test_weights_are_small_and_have_a_card():
     headings = ("Intended use", "Training", "Measured", "Limits", "Not a medical device")
     assert not [heading for heading in headings if heading not in card]
     assert not [folder.name for folder in SHIPPED if f"`{folder.name}`" not in card]
+
+
+def test_the_card_has_a_header_that_model_hubs_read():
+    text = (FILES / "weights" / "README.md").read_text(encoding="utf-8")
+    opening, header, _ = text.split("---\n", 2)
+    card = yaml.safe_load(header)
+    assert opening == "" and (card["license"], card["library_name"]) == ("apache-2.0", "fhlib")
+    assert card["pipeline_tag"] == "image-segmentation" and "dice" in card["metrics"]
+    assert all(isinstance(word, str) for word in (*card["tags"], *card["datasets"]))
+    told = {one["name"]: one["results"][0]["metrics"][0]["value"] for one in card["model-index"]}
+    tables = {folder.name: pd.read_csv(folder / "coverage.csv") for folder in SHIPPED}
+    assert told == {name: round(100 * seen["dsc"][seen["has_head"]].mean(), 1) for name, seen in tables.items()}
 
 
 @each
