@@ -150,13 +150,31 @@ def test_any_machine_shows_heads_of_many_sizes_whole():
         surface = setting.pose.to_probe(setting.head.surface())
         low = np.array(setting.box.corner)
         voxel = setting.box.spacing_mm
-        assert voxel == min(3.0, setting.site.box_mm[2] / 80)
+        assert voxel == min(3.0, setting.site.box_mm[2] / 80, setting.head.o / 40)
         inside = ((surface > low) & (surface < low + voxel * np.array(setting.box.shape[::-1]))).all(1)
         assert inside.all() or not probe_sees(setting, surface).all()  # only the sector may cut a head off
         shares.append(setting.head.subject.head_volume_ml * 1000 / (np.prod(setting.box.shape) * voxel**3))
         sites.add((setting.site.frequency_mhz, setting.site.top_db))
     assert 0.004 < min(shares) < 0.06 and 0.1 < max(shares) < 0.5
     assert len(sites) == 6
+
+
+def test_outlines_before_a_drawn_machine_end_where_the_sector_does():
+    setting = set_up(0, 14, site="any", spacing_mm=3.0)
+    half = dataclasses.replace(setting.site.probe, fan_degrees=setting.site.probe.fan_degrees / 4)
+    narrow = dataclasses.replace(
+        setting,
+        site=dataclasses.replace(setting.site, probe=half),
+        grid=machines.BeamGrid.build(half, float(setting.grid.depth_mm[-1]), 1.0, 0.02, 0.03),
+        motion=None,
+    )
+    whole = scan_module._labels(narrow, 1)[0]
+    made = simulate(narrow)
+    assert not made.label.array[made.image.array == 0].any() and not made.label_skull.array[made.image.array == 0].any()
+    inside = made.image.array > 0
+    assert np.array_equal(made.label.array[inside], whole[inside]) and made.label.array.sum() < whole.sum()
+    share = made.label.array.sum() * setting.box.spacing_mm**3 / 1000 / setting.head.subject.head_volume_ml
+    assert made.head_in_view == pytest.approx(share) and 0 < share < 0.95
 
 
 def probe_sees(setting, surface):
