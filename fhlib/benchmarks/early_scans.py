@@ -1,6 +1,6 @@
 """Are scans of drawn machines at 13 to 14 weeks like real ones? Geometry, gain, skull, grain and fluid.
 
-`python -m fhlib.benchmarks.early_scans` prints a table. The real values are of five clinical volumes (0.5 mm, Cartesian
+`python -m fhlib.benchmarks.early_scans` prints a table and writes data/results/early/early.csv. The real values are of five clinical volumes (0.5 mm, Cartesian
 exports) whose heads were fitted by ellipsoids; where that measurement was a range, both ends stand.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from fhlib.files import progress
+from fhlib.files import DATA, progress, write_csv
 from fhlib.images.volume import Mask
 from fhlib.phantom.probe import Box
 from fhlib.phantom.scan import Setting, set_up, simulate, tissue_map
@@ -34,6 +34,7 @@ REAL: dict[str, tuple[float, float]] = {
     "fluid grey": (0, 10),
 }
 """Measured on real volumes, lowest and highest; far over near is 108 over 51; `black` fluid is taken as 0 to 10."""
+OUT = DATA / "results" / "early"
 RING_MM, FLUID_MARGIN_MM, WINDOW_MM = 1.5, 2.0, 3.0
 TOP, SIDE, STRIDE = 0.8, 0.35, 3
 SPACING_MM = 0.5
@@ -158,4 +159,6 @@ if __name__ == "__main__":
     parser.add_argument("--scans", type=int, default=40, help="how many are simulated")
     parser.add_argument("--spacing-mm", type=float, default=SPACING_MM, help="edge of a voxel")
     options = parser.parse_args()
-    print(early_scans(options.scans, options.spacing_mm).round(2).to_string(index=False))
+    table = early_scans(options.scans, options.spacing_mm).round(2)
+    write_csv(table, OUT / "early.csv")
+    print(table.to_string(index=False))
