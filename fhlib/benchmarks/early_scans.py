@@ -1,7 +1,8 @@
 """Are scans of drawn machines at 13 to 14 weeks like real ones? Geometry, gain, skull, grain and fluid.
 
-`python -m fhlib.benchmarks.early_scans` prints a table and writes data/results/early/early.csv. The real values are of five clinical volumes (0.5 mm, Cartesian
-exports) whose heads were fitted by ellipsoids; where that measurement was a range, both ends stand.
+`python -m fhlib.benchmarks.early_scans` prints a table and writes data/results/early/early.csv. The real values are of
+five clinical volumes (0.5 mm, Cartesian exports) whose heads were fitted by ellipsoids; where that measurement was a
+range, both ends stand.
 """
 
 from __future__ import annotations

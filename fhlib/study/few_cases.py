@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,10 +14,11 @@ from fhlib.segmentation.predictions import predict_cases
 from fhlib.segmentation.segmentor import load_segmentor
 from fhlib.study.accuracy import compare_scores, score_case
 from fhlib.study.run import Study, StudyError, open_cohort, test_cases
-from fhlib.study.train import parameters_of, require_known
+from fhlib.study.train import cases_of_level, parameters_of, require_known
+from fhlib.training.contexts import copy_levels
 from fhlib.training.prepared import PreparedCases
 from fhlib.training.trainer import fit
-from fhlib.variants import VARIANTS
+from fhlib.variants import VARIANTS, levels_of
 
 
 def learn_from_few(study: Study, variant: str, counts: Sequence[int] = (0, 1, 3, 5)) -> pd.DataFrame:
@@ -28,28 +30,27 @@ def learn_from_few(study: Study, variant: str, counts: Sequence[int] = (0, 1, 3,
 
     Args:
         study: a run that has prepared its cases.
-        variant: one of a single level.
+        variant: its name; all its levels learn on.
         counts: of training cases.
 
     Raises:
-        StudyError: there are fewer cases, a count is 0 and training starts from nothing, or the variant has several levels.
+        StudyError: there are fewer cases, or a count is 0 and training starts from nothing.
     """
     require_known(variant)
     cases = PreparedCases(study.prepared)
     start_from = study.preset.training_for(cases.spatial_dims).start_from
     names = cases.cases("train")
-    _require_possible(variant, counts, len(names), start_from)
+    _require_possible(counts, len(names), start_from)
     cohort, table = open_cohort(study)
     tests = test_cases(table).to_dict("records")
-    parameters = parameters_of(study, variant, 1, cases)
 
     rows: list[dict[str, Any]] = []
     for count in counts:
         folder = study.folder / "learning_curve" / str(count)
-        model = folder if count else own_or_shipped("weights", start_from)
-        if count:
-            fit(cases.without(names[count:]), parameters, folder / "level1")
-        segmentor = load_segmentor(model, study.preset.prediction, parameters.execution)
+        some = cases.without(names[count:])
+        model = _fit_levels(study, variant, some, folder) if count else own_or_shipped("weights", start_from)
+        execution = parameters_of(study, variant, VARIANTS[variant].levels, cases).execution
+        segmentor = load_segmentor(model, study.preset.prediction, execution)
         segmentor.calibration = None
         found = predict_cases(segmentor, tests, cohort.folder, folder / "predictions", model_digest(model))
         for case, row in zip(tests, found.to_dict("records"), strict=True):
@@ -58,6 +59,18 @@ def learn_from_few(study: Study, variant: str, counts: Sequence[int] = (0, 1, 3,
     curve = pd.DataFrame(rows)
     write_csv(curve, study.tables / "learning_curve.csv")
     return curve
+
+
+def _fit_levels(study: Study, variant: str, cases: PreparedCases, folder: Path) -> Path:
+    """Train all levels of a variant on some cases; returns its folder."""
+    for name, level in levels_of(variant):
+        base = VARIANTS[name].base
+        previous = folder / base if base else None
+        read = cases_of_level(study, name, previous, cases, folder / f"boxes-{base}")
+        fit(read, parameters_of(study, name, level, read), folder / name / f"level{level}", previous)
+        if previous is not None:
+            copy_levels(previous, folder / name)
+    return folder / variant
 
 
 def gains(study: Study, curve: pd.DataFrame) -> pd.DataFrame:
@@ -81,10 +94,8 @@ def few_cases_findings(curve: pd.DataFrame) -> list[str]:
     ]
 
 
-def _require_possible(variant: str, counts: Sequence[int], available: int, start_from: str) -> None:
-    levels, most = VARIANTS[variant].levels, max(counts)
-    if levels > 1:
-        raise StudyError(f"{variant} has {levels} levels, a learning curve is of one: choose another")
+def _require_possible(counts: Sequence[int], available: int, start_from: str) -> None:
+    most = max(counts)
     if most > available:
         raise StudyError(f"{most} training cases are asked for, the cohort has {available}: ask for fewer")
     if 0 in counts and not start_from:

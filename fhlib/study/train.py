@@ -49,11 +49,7 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
     cases = PreparedCases(study.prepared)
     previous = study.model_folder(base) if base else None
     folder = study.model_folder(variant) / f"level{level}"
-    if VARIANTS[variant].reads_box and previous is not None:
-        cohort, table = open_cohort(study)
-        boxes = study.prepared / f"boxes-{base}"
-        locating = load_cascade(previous)
-        cases = prepare_boxes(cohort, table, locating, model_digest(previous), study.preset.preparation, boxes)
+    cases = cases_of_level(study, variant, previous, cases, study.prepared / f"boxes-{base}")
     parameters = parameters_of(study, variant, level, cases)
 
     if study.preset.tuning:
@@ -70,6 +66,28 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
     if previous is not None and process_group().is_main_process:
         copy_levels(previous, folder.parent)
     return history
+
+
+def cases_of_level(
+    study: Study, variant: str, previous: Path | None, cases: PreparedCases, folder: Path
+) -> PreparedCases:
+    """What a variant's last level is trained on: the prepared cases, or each around its head where it reads boxes.
+
+    Args:
+        study: the run.
+        variant: its name.
+        previous: folder of the level before.
+        cases: the prepared ones.
+        folder: for what is cut around heads.
+    """
+    if previous is None or not VARIANTS[variant].reads_box:
+        return cases
+    cohort, table = open_cohort(study)
+    table = table[table["case"].isin(cases.index["case"])]
+    with process_group().main_process_first():  # of several processes one cuts, the others find it done
+        return prepare_boxes(
+            cohort, table, load_cascade(previous), model_digest(previous), study.preset.preparation, folder
+        )
 
 
 def require_known(variant: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ class PreparedCases:
 
     def without(self, cases: Iterable[str]) -> PreparedCases:
         """The same, some cases left out."""
-        return PreparedCases(self.folder, self.left_out | frozenset(cases))
+        return replace(self, left_out=self.left_out | frozenset(cases))
 
     def image(self, case: str, original: bool = False) -> NDArray[np.floating[Any]]:
         """(d, h, w) or (h, w) in [0, 1], float32; at the volume's `original` resolution float16."""
