@@ -37,6 +37,8 @@ def told(call) -> int:
 @pytest.mark.parametrize("kind", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_is_told_in_one_line_that_says_how_to_continue(kind, capsys):
     number = getattr(signal, kind)
+    if number == signal.SIGINT:
+        signal.signal(number, signal.default_int_handler)  # a shell's background job ignores it
     before = signal.getsignal(number)
     assert told(lambda _: os.kill(os.getpid(), number) or time.sleep(5)) == 128 + number
     assert capsys.readouterr().err == f"\nstopped ({kind}); to continue: python -m fhlib study --run x\n"

@@ -115,7 +115,7 @@ def test_the_command_runs_where_there_is_no_simpleitk_and_a_second_start_continu
     [
         ({"variants": ("USegNet-D",)}, "did you mean 'USegNet-DS'"),
         ({"variants": ("USegNet", "USegNet")}, "name each once"),
-        ({"variants": ("2D-USegNet",)}, "slices or patches"),
+        ({"variants": ("2D-USegNet",)}, "slices, patches or boxes"),
         ({"seeds": ()}, "at least one"),
         ({"seeds": (-1,)}, "0 or more"),
         ({"minutes": np.nan}, "above 0"),

@@ -34,6 +34,6 @@ def test_a_bare_name_means_weights_and_a_folder_only_where_it_holds_some(cascade
     assert weights_folder("head").resolve() == tmp_path / "head"
     assert weights_folder(cascade_folder) == cascade_folder
     with pytest.raises(
-        FileNotFoundError, match=r"no weights 'heda'; did you mean 'head'\?; give a folder, or one of head, skull"
+        FileNotFoundError, match=r"no weights 'heda'; did you mean 'head'\?; give a folder, or one of hc, head, skull"
     ):
         weights_folder("heda")

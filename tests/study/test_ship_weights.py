@@ -72,7 +72,8 @@ def test_the_card_has_a_header_that_model_hubs_read():
     assert all(isinstance(word, str) for word in (*card["tags"], *card["datasets"]))
     told = {one["name"]: one["results"][0]["metrics"][0]["value"] for one in card["model-index"]}
     tables = {folder.name: pd.read_csv(folder / "coverage.csv") for folder in SHIPPED}
-    assert told == {name: round(100 * seen["dsc"][seen["has_head"]].mean(), 1) for name, seen in tables.items()}
+    heads = {name: seen[seen["has_head"]] if "has_head" in seen else seen for name, seen in tables.items()}
+    assert told == {name: round(100 * seen["dsc"].mean(), 1) for name, seen in heads.items()}
 
 
 @each
