@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fhlib.images.grids import Crop, crop_to_box, resample
-from fhlib.images.volume import Volume
-from fhlib.models.boxes import REGION_ENLARGED, Edges, enlarged, faces_of, on_grid
+from fhlib.images.volume import Mask, Volume
+from fhlib.models.boxes import REGION_ENLARGED, Edges, Faces, enlarged, faces_of, on_grid
 from fhlib.models.device import Execution, inference
 from fhlib.models.inputs import at_original_resolution, box_to_network_grid, to_network_grid
 from fhlib.models.parameters import SegmentorParameters
@@ -44,6 +44,19 @@ class Reading:
     image: Volume
     context: Volume | None = None
     crop: Crop | None = None
+
+    def cut(self, mask: Mask) -> Faces | None:
+        """Where to look instead, in the volume's voxels, if a mask on the image's grid ends at a side of the box that is none of the
+        volume's: the head may reach beyond, and half as far again is taken at that side. None where it does not end there.
+        """
+        faces = faces_of(mask)
+        if self.crop is None or faces is None:
+            return None
+        sides = zip(self.crop.box, self.crop.original.shape, strict=True)
+        inner = np.array([(start > 0, stop < count) for (start, stop), count in sides]).T
+        ends = inner & np.stack([faces[0] < 1, faces[1] > np.array(mask.shape) - 1])
+        beyond = faces + ends * np.array([[-0.5], [0.5]]) * (faces[1] - faces[0])
+        return on_grid(beyond, self.image, self.crop.original) if ends.any() else None
 
 
 class Cascade:
@@ -72,41 +85,53 @@ class Cascade:
         """What the first level reads of a volume: on its own grid, or in slices of the original resolution."""
         return at_original_resolution(volume) if self.slices else to_network_grid(volume, self.parameters.preparation)
 
-    def reading(self, volume: Volume) -> Reading:
+    def reading(self, volume: Volume, around: Faces | None = None) -> Reading:
         """What `probability` takes of a volume, with its context.
 
-        Where the last level reads a box, the first one locates the head in the whole volume and looks again at the region around it, in
-        which every head is about as large to it. The box of that second mask, enlarged by `box_enlarged`, is read. Where nothing is found,
-        the box is the whole volume.
+        Where the last level reads a box, the first one locates the head in the whole volume and looks again at the region around it: with
+        `longest_voxels` every head is about as large to it there. The box of that second mask, enlarged by `box_enlarged`, is read. Where
+        nothing is found the box is the whole volume.
+
+        Args:
+            volume: in its own geometry.
+            around: where the head is known to lie, in the volume's voxels: nothing is located then.
         """
         if not self.reads_box:
             return Reading(self.read(volume))
-        region, probability = self.locate(volume)
+        region, probability = self.locate(volume, around)
         faces = faces_of(probability.array >= LOCATED)
+        if around is not None:
+            faces = on_grid(around, volume, region)
+        elif faces is not None:
+            faces = on_grid(faces, probability, region)
         edges: Edges = tuple((0, count) for count in region.shape)
         if faces is not None:
-            edges = enlarged(
-                on_grid(faces, probability, region), self.parameters.preparation.box_enlarged, region.shape
-            )
+            edges = enlarged(faces, self.parameters.preparation.box_enlarged, region.shape)
         box, _ = crop_to_box(region, edges)
         whole = on_grid(np.array(edges, float).T, region, volume).T.round().astype(int).tolist()
         _, crop = crop_to_box(volume, [(start, stop) for start, stop in whole])
         image = box_to_network_grid(box, self.parameters.preparation)
         return Reading(image, resample(probability, like=image), crop)
 
-    def locate(self, volume: Volume) -> tuple[Volume, Volume]:
-        """The region around the head, cut from the volume in whole voxels, and the first level's probability there, on its own grid."""
+    def locate(self, volume: Volume, around: Faces | None = None) -> tuple[Volume, Volume]:
+        """The region around the head, cut from the volume in whole voxels, and the first level's probability there, on its own grid.
+
+        Where one of its two looks finds nothing it is the whole volume. `around`: as in `reading`.
+        """
         image = self.read(volume)
         probability = image.with_array(self.probability(image.array, upto=1))
-        faces = faces_of(probability.array >= LOCATED)
-        if faces is None:
-            return volume, probability
-        edges = enlarged(on_grid(faces, image, volume), REGION_ENLARGED, volume.shape)
+        if around is None:
+            faces = faces_of(probability.array >= LOCATED)
+            if faces is None:
+                return volume, probability
+            around = on_grid(faces, image, volume)
+        edges = enlarged(around, REGION_ENLARGED, volume.shape)
         if edges == tuple((0, count) for count in volume.shape):
             return volume, probability
         region, _ = crop_to_box(volume, edges)
         image = self.read(region)
-        return region, image.with_array(self.probability(image.array, upto=1))
+        closer = image.with_array(self.probability(image.array, upto=1))
+        return (region, closer) if (closer.array >= LOCATED).any() else (volume, probability)
 
     def probability(
         self, image: NDArray[np.floating[Any]], upto: int | None = None, context: NDArray[np.float32] | None = None

@@ -151,7 +151,8 @@ def intensity_features(image: NDArray[np.floating[Any]]) -> tuple[float, ...]:
 class Look:
     """What the flags of one result are decided by: the volume, its mask, and what is known about both.
 
-    `stray`: voxels of other parts than the largest. `outline`: of what the mask is, skin or skull.
+    `stray`: voxels of other parts than the largest. `outline`: of what the mask is, skin or skull. `cut_by_box`: whether the mask ends
+    where the box ends in which it was outlined.
     """
 
     volume: Volume
@@ -161,6 +162,7 @@ class Look:
     calibration: Calibration | None = None
     ga_weeks: float | None = None
     outline: str = "skin"
+    cut_by_box: bool = False
 
     @cached_property
     def size(self) -> int:
@@ -245,6 +247,11 @@ FLAGS = (
     ),
     Flag(
         "several components", "stray parts besides the largest", lambda look: look.stray > STRAY_SHARE * look.size > 0
+    ),
+    Flag(
+        "cut by the box",
+        "the mask ends where the box ends in which it was outlined: the head may be larger",
+        lambda look: look.size > 0 and look.cut_by_box,
     ),
     Flag("cut by the border", "the mask reaches the edge of the volume", _cut_by_the_border),
     Flag(

@@ -29,6 +29,9 @@ from fhlib.segmentation.quality import (
     too_small,
 )
 
+LOOKS = 3
+"""How often a box around the head is read at most."""
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -88,7 +91,7 @@ class Segmentor:
         Args:
             volume: the scan.
             flips: the probability is the mean over so many flipped copies, whose masks also tell how far the result can be trusted. By
-                default as calibrated, else 1: the scan as it is.
+                default as calibrated, else 1: the scan as it is. Of a cascade that reads boxes all copies are of one box.
             ga_weeks: gestational age; a size that is implausible for it is flagged.
 
         Raises ValueError where the volume's dimensions are not the segmentor's, or its intensities are not finite.
@@ -98,10 +101,8 @@ class Segmentor:
                 f"this segmentor was trained on {self.parameters.spatial_dims}D images, the image is {volume.ndim}D: "
                 "choose another model"
             )
-        reading = self.cascade.reading(volume)
+        reading, copies, found, cut = self._looked(volume, flips or (self.calibration.flips if self.calibration else 1))
         image = reading.image
-        copies = self.copies(reading, flips or (self.calibration.flips if self.calibration else 1))
-        found = image.with_array(np.asarray(np.mean(copies, axis=0, dtype=np.float32)))
         probability = found if self.cascade.slices else _in_volume(found, reading, volume)
         foreground = probability.array >= self.prediction.threshold
         largest = largest_component(foreground)
@@ -119,11 +120,26 @@ class Segmentor:
         )
         outline, volume_ml = self.parameters.outline, int(mask.sum()) * volume.voxel_volume_ml
         stray = int(foreground.sum()) - int(largest.sum())
-        flags = quality_flags(Look(volume, mask, evidence, stray, self.calibration, ga_weeks, outline))
+        flags = quality_flags(Look(volume, mask, evidence, stray, self.calibration, ga_weeks, outline, cut))
         calibration = self.calibration
         interval = calibration.interval(volume_ml, evidence.copies_ml) if calibration else (math.nan, math.nan)
         result = volume.with_array(mask.astype(np.uint8))
         return Segmentation(result, probability, volume_ml, flags, interval, evidence, outline)
+
+    def _looked(self, volume: Volume, flips: int) -> tuple[Reading, list[NDArray[np.float32]], Volume, bool]:
+        """What was read, the copies' probabilities, their mean, and whether its mask ends where the box that was read does.
+
+        Where it does, the box is drawn anew around the mask, at most `LOOKS` times in all.
+        """
+        around = None
+        for _ in range(LOOKS):
+            reading = self.cascade.reading(volume, around)
+            copies = self.copies(reading, flips)
+            found = reading.image.with_array(np.asarray(np.mean(copies, axis=0, dtype=np.float32)))
+            around = reading.cut(found.array >= self.prediction.threshold)
+            if around is None:
+                break
+        return reading, copies, found, around is not None
 
     def copies(self, reading: Reading, count: int) -> list[NDArray[np.float32]]:
         """Probability of what is read and of flipped copies of it, flipped back: as it is, then about single axes, then about more.

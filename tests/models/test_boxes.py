@@ -119,3 +119,24 @@ def test_where_nothing_is_located_the_whole_volume_is_read():
     reading = zoom(locate=5.0).reading(image)
     assert reading.crop.box == tuple((0, count) for count in image.shape)
     assert not Segmentor(zoom(5.0, 5.0)).segment(image).mask.array.any()
+
+
+def test_where_only_part_of_the_head_was_located_the_box_grows_or_is_flagged():
+    image, truth = ball_scan((40, 50, 40), 25)
+    brighter = image.array.copy()
+    brighter[(truth.array > 0) & (np.arange(90) < 32)] = 255  # level 1 sees this part alone
+    part = image.with_array(brighter)
+    cascade = zoom(locate=0.9, outline=0.6)
+    first = cascade.reading(part)
+    assert (
+        first.cut(np.ones(first.image.shape, bool)) is not None
+        and zoom().reading(image).cut(np.zeros((9, 9, 9))) is None
+    )
+
+    found = Segmentor(cascade).segment(part)
+    assert dice(found.mask.array > 0, truth.array > 0) > 0.95 and "cut by the box" not in found.flags
+    once = Segmentor(cascade)
+    box = first.crop.box
+    once.cascade.reading = lambda volume, around=None: first
+    flat = once.segment(part)
+    assert "cut by the box" in flat.flags and flat.volume_ml < 0.9 * found.volume_ml and box[2][1] < 60
