@@ -168,6 +168,14 @@ class Training(Parameters):
             raise ValueError("one fold leaves no case out: 0 for contexts in sample, 2 or more for out of fold")
         return folds
 
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> Self:
+        if self.start_share and not (self.start_from or self.start_from_previous_level):
+            raise ValueError(
+                f"start_share is {self.start_share:g}, and the training begins with drawn weights: set start_from, or 0"
+            )
+        return self
+
     @field_validator("box_drawn")
     @classmethod
     def _ascending(cls, ends: tuple[float, float]) -> tuple[float, float]:

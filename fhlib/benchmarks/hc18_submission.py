@@ -7,6 +7,7 @@ has it).
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +29,8 @@ def write_submission(segmentor: Segmentor, folder: Path, path: Path) -> pd.DataF
 
     Args:
         segmentor: of single images; it outlines the skull.
-        folder: of the images. In it or beside it lies the table of pixel sizes (`pixel_sizes`), as `test_set_pixel_size.csv`.
+        folder: of the images. In it or beside it lies the table of pixel sizes (`pixel_sizes`). Beside it one whose name begins with the
+            folder's goes first: `test_set_pixel_size.csv` beside `test_set/`.
         path: of the file.
 
     Returns the table: filename, and `SUBMISSION`'s columns. Raises FileNotFoundError for a folder without images, ValueError for images
@@ -40,7 +42,8 @@ def write_submission(segmentor: Segmentor, folder: Path, path: Path) -> pd.DataF
     if path.exists() and not path.read_bytes().startswith(HEADER):
         raise ValueError(f"{path.name} is there and is no submission: name another file")
     images = {source.name: source for source in volumes_in(folder) if isinstance(source, Path)}
-    sizes = pixel_sizes(folder) or pixel_sizes(folder.absolute().parent)
+    beside = folder.absolute().parent
+    sizes = pixel_sizes(folder) or pixel_sizes(beside, folder.absolute().name) or pixel_sizes(beside)
     if unsized := sorted(images.keys() - sizes.keys()):
         raise ValueError(
             f"no pixel size for {_some(unsized)}: put a CSV file with the columns `filename` and `pixel size(mm)` beside the images"
@@ -49,9 +52,12 @@ def write_submission(segmentor: Segmentor, folder: Path, path: Path) -> pd.DataF
         raise ValueError(
             f"the table of pixel sizes names {_some(missing)}, and no such image is there: complete the folder"
         )
-    rows, lost = [], []
+    rows, lost, doubtful = [], [], []
     for name, image in progress(sorted(images.items()), "submission", total=len(images)):
-        ellipse = fitted(segmentor.segment(read_volume(image, sizes[name])))
+        result = segmentor.segment(read_volume(image, sizes[name]))
+        ellipse = fitted(result)
+        if "no head" in result.flags:
+            doubtful.append(name)
         if ellipse is None:
             lost.append(name)
         else:
@@ -60,6 +66,8 @@ def write_submission(segmentor: Segmentor, folder: Path, path: Path) -> pd.DataF
         raise ValueError(
             f"no head is found in {_some(lost)}, and the challenge wants an ellipse for each: nothing is written"
         )
+    if doubtful:
+        warnings.warn(f"these may hold no head, look at them: {_some(doubtful)}", stacklevel=2)
     table = pd.DataFrame(rows)
     write_csv(table, path)
     return table

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import glob
 import io
 import math
 import re
@@ -94,14 +95,15 @@ def read_table(path: Path, known: Sequence[str] = ()) -> BroughtTable:
     return BroughtTable(frame[[name for name in columns if name]], remarks)
 
 
-def pixel_sizes(folder: Path) -> dict[str, float]:
+def pixel_sizes(folder: Path, begins: str = "") -> dict[str, float]:
     """Pixel sizes in mm by file name, from the CSV files of a folder that have HC18's columns `filename` and `pixel size(mm)`.
 
+    `begins`: of the files' names.
     Raises ValueError where two rows give one file different sizes, for a size that is no positive number, and for a column without `mm`
     in its name.
     """
     sizes: dict[str, float] = {}
-    for path in sorted(folder.glob("[!.]*.csv"))[:MOST_TABLES]:
+    for path in sorted(folder.glob(f"{glob.escape(begins)}*.csv" if begins else "[!.]*.csv"))[:MOST_TABLES]:
         with path.open("rb") as stream:
             start = stream.read(4096).replace(b"\0", b"").lower()  # zeros are of UTF-16
         if not all(words.encode() in start for words in SIZE_COLUMNS):

@@ -29,7 +29,7 @@ def resample(
     With `spacing_mm` the new grid covers the same physical box, corner to corner. Sizes are rounded to
     whole voxels and the two boxes share their centre. So they differ by at most a quarter of a new voxel
     at each side. `resample(x, like=original)` is the inverse in geometry. Beyond the outermost
-    voxel centres the nearest voxel is repeated (ITK would give 0 there).
+    voxel centres the nearest one is repeated along each axis (ITK would give 0 there).
 
     Linear results are float32 (float64 stays), nearest keeps the type.
 
@@ -123,13 +123,20 @@ def _along_axes(volume: Volume, grid: Volume, smooth: bool) -> Array:
 
 def _weights(count: int, places: Floats, sigma: float) -> sparse.csr_array:
     """(places, voxels): what each of `count` voxels contributes to a line's value at these indices, (n,)."""
-    voxels = np.eye(count)
-    if sigma > 0:
-        voxels = ndimage.gaussian_filter1d(voxels, sigma, axis=0, mode="nearest")
+    reach = int(4 * sigma + 0.5)  # as `ndimage.gaussian_filter` cuts it
+    around = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (around / sigma) ** 2) if sigma > 0 else np.ones(1)
+    kernel /= kernel.sum()
+
     places = np.clip(places, 0, count - 1)
     before = np.floor(places).astype(int)
     part = (places - before)[:, None]
-    return sparse.csr_array((1 - part) * voxels[before] + part * voxels[np.minimum(before + 1, count - 1)])
+    columns = np.stack([before[:, None] + around, np.minimum(before + 1, count - 1)[:, None] + around])
+    values = np.stack([(1 - part) * kernel, part * kernel])
+    rows = np.broadcast_to(np.arange(len(places))[None, :, None], columns.shape)
+    # beyond the ends the last voxel is repeated: what falls on one voxel is summed
+    indices = rows.ravel(), np.clip(columns, 0, count - 1).ravel()
+    return sparse.csr_array((values.ravel(), indices), shape=(len(places), count))
 
 
 def _sigmas(volume: Volume, grid: Volume) -> tuple[float, ...]:

@@ -13,6 +13,9 @@ from fhlib.images.grids import resample
 from fhlib.images.volume import Volume
 from fhlib.presets import PAPER_NETWORK_SPACING_MM, Preparation
 
+LARGEST = 1e30
+"""Of intensities: differences of larger ones leave single precision."""
+
 
 def flips_of(spatial_dims: int) -> tuple[tuple[int, ...], ...]:
     """Sets of axes to flip. A 180-degree rotation is a pair of flips, so in 3D all combinations give 8 distinct results.
@@ -51,8 +54,12 @@ def at_original_resolution(volume: Volume) -> Volume:
 
 
 def _require_finite(volume: Volume) -> None:
-    if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
+    if volume.array.dtype.kind != "f":
+        return
+    if not np.isfinite(volume.array).all():
         raise ValueError("the image holds NaN or infinite intensities: repair or exclude it")
+    if (largest := float(np.abs(volume.array).max())) > LARGEST:
+        raise ValueError(f"the image holds intensities up to {largest:.3g}, which no scan has: repair or exclude it")
 
 
 def in_unit_range(volume: Volume) -> Volume:

@@ -14,6 +14,7 @@ from fhlib import __version__
 from fhlib.files import atomic_path
 from fhlib.models.parameters import PARAMETERS_FILE, SegmentorParameters
 from fhlib.models.weights import load_cascade, weights_files
+from fhlib.variants import VARIANTS
 
 ONNX_FILE = "network.onnx"
 AXES = ("depth", "height", "width")
@@ -38,7 +39,8 @@ def write_onnx(folder: Path) -> list[Path]:
     """Write `network.onnx` beside the weights of each level of a variant's folder; returns the files.
 
     The input `image` is (b, 1, d, h, w), or (b, 1, h, w), float32, of any size: the image on the network's grid, with the
-    probability of the level before added (`fhlib.models.cascade.join`). The output `logits` has 2 channels, background
+    probability of the level before added (`fhlib.models.cascade.join`). Of a level that reads boxes (metadata `reads`) the
+    image is that of the box (`Cascade.reading`). The output `logits` has 2 channels, background
     and head. The metadata says variant, level and, as JSON, the preparation of the image.
 
     Raises ModuleNotFoundError where the package onnx is missing, FileNotFoundError and ValueError as `load_cascade`.
@@ -80,6 +82,7 @@ def _trace(net: nn.Module, parameters: SegmentorParameters, path: Path) -> None:
         "fhlib": __version__,
         "variant": parameters.variant,
         "level": str(parameters.level),
+        "reads": "box" if VARIANTS[parameters.variant].reads_box else "volume",
         "outline": parameters.outline,
         "preparation": json.dumps(parameters.preparation.model_dump()),
         "weights_digest": parameters.weights_digest,

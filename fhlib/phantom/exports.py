@@ -27,7 +27,7 @@ def change_export(image: NDArray[np.floating], label: NDArray[np.integer] | Mask
     """The image as some export might have left it; most scans come back as they are.
 
     One or two of `EXPORTS` are drawn, in the order in which they stand there. The highest level stays the highest that
-    there can be: levels are never scaled up.
+    there can be; `toned` alone makes others brighter.
 
     Args:
         image: (d, h, w), float, 0 where there is no signal.

@@ -19,7 +19,7 @@ from fhlib import __version__
 from fhlib.files import write_json, write_text
 from fhlib.images.volume import Volume
 from fhlib.models.parameters import PARAMETERS_FILE
-from fhlib.models.weights import weights_files
+from fhlib.models.weights import weights_files, weights_folder
 from fhlib.segmentation.quality import CALIBRATION
 from fhlib.segmentation.segmentor import Segmentor, load_segmentor
 
@@ -73,9 +73,12 @@ def write_bundle(folder: Path, destination: Path) -> Path:
     Appears whole or not at all; what `destination` held is replaced where it was a bundle. Raises FileExistsError where it
     holds something else, ValueError for a 2D segmentor, and as `load_segmentor` does.
     """
+    folder = weights_folder(folder)
     segmentor = load_segmentor(folder)
     if segmentor.parameters.spatial_dims != 3:
         raise ValueError("a bundle is of a segmentor of volumes, and this one is of 2D images: give another")
+    if destination.is_file():
+        raise FileExistsError(f"{destination.name} is a file: name a folder")
     if destination.exists() and any(destination.iterdir()) and not (destination / "configs/inference.json").exists():
         raise FileExistsError(f"{destination.name}/ holds something else than a bundle: name another folder")
     destination.parent.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,8 @@ def calibrate(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]], flip
     """
     rows = pd.DataFrame([_look(segmentor, image, label, flips) for image, label in progress(scans, "calibrate")])
     heads = rows[rows["true_ml"] > 0]
-    found = heads[heads["dsc"] > 0.5]
+    # where a flipped copy lost the head there is no interval
+    found = heads[(heads["dsc"] > 0.5) & np.isfinite(heads["spread"])]
     if len(found) < 20:
         raise ValueError(f"a calibration needs at least 20 scans whose head is found, got {len(found)} of {len(heads)}")
     error = np.log(found["true_ml"] / found["volume_ml"])

@@ -108,9 +108,10 @@ def calibrate_hc(segmentor: Segmentor, scans: Iterable[Scan], flips: int = 4) ->
             "intensities": evidence.intensities,
         }
         rows.append({"error": math.log(true_hc_mm / ellipse.hc_mm), "spread": spread, **looks})
-    if len(rows) < FEWEST_IMAGES:
-        raise ValueError(f"a calibration needs at least {FEWEST_IMAGES} images whose head is found, got {len(rows)}")
-    found = pd.DataFrame(rows)
+    found = pd.DataFrame(rows, columns=["error", "spread", "agreement", "confidence", "intensities"])
+    found = found[np.isfinite(found["spread"])]  # where a flipped copy lost the head there is no interval
+    if len(found) < FEWEST_IMAGES:
+        raise ValueError(f"a calibration needs at least {FEWEST_IMAGES} images whose head is found, got {len(found)}")
     bias = float(found["error"].median())
     rank = min(len(found), math.ceil(COVERAGE * (len(found) + 1))) - 1
     error, spread = (found["error"] - bias).abs(), found["spread"]

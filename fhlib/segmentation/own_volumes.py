@@ -85,8 +85,8 @@ def segment_files(
         skull: a second one that outlines the skull.
         ga_weeks: gestational age of all of them; the skull's HC then has a centile.
         keep: how many results are returned (some 300 MB each at the paper's size).
-        weights: `weights_digest` of both segmentors. With it, a volume that is complete for the same bytes, weights and age is not
-            computed again, and is not among the results.
+        weights: `weights_digest` of all segmentors that are given. With it, a volume that is complete for the same bytes, weights and age
+            is not computed again, and is not among the results.
         spacing_mm: of all of them, in place of what their files state; where one states another, its note says so.
         image_weights: folder or name of the weights that outline single images, loaded with the first of them. Without it `segmentor` has
             to read them.

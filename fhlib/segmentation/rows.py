@@ -82,6 +82,8 @@ def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
         notes += [f"no BPD, OFD and HC: {why}"] if why else []
         if found.volume.ndim == 2 and not why:
             row |= image_measures(found.head, found.hc_interval_mm)
+            if "implausible spacing" in found.head.flags:
+                row = {name: value for name, value in row.items() if not name.startswith("ga_by_hc")}
             notes += _about_age(row)
     if ga_weeks is not None:
         centile, why = _centile(row, ga_weeks)
@@ -110,6 +112,8 @@ def _about_age(row: Mapping[str, Any]) -> list[str]:
     """Why an image's HC gives no age, or one without an end."""
     if "hc_mm" not in row:
         return []
+    if "implausible spacing" in row["flags"]:
+        return ["no age by HC: the spacing is implausible"]
     first, last = (f"{week:g}" for week in valid_weeks("hc"))
     missing = [end for end in ("low", "high") if f"ga_by_hc_{end}_weeks" not in row]
     if "ga_by_hc_weeks" not in row:

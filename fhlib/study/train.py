@@ -82,6 +82,8 @@ def cases_of_level(
     """
     if previous is None or not VARIANTS[variant].reads_box:
         return cases
+    if study.preset.training_for(cases.spatial_dims).context_folds:
+        raise StudyError(f"{variant} reads boxes, and its contexts are in sample: set training.context_folds to 0")
     cohort, table = open_cohort(study)
     table = table[table["case"].isin(cases.index["case"])]
     with process_group().main_process_first():  # of several processes one cuts, the others find it done

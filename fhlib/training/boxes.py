@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
     from fhlib.cohorts.manifest import Cohort
 
 STEPS = 255
-FEWEST_ERRORS = 10
+FEWEST_ERRORS, USUAL_ERROR = 10, 0.05
+"""With fewer validation cases than that errors are drawn, with this SD as a share of a side (an assumption)."""
+ONE_AT_A_TIME = Lock()
+"""Cases are prepared in threads, and a network has one mode."""
 Read = tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]
 """Image in [0, 1], label and context of a box, (d, h, w) or (h, w)."""
 
@@ -60,10 +64,9 @@ class BoxCases(PreparedCases):
 
     @cached_property
     def _errors(self) -> list[Faces]:
-        """How far the first level's boxes were off, in shares of their sides: on validation cases where those are enough."""
-        measured = self.index[self.index["errors"].notna()]
-        unseen = measured[measured["split"] == "val"]
-        return [_numbers(text) for text in (unseen if len(unseen) >= FEWEST_ERRORS else measured)["errors"]]
+        """How far the first level's boxes were off on validation cases, in shares of their sides."""
+        measured = self.index[self.index["errors"].notna() & (self.index["split"] == "val")]
+        return [_numbers(text) for text in measured["errors"]]
 
     def drawn(self, case: str, rng: np.random.Generator, training: Training) -> Read:
         """A box as a training step reads it.
@@ -73,10 +76,13 @@ class BoxCases(PreparedCases):
             rng: what draws.
             training: how far the box is enlarged.
         """
-        faces = self._faces[case]
-        if self._errors:
-            faces = faces + self._errors[rng.integers(len(self._errors))] * (faces[1] - faces[0])
-            faces = np.sort(faces, axis=0)
+        faces, errors = self._faces[case], self._errors
+        off = (
+            errors[rng.integers(len(errors))]
+            if len(errors) >= FEWEST_ERRORS
+            else rng.normal(0, USUAL_ERROR, faces.shape)
+        )
+        faces = np.sort(faces + off * (faces[1] - faces[0]), axis=0)
         return self._box(case, enlarged(faces, rng.uniform(*training.box_drawn), self.image(case).shape))
 
     def located(self, case: str) -> Read:
@@ -135,9 +141,11 @@ def _prepare_box(
     if split == "train" and head is not None:
         region, _ = crop_to_box(volume, enlarged(head, REGION_ENLARGED, volume.shape))
         image = cascade.read(region)
-        probability = image.with_array(cascade.probability(image.array, upto=1))
+        with ONE_AT_A_TIME:
+            probability = image.with_array(cascade.probability(image.array, upto=1))
     else:
-        region, probability = cascade.locate(volume)
+        with ONE_AT_A_TIME:
+            region, probability = cascade.locate(volume)
 
     found = faces_of(probability.array >= LOCATED)
     whole = np.array([np.zeros(region.ndim), region.shape])

@@ -171,8 +171,14 @@ class _Trainer:
             net.load_state_dict(before.levels[-1].state_dict())
         elif training.start_from:
             start = own_or_shipped("weights", training.start_from)
-            if p.level == 1 or len(weights_files(start)) >= p.level:
+            there = len(weights_files(start))
+            if there >= p.level or p.level == 1:
                 _continue_weights(net, load_cascade(start, execution, upto=p.level), p)
+            elif training.start_share:
+                raise ValueError(
+                    f"weights {training.start_from!r} have {there} level(s), and start_share {training.start_share:g} would mix drawn "
+                    f"weights into level {p.level}: set start_share to 0, or start from weights of {p.level} levels"
+                )
         return net
 
     def run(self, watch: Watch | None, pause: Callable[[], bool] | None) -> pd.DataFrame:

@@ -41,7 +41,7 @@ class Bright:
     slices = False
     parameters = SimpleNamespace(spatial_dims=2, outline="skull")
 
-    def reading(self, volume):
+    def reading(self, volume, around=None):
         return Reading(volume.with_array(min_max(volume.array.astype(np.float32))))
 
     def probability(self, image, context=None):
@@ -163,6 +163,12 @@ def test_the_submission_has_the_challenges_columns_and_a_known_ellipse(images, t
     assert written.iloc[0, 1:5].tolist() == pytest.approx([50.25, 29.5, 30, 24], abs=0.02)
     assert written.iloc[1, 1:5].tolist() == pytest.approx([20.1, 11.8, 10, 8], abs=0.01)
     assert written["angle_rad"].tolist() == pytest.approx([ANGLE, ANGLE], abs=0.002)
+
+    # as the challenge's files lie: both sets and both tables side by side, with the same names
+    (tmp_path / "in").rename(tmp_path / "test_set")
+    table_of_sizes(tmp_path, {"000_HC.png": 0.3, "002_HC.png": 0.3}, "training_set_pixel_size_and_HC.csv")
+    write_submission(images, tmp_path / "test_set", out)
+    assert pd.read_csv(out).equals(written)
 
 
 def test_a_submission_is_whole_or_not_at_all(images, tmp_path):
