@@ -162,7 +162,7 @@ def _segmentation_cost(
         spent[name] = time.perf_counter() - start
         return result
 
-    def probability(prepared: Array) -> Array:
+    def probability(prepared: Array, context: None = None) -> Array:
         timed("network", network, prepared)
         return true_head
 
