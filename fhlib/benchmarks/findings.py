@@ -70,8 +70,8 @@ def precision_of_trained(study: Study) -> pd.DataFrame:
     if trained is None:
         return pd.DataFrame()
     spacing_mm = max(1.0, study.preset.simulated_cohort.spacing_mm)
-    image = trained.read(simulate_scan(UNSEEN_SEED, spacing_mm=spacing_mm).image)
-    compared = {"variant": trained.parameters.variant, **compare_precisions(trained, image.array)}
+    reading = trained.reading(simulate_scan(UNSEEN_SEED, spacing_mm=spacing_mm).image)
+    compared = {"variant": trained.parameters.variant, **compare_precisions(trained, reading)}
     precision = pd.DataFrame([compared])
     write_csv(precision, study.tables / "benchmark_precision.csv")
     return precision

@@ -23,7 +23,7 @@ from fhlib.benchmarks.tools import peak_memory_gb
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.volume import Array
 from fhlib.measures.metrics import dice
-from fhlib.models.cascade import Cascade, reads_slices
+from fhlib.models.cascade import Cascade, Reading, reads_slices
 from fhlib.models.device import Execution, step_seconds
 from fhlib.models.parameters import SegmentorParameters
 from fhlib.networks.build import build_network, parameter_count
@@ -122,13 +122,14 @@ def segmentation_time(execution: Execution, width: int = 32, scale: float = 1.0)
     return pd.DataFrame(rows)
 
 
-def compare_precisions(cascade: Cascade, image: Array) -> dict[str, float]:
-    """The same weights in fp32 and bf16 on one prepared image: largest difference of the probability, DSC of the two masks."""
+def compare_precisions(cascade: Cascade, reading: Reading) -> dict[str, float]:
+    """The same weights in fp32 and bf16 on what is read of one scan: largest difference of the probability, DSC of the two masks."""
+    context = None if reading.context is None else reading.context.array
     found = []
     for precision in ("no", "bf16"):
         execution = Execution(precision, cascade.execution.channels_last, cascade.execution.threads)
         again = Cascade(cascade.levels, cascade.parameters, execution)
-        found.append(again.probability(image))
+        found.append(again.probability(reading.image.array, context=context))
     first, second = (probability >= Prediction().threshold for probability in found)
     return {"largest_difference": float(np.abs(found[0] - found[1]).max()), "dsc": dice(first, second)}
 

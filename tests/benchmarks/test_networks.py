@@ -12,7 +12,8 @@ from fhlib.benchmarks.networks import (
     training_memory,
 )
 from fhlib.benchmarks.throughput import largest_convolution, operations
-from fhlib.models.cascade import Cascade
+from fhlib.images.volume import Volume
+from fhlib.models.cascade import Cascade, Reading
 from fhlib.models.device import Execution
 from fhlib.models.parameters import SegmentorParameters
 from fhlib.networks.build import build_network, initialise
@@ -56,5 +57,6 @@ def test_half_precision_is_compared_on_the_same_weights():
     training = Training(width=4, steps=1, learning_rate=1e-3)
     parameters = SegmentorParameters("USegNet-DS", 1, 3, Preparation(spacing_mm=4), training, Execution(), "")
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (17, 12, 22)), indexing="ij")
-    found = compare_precisions(Cascade([net], parameters), np.exp(-3 * (z**2 + y**2 + x**2)).astype(np.float32))
+    image = Volume(np.exp(-3 * (z**2 + y**2 + x**2)).astype(np.float32), (1.0, 1.0, 1.0))
+    found = compare_precisions(Cascade([net], parameters), Reading(image))
     assert 1e-5 < found["largest_difference"] < 0.2 and 0.9 < found["dsc"] <= 1
