@@ -125,7 +125,7 @@ def test_presets_and_weights_of_ones_own_are_found(machine: Machine, tmp_path: P
     assert "run mine: preset mine" in said and not (machine.work / "data").exists()
     (tmp_path / "data" / "weights" / "ours").mkdir(parents=True)
     shown = "from fhlib.files import own_and_shipped; print(*own_and_shipped('weights', '*/'))"
-    assert machine.run("python", "-c", shown, FHLIB_ROOT=str(tmp_path)).split() == ["head", "ours", "skull"]
+    assert machine.run("python", "-c", shown, FHLIB_ROOT=str(tmp_path)).split() == ["hc", "head", "ours", "skull"]
 
 
 def test_a_study_runs_from_an_empty_folder_to_its_report(machine: Machine):
