@@ -180,7 +180,7 @@ def load_segmentor(
     belong together.
 
     >>> load_segmentor("head").parameters.variant
-    'USegNet-DS'
+    'USegNet-DS-Zoom'
     """
     folder = weights_folder(folder)
     segmentor = Segmentor(load_cascade(folder, execution), prediction, Calibration.load(folder))
