@@ -27,6 +27,9 @@ INSTALLED := .venv/.installed
 TESTED := .venv/.installed-for-tests
 BROWSER = $(shell command -v "$$FHLIB_BROWSER" || command -v chromium || command -v chromium-browser || command -v google-chrome || command -v google-chrome-stable)
 
+# Two at a time, each with one thread; the slow ones start processes of their own, and run one after the other.
+FAST_TESTS = OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+
 .PHONY: help study lab install check test lowest browser
 .DEFAULT_GOAL := help
 
@@ -44,14 +47,15 @@ check: $(TESTED)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow"
+	$(FAST_TESTS)
 
 test: $(TESTED) browser
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(FAST_TESTS)
+	$(BIN)/pytest -m slow
 
 install: $(INSTALLED)
 
