@@ -425,7 +425,7 @@ def _smoothing_samples(grid: BeamGrid, site: Site) -> tuple[float, float, float]
 
 
 def compress(level_db: Field, site: Site, smoothing_samples: tuple[float, ...]) -> NDArray[np.uint8]:
-    """Map the top `dynamic_range_db` below `top_db` to 1-255 and smooth slightly, as machines do.
+    """Map the top `dynamic_range_db` below `top_db` to 1-255, smooth slightly and reject what is dark, as machines do.
 
     Args:
         level_db: of every sample (planes, beams, ranges).
@@ -438,4 +438,6 @@ def compress(level_db: Field, site: Site, smoothing_samples: tuple[float, ...]) 
     for axis, sigma in enumerate(smoothing_samples):
         if sigma > 0.1:
             grey = ndimage.gaussian_filter1d(np.clip(grey, -60, 255), sigma, axis=axis, truncate=2.5, mode="nearest")
+    if site.reject_grey:
+        grey = (grey - np.float32(site.reject_grey)) * np.float32(255 / (255 - site.reject_grey))
     return np.rint(np.clip(grey, 1, 255)).astype(np.uint8)

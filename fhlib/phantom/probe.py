@@ -296,7 +296,8 @@ class Site:
 
     Where `tissue_grey` is given, gain and depth gain follow the picture, as an operator sets them: the
     brightest twelfth of it begins at about that grey level at middle depth, and rises by `tilt_db` from its
-    nearest to its deepest range.
+    nearest to its deepest range. `reject_grey` is the display's lower threshold: grey levels up to it are black, those
+    above are spread over the whole range again.
 
     The default is faithful to what the paper states (75 degrees, box; 3.5 MHz is assumed). All else, and all
     of the other sites, is unconfirmed: set by eye beside HC18 images, and so that a quarter to a half of the
@@ -328,6 +329,7 @@ class Site:
     ring_down_mm: float = 2.0
     tissue_grey: float | None = None
     tilt_db: float = 0.0
+    reject_grey: float = 0.0
 
 
 SITES = {
@@ -457,7 +459,7 @@ def drawn_scanner(rng: np.random.Generator, probe: Probe, ofd_mm: float, depth_m
         elevation_floor_mm=1.6 * sharp,
         elevation_aperture_mm=float(rng.uniform(1.5, 4.5)),
         dynamic_range_db=float(rng.uniform(42, 70)),
-        clutter_db=float(rng.uniform(-32, -24) if veiled else rng.uniform(-58, -38)),
+        clutter_db=float(rng.uniform(-32, -24) if veiled else rng.uniform(-66, -46)),
         noise_db=float(rng.uniform(-118, -92)),
         tgc_db=float(rng.uniform(0.3, 0.6)),
         smoothing=float(rng.uniform(0.15, 0.8)),
@@ -466,8 +468,9 @@ def drawn_scanner(rng: np.random.Generator, probe: Probe, ofd_mm: float, depth_m
         reverberations=3,
         ring_down_db=float(rng.uniform(-4, 18)),
         ring_down_mm=float(rng.uniform(0.7, 2.0)),
-        tissue_grey=float(rng.uniform(125, 225)),
+        tissue_grey=float(rng.uniform(150, 255)),
         tilt_db=float(rng.uniform(-16, 64)),
+        reject_grey=float(rng.uniform(25, 85)) * (rng.uniform() < 0.85),
     )
 
 
