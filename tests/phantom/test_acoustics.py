@@ -149,3 +149,12 @@ def test_expected_level_is_the_mean_intensity_of_many_speckle_patterns():
     measured = 10 * np.log10(total[inner].mean((0, 2)))
     expected = 10 * np.log10((10 ** (acoustics.expected_level_db(beams_of(power, grid))[inner] / 10)).mean((0, 2)))
     assert measured == pytest.approx(expected, abs=0.15)
+
+
+def test_the_display_spreads_what_it_does_not_reject_by_hand():
+    """60 dB below white to 254 levels: -30 dB is 128, and above a threshold of 64 it is (128 - 64) * 255 / 191 = 85.4."""
+    site = dataclasses.replace(machines.SITES["paper-like"], dynamic_range_db=60.0, top_db=0.0)
+    levels = np.array([0.0, -30.0, -45.2, -90.0])
+    assert acoustics.compress(levels, site, ()).tolist() == [255, 128, 64, 1]
+    rejecting = dataclasses.replace(site, reject_grey=64.0)
+    assert acoustics.compress(levels, rejecting, ()).tolist() == [255, 85, 1, 1]  # 0 is kept for outside the sector
