@@ -59,6 +59,18 @@ def _continuous(points: Sequence[Sequence[float]], volume: Volume) -> Faces:
     return offsets[:, ::-1] / np.array(volume.spacing_mm) + 0.5
 
 
+def overlap(first: Edges, second: Edges) -> float:
+    """What two boxes share over what they cover together (0 to 1; intersection over union).
+
+    >>> overlap(((0, 4), (0, 6)), ((2, 6), (0, 6)))
+    0.3333333333333333
+    """
+    sides = list(zip(first, second, strict=True))
+    shared = math.prod(max(0, min(a[1], b[1]) - max(a[0], b[0])) for a, b in sides)
+    sizes = [math.prod(stop - start for start, stop in box) for box in (first, second)]
+    return shared / (sum(sizes) - shared)
+
+
 def enlarged(faces: Faces, factor: float, shape: Sequence[int]) -> Edges:
     """A box enlarged about its centre, in whole voxels within an array of this shape, at least one along each axis."""
     middle, half = faces.mean(0), factor * (faces[1] - faces[0]) / 2

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fhlib.images.grids import Crop, crop_to_box, resample
 from fhlib.images.volume import Mask, Volume
-from fhlib.models.boxes import REGION_ENLARGED, Edges, Faces, enlarged, faces_of, on_grid
+from fhlib.models.boxes import REGION_ENLARGED, Edges, Faces, enlarged, faces_of, on_grid, overlap
 from fhlib.models.device import Execution, inference
 from fhlib.models.inputs import at_original_resolution, box_to_network_grid, to_network_grid
 from fhlib.models.parameters import SegmentorParameters
@@ -28,6 +28,8 @@ from fhlib.networks.features import Features, recording
 from fhlib.variants import VARIANTS
 
 LOCATED = 0.5
+SAME_BOX = 0.8
+"""Overlap from which on two boxes are one to the last level: about 7 % of a side."""
 PATCH_OVERLAP = 0.5
 SLICES_AT_ONCE = 8
 
@@ -112,6 +114,23 @@ class Cascade:
         _, crop = crop_to_box(volume, [(start, stop) for start, stop in whole])
         image = box_to_network_grid(box, self.parameters.preparation)
         return Reading(image, resample(probability, like=image), crop)
+
+    def elsewhere(self, reading: Reading, mask: Mask) -> Faces | None:
+        """Where to look instead of the box that was read, in the volume's voxels; None where the box is right, or nothing was found.
+
+        A box is wrong where the mask is cut by it, and where the mask's own box, enlarged as ever, is another one: the first level, which
+        is coarse, was then too generous or too mean.
+
+        Args:
+            reading: what was read.
+            mask: what the last level found there, on the reading's grid.
+        """
+        beyond, faces = reading.cut(mask), faces_of(mask)
+        if beyond is not None or faces is None or reading.crop is None:
+            return beyond
+        around = on_grid(faces, reading.image, reading.crop.original)
+        wanted = enlarged(around, self.parameters.preparation.box_enlarged, reading.crop.original.shape)
+        return around if overlap(wanted, reading.crop.box) < SAME_BOX else None
 
     def locate(self, volume: Volume, around: Faces | None = None) -> tuple[Volume, Volume]:
         """The region around the head, cut from the volume in whole voxels, and the first level's probability there, on its own grid.

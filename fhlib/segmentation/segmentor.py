@@ -129,17 +129,19 @@ class Segmentor:
     def _looked(self, volume: Volume, flips: int) -> tuple[Reading, list[NDArray[np.float32]], Volume, bool]:
         """What was read, the copies' probabilities, their mean, and whether its mask ends where the box that was read does.
 
-        Where it does, the box is drawn anew around the mask, at most `LOOKS` times in all.
+        Where the box does not fit the mask that is found in it, the volume is read around that mask, at most `LOOKS` times in all. The
+        copies are of the last box.
         """
-        around = None
-        for _ in range(LOOKS):
-            reading = self.cascade.reading(volume, around)
-            copies = self.copies(reading, flips)
-            found = reading.image.with_array(np.asarray(np.mean(copies, axis=0, dtype=np.float32)))
-            around = reading.cut(found.array >= self.prediction.threshold)
+        reading = self.cascade.reading(volume)
+        for _ in range(LOOKS - 1 if self.cascade.reads_box else 0):
+            (copy,) = self.copies(reading, 1)
+            around = self.cascade.elsewhere(reading, copy >= self.prediction.threshold)
             if around is None:
                 break
-        return reading, copies, found, around is not None
+            reading = self.cascade.reading(volume, around)
+        copies = self.copies(reading, flips)
+        found = reading.image.with_array(np.asarray(np.mean(copies, axis=0, dtype=np.float32)))
+        return reading, copies, found, reading.cut(found.array >= self.prediction.threshold) is not None
 
     def copies(self, reading: Reading, count: int) -> list[NDArray[np.float32]]:
         """Probability of what is read and of flipped copies of it, flipped back: as it is, then about single axes, then about more.

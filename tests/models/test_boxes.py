@@ -140,3 +140,14 @@ def test_where_only_part_of_the_head_was_located_the_box_grows_or_is_flagged():
     once.cascade.reading = lambda volume, around=None: first
     flat = once.segment(part)
     assert "cut by the box" in flat.flags and flat.volume_ml < 0.9 * found.volume_ml and box[2][1] < 60
+
+
+def test_where_the_first_level_takes_all_for_head_the_last_one_looks_again_around_its_mask():
+    image, truth = ball_scan((40, 50, 40), 15)
+    segmentor = Segmentor(zoom(locate=-1.0, outline=1.5))
+    assert segmentor.cascade.reading(image).crop.box == tuple((0, count) for count in image.shape)
+    reading, _, found, cut = segmentor._looked(image, 1)
+    for (start, stop), step in zip(reading.crop.box, image.spacing_mm, strict=True):
+        assert (stop - start) * step == pytest.approx(42, abs=6)  # 30 mm, enlarged 1.4 times
+    assert not cut and dice(resample(found, like=image).array >= 0.5, truth.array > 0) > 0.97
+    assert segmentor.cascade.elsewhere(reading, found.array >= 0.5) is None
