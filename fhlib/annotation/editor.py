@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from threading import Thread
@@ -23,9 +23,12 @@ from scipy import ndimage
 
 from fhlib.annotation.between import fill_between
 from fhlib.annotation.corrected import Corrected, carried_over, coarse_steps
+from fhlib.figures.notebook import show
 from fhlib.figures.planes import planes
 from fhlib.images.formats import write_volume
 from fhlib.images.volume import Mask, Volume
+from fhlib.presets import suggestion
+from fhlib.segmentation.rows import Found
 
 LONGEST = 192
 """Voxels along an axis of what is shown: a drawing is sent after each stroke."""
@@ -238,6 +241,31 @@ class MaskEditor:
             else "learning on ended in an error, see below"
         )
         self.learn.disabled = False
+
+
+def correct(results: Mapping[str, Found], folder: Path, case: str = "", run: str = "mine") -> MaskEditor | None:
+    """Show the editor of one segmented scan; None, and a sentence, where there is none to correct.
+
+    Args:
+        results: of `fhlib.segmentation.own_volumes.segment_files`, by name.
+        folder: for corrected scans.
+        case: which of them; the first without it.
+        run: the run that `learn on` makes.
+
+    Raises ValueError for a case that is not among them.
+    """
+    volumes = {name: found for name, found in results.items() if found.volume.ndim == 3}
+    if case and case not in volumes:
+        raise ValueError(
+            f"{case!r} is no volume that was segmented here{suggestion(case, volumes)}: {', '.join(volumes)}"
+        )
+    if not volumes:
+        show("There is no volume to correct here: single images are corrected in a drawing program.")
+        return None
+    name = case or next(iter(volumes))
+    editor = MaskEditor(volumes[name].volume, volumes[name].head.mask, name, Corrected(folder), run)
+    editor.show()
+    return editor
 
 
 def _preformatted(lines: list[str]) -> str:
