@@ -208,7 +208,8 @@ class MaskEditor:
 
     def _draw(self, mask: Mask) -> None:
         self._store("mask", mask.astype(np.uint8))
-        self.viewer.load_drawing(str(self._path("mask")))
+        if self.viewer._canvas_attached:  # else it is loaded with the scan
+            self.viewer.load_drawing(str(self._path("mask")))
         self.viewer.draw_bitmap = mask[PROBE_UP].astype(np.uint8).ravel()
 
     def _listen(self) -> None:
