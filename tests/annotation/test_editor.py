@@ -72,7 +72,7 @@ def test_what_cannot_be_done_is_said(scan, tmp_path):
     editor.viewer.draw_bitmap = np.zeros(scan.array.size, np.uint8)
     assert editor.write() is None and "nothing is drawn" in editor.message.value
     with pytest.raises(ValueError, match="a 3D scan and its mask are needed"):
-        MaskEditor(scan, Volume(np.ones((2, 2, 2), np.uint8)), "a", Corrected(tmp_path))
+        MaskEditor(scan, Volume(np.ones((2, 2, 2), np.uint8), (1.0, 1.0, 1.0)), "a", Corrected(tmp_path))
     with pytest.raises(ValueError, match="'b' is no volume that was segmented here"):
         correct({}, tmp_path, case="b")
     assert correct({}, tmp_path) is None
