@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from fhlib.figures.planes import KEPT_AXES, Panel, centre_of, contour_legend, cut_array, scale_bar
@@ -90,7 +91,7 @@ def attention_maps(
             title += f"\none channel > {DECIDED:.0%}\nin {percent_of(_decided(values, features, name, chosen))}"
         limits = log_limits(values) if logarithmic else colour_limits(values)
         label = summary_words("rest") if logarithmic else "weight" if chosen.isdigit() else summary_words(chosen)
-        if values.max() < NOTHING:
+        if not logarithmic and values.max() < NOTHING:
             label = f"at most {max(float(values.max()), SMALLEST):.0g} anywhere"
         columns.append(Column(title, values, factors, _norm(limits, logarithmic), ATTENTION_MAP, label))
     return _map_grid(features, columns, masks, centre_of(outline), smooth)
@@ -155,11 +156,12 @@ def _map_grid(
         bar.set_label(textwrap.fill(column.label, 26), fontsize=7)
         bar.ax.tick_params(labelsize=7)
         bar.ax.minorticks_off()
-        if not isinstance(column.norm, LogNorm):
+        if isinstance(column.norm, LogNorm):
+            bar.set_ticks(LogLocator(numticks=4))
+        elif column.values.max() < NOTHING:
+            bar.set_ticks([])
+        else:
             bar.ax.locator_params(nbins=3)
-            bar.ax.ticklabel_format(style="plain")
-        if (column.norm.vmax or 0) < NOTHING:
-            bar.ax.set_xticks([])
     contour_legend(figure, ["reference"] * len(masks))
     return figure
 

@@ -114,6 +114,9 @@ def test_notebook_08_runs_and_its_explorer_answers(browser: Browser, lab: str, c
     seen.append(settled(page, seen[-1]))
     scan = explorer.locator("select[name=case]")
     scan.select_option(index=1 if scan.evaluate("list => list.selectedIndex") == 0 else 0)
+    page.wait_for_function(
+        "document.querySelector('.fhx').explorer.case === document.querySelector('[name=case]').value"
+    )
     seen.append(settled(page, seen[-1]))
     assert len(set(seen)) == len(seen)
     explorer.screenshot(path=ARTIFACTS / "explorer.png")

@@ -134,7 +134,7 @@ class Explorer extends Scene {
     const grey = this.scan.at(index);
     if (grey === null) return void (this.status.textContent = "outside the scan");
     const position = positionOf(this.scan.matrix, index).map((value, at) => `${"xyz"[at]} ${value.toFixed(1)}`).join("  ");
-    const voxel = index.map(value => Math.floor(value + 0.5)).slice(this.scan.flat ? 1 : 0).join(", ");
+    const voxel = index.map((value, axis) => `${AXES[axis]} ${Math.floor(value + 0.5)}`).slice(this.scan.flat ? 1 : 0).join(" ");
     const row = this.rows[0] ?? {values: {}};
     const read = Object.entries(row.values).map(([name, key]) => {
       const grid = this.grid(key);
@@ -143,7 +143,7 @@ class Explorer extends Scene {
     const probability = read.pop();
     const maps = read.length ? [`${row.reading}: ${read.join("  ")}`] : [];
     this.status.textContent = [
-      `${this.hovered ? "mouse" : "point"}: ${position} mm (LPS)`, `voxel ${voxel}`, `image ${digits(grey)}`, probability, ...maps,
+      `${this.hovered ? "mouse" : "point"}: ${position} mm (LPS)`, `voxel ${voxel} (from 0)`, `image ${digits(grey)}`, probability, ...maps,
     ].filter(Boolean).join("  ·  ");
   }
 
@@ -208,7 +208,7 @@ class Explorer extends Scene {
       if (!box.width) return;
       context.fillStyle = "#111";
       context.font = '13px system-ui, "DejaVu Sans", sans-serif';
-      context.fillText(this.rows[row].title, box.x - outer.x, box.y - outer.y + 14, bar.offsetLeft || outer.width);
+      context.fillText(this.rows[row].title, box.x - outer.x, box.y - outer.y + 14, (bar.getBoundingClientRect().width ? bar.getBoundingClientRect().x : outer.right) - box.x - 10);
       const place = bar.getBoundingClientRect();
       if (map && place.width) drawColourBar(context, map, this.coloursOf(map), this.view, {x: place.x - outer.x + 4, y: place.y - outer.y + 18, width: place.width - 8}, "#111");
     });
