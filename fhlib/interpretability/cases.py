@@ -26,12 +26,14 @@ from fhlib.variants import VARIANTS
 class ExploredCase(NamedTuple):
     """A scan as the models see it: features by the model's name, and the reference at network resolution.
 
-    The reference is None where it is not known.
+    `scan` and `label` are the scan and its true mask at their own resolution. What is not known is None.
     """
 
     name: str
     models: dict[str, Features]
-    reference: Volume | None
+    reference: Volume | None = None
+    scan: Volume | None = None
+    label: Volume | None = None
 
     @property
     def attentive(self) -> list[str]:
@@ -91,10 +93,12 @@ class CaseReader:
     def read(self, case: str, seen: Callable[[str], None] | None = None) -> ExploredCase:
         """A case of the run with its reference. `seen` is called with the name of each model and module that is done."""
         row = self.table.set_index("case").loc[case]
-        reference = None
+        label = reference = None
         if row["label"]:
-            reference = label_to_network_grid(self.cohort.read_label(case), self.study.preset.preparation)
-        return ExploredCase(case, self._features(self.cohort.read_image(case), seen), reference)
+            label = self.cohort.read_label(case)
+            reference = label_to_network_grid(label, self.study.preset.preparation)
+        scan = self.cohort.read_image(case)
+        return ExploredCase(case, self._features(scan, seen), reference, scan, label)
 
     def read_file(self, path: Path | str, seen: Callable[[str], None] | None = None) -> ExploredCase:
         """Any volume or image that `read_volume` reads, without a reference.
@@ -104,7 +108,7 @@ class CaseReader:
         volume = read_volume(path)
         if volume.ndim != self.cohort.spatial_dims:
             raise ValueError(f"the models read {self.cohort.spatial_dims}D images, the file holds a {volume.ndim}D one")
-        return ExploredCase(Path(path).name.split(".")[0], self._features(volume, seen), None)
+        return ExploredCase(Path(path).name.split(".")[0], self._features(volume, seen), scan=volume)
 
     def read_showing_progress(self, case: str, file: Path | str = "") -> ExploredCase:
         """`read_file` where a file is given, else `read`, with a text bar that counts the modules that are done."""
@@ -114,11 +118,6 @@ class CaseReader:
                 bar.update()
 
             return self.read_file(file, seen) if file else self.read(case, seen)
-
-    def load(self, case: str, seen: Callable[[str], None]) -> tuple[dict[str, Features], Volume | None]:
-        """`read` in the form that the explorer asks for: models and reference."""
-        explored = self.read(case, seen)
-        return explored.models, explored.reference
 
     def _features(self, volume: Volume, seen: Callable[[str], None] | None) -> dict[str, Features]:
         found = {}

@@ -1,12 +1,11 @@
-"""Slices composed to one picture with numpy alone, fast enough to follow a slider.
+"""Slices composed to one picture with numpy alone: the still twin of what the explorer shows in a browser.
 
-matplotlib needs most of a second for it. A plane shows the grey image, an overlay, crosshair and outlines. Beside it stands
-a colour bar. `Picture.locate` leads from a place on the picture back to the voxel.
+matplotlib needs most of a second for it. A plane shows the scan in grey, a map, crosshair and outlines. Beside it stands a
+colour bar.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,11 +16,14 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
-from fhlib.figures.planes import AXES, cut_array
-from fhlib.networks.features import repeats
+from fhlib.figures.planes import AXES, KEPT_AXES
+from fhlib.interpretability.choices import View
+from fhlib.interpretability.layers import Layer
 
 RGB = NDArray[np.uint8]
+Plane = NDArray[np.float32]
 GAP, HEADER, BAR, TEXT = 6, 20, 76, 12
 OUTLINE_PX = 2
 INK = (20, 20, 20)
@@ -29,32 +31,60 @@ INK = (20, 20, 20)
 
 @dataclass(frozen=True)
 class Overlay:
-    """A map at its own resolution ((d', h', w') or (h', w')), its colours, and how it is blended in.
+    """A map and its colours: values from `low` to `high` run through `colours`, on a logarithmic scale with `log`.
 
-    Values from `low` to `high` run through `cmap`. With `fading` the overlay is as opaque as its values are high (of a
-    signed map, far from 0), up to `opacity`. Otherwise it is equally opaque everywhere.
+    `signed`: 0 lies in the middle, and what is far from it stands out.
     """
 
-    values: NDArray[Any]
+    layer: Layer
+    name: str
+    unit: str
     low: float
     high: float
-    cmap: str
-    opacity: float = 0.5
-    fading: bool = False
+    colours: str
+    log: bool = False
+    signed: bool = False
+    note: str = ""
+    """What a reader must know to read it."""
 
-    def blend(self, grey: NDArray[np.float32], plane: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Grey (rows, columns) from 0 to 1 and the overlay's plane of the same size to (rows, columns, 3)."""
-        scaled = np.clip((plane - self.low) / max(self.high - self.low, 1e-12), 0, 1)
-        opacity = np.full_like(scaled, self.opacity)
-        if self.fading:
-            opacity = opacity * (np.abs(2 * scaled - 1) if self.low < 0 else scaled)
-        colours = _table(self.cmap)[(scaled * 255).astype(np.uint8)]
+    def shade(self, values: Plane) -> Plane:
+        """The values' place between the limits, 0 to 1; nan stays nan."""
+        if self.log:
+            with np.errstate(invalid="ignore"):
+                above = np.log(np.maximum(values, self.low) / self.low)
+            return np.clip(above / np.log(self.high / self.low), 0, 1)
+        return np.clip((values - self.low) / max(self.high - self.low, 1e-12), 0, 1)
+
+    def blend(self, grey: Plane, plane: Plane, view: View) -> NDArray[np.float32]:
+        """Grey (rows, columns) from 0 to 1 and the map's plane of the same size to (rows, columns, 3).
+
+        With `fading` the map is as opaque as its values are high (of a signed one, far from 0), up to `opacity`. It is
+        clear where there is no value, and where the view's thresholds hide it.
+        """
+        with np.errstate(invalid="ignore"):
+            shown = (plane >= (-np.inf if view.lower is None else view.lower)) & (
+                plane <= (np.inf if view.upper is None else view.upper)
+            )
+        shade = np.nan_to_num(self.shade(plane))
+        opacity = np.where(shown, view.opacity, 0.0).astype(np.float32)
+        if view.fading:
+            opacity = opacity * (np.abs(2 * shade - 1) if self.signed else shade)
+        colours = _table(self.drawn_in(view))[np.minimum((256 * shade).astype(int), 255)]
         return (1 - opacity[..., None]) * grey[..., None] + opacity[..., None] * colours
+
+    def drawn_in(self, view: View) -> str:
+        """The chosen colours, or the map's own."""
+        return self.colours if view.colours == "automatic" else view.colours
+
+    def header(self) -> dict[str, Any]:
+        """What the browser needs beside the numbers."""
+        look = {"name": self.name, "unit": self.unit, "low": self.low, "high": self.high}
+        return {**self.layer.header(), **look, "colours": self.colours, "log": self.log, "signed": self.signed}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of planes: a title, and an overlay or none."""
+    """One row of planes: a title, and a map or none."""
 
     title: str
     overlay: Overlay | None
@@ -62,13 +92,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a plane lies on the picture in pixels, and the axis it cuts (None: an image)."""
+    """Where a plane lies on the picture in pixels, and the axis it cuts."""
 
     top: int
     left: int
     height: int
     width: int
-    cut: int | None
+    cut: int
 
 
 @dataclass(frozen=True)
@@ -77,149 +107,129 @@ class Picture:
 
     pixels: RGB
     places: tuple[Place, ...]
-    shape: tuple[int, ...]
-
-    def png(self) -> bytes:
-        """The pixels as PNG, lightly compressed."""
-        stream = io.BytesIO()
-        Image.fromarray(self.pixels).save(stream, "png", compress_level=1)
-        return stream.getvalue()
-
-    def locate(self, x: float, y: float) -> tuple[dict[int, int], int | None] | None:
-        """Voxel indices by axis under a place, and the axis which that plane cuts; None between the planes.
-
-        `x` and `y` are fractions of width and height from the upper left.
-        """
-        row, column = y * self.pixels.shape[0], x * self.pixels.shape[1]
-        for place in self.places:
-            down, across = (row - place.top) / place.height, (column - place.left) / place.width
-            if 0 <= down < 1 and 0 <= across < 1:
-                axes = kept_axes(len(self.shape), place.cut)
-                return {a: int(f * self.shape[a]) for a, f in zip(axes, (down, across), strict=True)}, place.cut
-        return None
 
 
 def compose(
-    grey: NDArray[Any],
+    scan: Layer,
     spacing_mm: Sequence[float],
-    point: Sequence[int],
+    view: View,
     rows: Sequence[Row],
-    outlines: Sequence[tuple[NDArray[np.bool_], str]] = (),
-    window: tuple[float, float] = (0.0, 1.0),
+    outlines: Sequence[tuple[Layer, str]] = (),
     longest_px: int = 300,
     scale: int = 1,
 ) -> Picture:
-    """Rows of planes through a point of one image, all at one scale and true aspect ratio.
-
-    A colour bar stands right of each row with an overlay.
+    """Rows of planes through the view's point, all at one scale and true aspect ratio.
 
     Args:
-        grey: (d, h, w) gives three planes, (h, w) one.
-        spacing_mm: of its voxels.
-        point: the voxel through which the planes are taken.
+        scan: of one plane (an image) gives one plane a row, else three.
+        spacing_mm: of its voxels, three numbers.
+        view: the point, grey levels, and how maps look.
         rows: what is compared.
-        outlines: masks on the image's grid and their colours.
-        window: grey levels of black and white.
-        longest_px: what the longest side of the volume spans.
+        outlines: layers that are outlined where they pass 0.5, and the colours.
+        longest_px: what the longest side of the scan spans.
         scale: enlarges texts, gaps and lines.
     """
-    px_per_mm = longest_px / max(size * step for size, step in zip(grey.shape, spacing_mm, strict=True))
-    cuts: tuple[int | None, ...] = (0, 1, 2) if grey.ndim == 3 else (None,)
-    planes = [_plane(grey, spacing_mm, px_per_mm, cut, point, window) for cut in cuts]
-    rims = [_rims(plane, outlines, point, OUTLINE_PX * scale) for plane in planes]
+    shape = scan.values.shape
+    px_per_mm = longest_px / max(size * step for size, step in zip(shape, spacing_mm, strict=True))
+    cuts = (0,) if shape[0] == 1 else (0, 1, 2)
+    sizes = [_size(shape, spacing_mm, cut, px_per_mm) for cut in cuts]
+    planes = [_grey(scan, cut, view, size) for cut, size in zip(cuts, sizes, strict=True)]
+    rims = [_rims(shape, cut, view, size, outlines, OUTLINE_PX * scale) for cut, size in zip(cuts, sizes, strict=True)]
     gap, header = GAP * scale, HEADER * scale
-    high = max(plane.shade.shape[0] for plane in planes)
-    wide = sum(plane.shade.shape[1] + gap for plane in planes)
+    high = max(height for height, _ in sizes)
+    wide = sum(width + gap for _, width in sizes)
     bar = BAR * scale if any(row.overlay is not None for row in rows) else 0
     canvas = Image.new("RGB", (wide + bar, len(rows) * (header + high + gap)), "white")
 
     places: list[Place] = []
     for number, row in enumerate(rows):
         top, left = number * (header + high + gap) + header, 0
-        for plane, rim in zip(planes, rims, strict=True):
-            rgb = _coloured(plane, row.overlay, grey.shape, point, scale)
+        for cut, grey, rim in zip(cuts, planes, rims, strict=True):
+            rgb = _coloured(grey, row.overlay, shape, cut, view)
+            if shape[0] > 1:
+                _draw_crosshair(rgb, shape, cut, view.point, scale)
             for edge, colour in rim:
                 rgb[edge] = colour
-            height, width = plane.shade.shape
-            place = Place(top + high - height, left, height, width, plane.cut)
+            height, width = grey.shape
+            place = Place(top + high - height, left, height, width, cut)
             canvas.paste(Image.fromarray((255 * rgb + 0.5).astype(np.uint8)), (place.left, place.top))
             places.append(place)
             left += width + gap
-        _write_titles(canvas, row, places[-len(planes) :], top, point, scale)
+        _write_titles(canvas, row, places[-len(cuts) :], top, view, shape, scale)
         if row.overlay is not None:
-            _colour_bar(canvas, row.overlay, (wide, top), high, scale)
+            _colour_bar(canvas, row.overlay, view, (wide, top), high, scale)
     _scale_bar(canvas, places[0], px_per_mm, scale)
-    return Picture(np.asarray(canvas), tuple(places), grey.shape)
+    return Picture(np.asarray(canvas), tuple(places))
 
 
-def kept_axes(ndim: int, cut: int | None) -> tuple[int, ...]:
-    """Array axes that run down and across a plane."""
-    return tuple(axis for axis in range(ndim) if axis != cut)
+def colour_table(name: str) -> NDArray[np.uint8]:
+    """256 colours of a map, (256, 3)."""
+    return (255 * _table(name) + 0.5).astype(np.uint8)
 
 
-@dataclass(frozen=True)
-class _Plane:
-    """A plane of the image at its size on the picture, from 0 (black) to 1 (white)."""
-
-    cut: int | None
-    shade: NDArray[np.float32]
+def _size(shape: Sequence[int], spacing_mm: Sequence[float], cut: int, px_per_mm: float) -> tuple[int, int]:
+    down, across = KEPT_AXES[cut]
+    height, width = (max(1, round(shape[axis] * spacing_mm[axis] * px_per_mm)) for axis in (down, across))
+    return height, width
 
 
-def _plane(
-    grey: NDArray[Any],
-    spacing_mm: Sequence[float],
-    px_per_mm: float,
-    cut: int | None,
-    point: Sequence[int],
-    window: tuple[float, float],
-) -> _Plane:
-    down, across = kept_axes(grey.ndim, cut)
-    height = max(1, round(grey.shape[down] * spacing_mm[down] * px_per_mm))
-    width = max(1, round(grey.shape[across] * spacing_mm[across] * px_per_mm))
-    values = _resized(cut_array(grey, cut, point), (height, width))
-    black, white = window
-    return _Plane(cut, np.clip((values - black) / max(white - black, 1e-9), 0, 1))
-
-
-def _coloured(
-    plane: _Plane, overlay: Overlay | None, shape: Sequence[int], point: Sequence[int], scale: int
-) -> NDArray[np.float32]:
-    """The plane with overlay and crosshair, (rows, columns, 3)."""
-    shade = plane.shade
-    rgb = np.repeat(shade[..., None], 3, axis=2)
-    if overlay is not None:
-        rgb = overlay.blend(shade, _overlay_plane(overlay.values, shape, plane.cut, point, shade.shape))
-    if plane.cut is not None:
-        _draw_crosshair(rgb, shape, plane.cut, point, scale)
-    return rgb
-
-
-def _resized(plane: NDArray[Any], size: tuple[int, int], smooth: bool = True) -> NDArray[np.float32]:
-    method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+def _grey(scan: Layer, cut: int, view: View, size: tuple[int, int]) -> Plane:
+    """The scan's plane from 0 (black) to 1 (white)."""
+    plane = np.take(scan.values, view.point[cut], axis=cut)
     picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
-    return np.asarray(picture.resize((size[1], size[0]), method))
+    values = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    black, white = view.window
+    return np.clip((values - black) / max(white - black, 1e-9), 0, 1)
 
 
-def _overlay_plane(
-    values: NDArray[Any], shape: Sequence[int], cut: int | None, point: Sequence[int], size: tuple[int, ...]
-) -> NDArray[np.float32]:
-    """The plane of a map of a module's own size at the image's voxel `point`, without interpolation, padding cut off."""
-    factors = (1,) * len(shape) if values.shape == tuple(shape) else repeats(values.shape, shape)
-    plane = cut_array(values, cut, [p // f for p, f in zip(point, factors, strict=True)])
-    axes = kept_axes(len(shape), cut)
-    for position, axis in enumerate(axes):
-        plane = np.repeat(plane, factors[axis], axis=position)
-    return _resized(plane[: shape[axes[0]], : shape[axes[1]]], (size[0], size[1]), smooth=False)
+def _indices(shape: Sequence[int], cut: int, size: tuple[int, int]) -> list[NDArray[np.float64]]:
+    """The scan's indices down and across under the middles of a picture's pixels."""
+    counts = [shape[axis] for axis in KEPT_AXES[cut]]
+    return [(np.arange(px) + 0.5) / px * count - 0.5 for px, count in zip(size, counts, strict=True)]
+
+
+def _coloured(grey: Plane, overlay: Overlay | None, shape: Sequence[int], cut: int, view: View) -> NDArray[np.float32]:
+    """The plane with its map, (rows, columns, 3)."""
+    if overlay is None:
+        return np.repeat(grey[..., None], 3, axis=2)
+    size = (grey.shape[0], grey.shape[1])
+    return overlay.blend(grey, _map_plane(overlay.layer, shape, cut, view, size), view)
+
+
+def _map_plane(layer: Layer, shape: Sequence[int], cut: int, view: View, size: tuple[int, int]) -> Plane:
+    """A layer under each pixel, in blocks as large as its voxels or, where the view says so, smooth; nan outside."""
+    down, across = KEPT_AXES[cut]
+    own = int(layer.own(cut, view.point[cut]))
+    if own < 0:
+        return np.full(size, np.nan, np.float32)
+    plane = np.take(layer.values, own, axis=cut).astype(np.float32)
+    index = _indices(shape, cut, size)
+    rows, columns = layer.own(down, index[0]), layer.own(across, index[1])
+    values = _smooth(plane, layer, (down, across), index) if view.smooth else plane[np.ix_(rows, columns)]
+    inside = (rows >= 0)[:, None] & (columns >= 0)[None]
+    return np.where(inside, values, np.float32(np.nan))
+
+
+def _smooth(plane: Plane, layer: Layer, axes: tuple[int, int], index: list[NDArray[np.float64]]) -> Plane:
+    """A layer's plane between its voxels, linear."""
+    own = [layer.scale[axis] * at + layer.offset[axis] for axis, at in zip(axes, index, strict=True)]
+    return ndimage.map_coordinates(plane, np.meshgrid(*own, indexing="ij"), order=1, mode="nearest", output=np.float32)
 
 
 def _rims(
-    plane: _Plane, outlines: Sequence[tuple[NDArray[np.bool_], str]], point: Sequence[int], thickness: int
+    shape: Sequence[int],
+    cut: int,
+    view: View,
+    size: tuple[int, int],
+    outlines: Sequence[tuple[Layer, str]],
+    thickness: int,
 ) -> list[tuple[NDArray[np.bool_], tuple[float, float, float]]]:
-    """Rim of each mask on a plane, `thickness` pixels thick and just inside it, and its colour."""
-    height, width = plane.shade.shape
+    """Rim of each layer where it passes 0.5, `thickness` pixels thick and just inside it, and its colour."""
+    index = _indices(shape, cut, size)
     found = []
-    for mask, colour in outlines:
-        inside = _resized(cut_array(mask, plane.cut, point), (height, width)) > 0.5
+    for layer, colour in outlines:
+        plane = _between(layer, cut, view.point[cut])
+        inside = _smooth(plane, layer, KEPT_AXES[cut], index) >= 0.5
         core = inside.copy()
         for _ in range(thickness):
             grown = np.pad(core, 1, mode="edge")
@@ -228,36 +238,52 @@ def _rims(
     return found
 
 
+def _between(layer: Layer, cut: int, index: int) -> Plane:
+    """A layer's plane at the scan's index, linear between two of its own."""
+    count = layer.values.shape[cut]
+    own = float(np.clip(layer.scale[cut] * index + layer.offset[cut], 0, count - 1))
+    first = int(own)
+    low = np.take(layer.values, first, axis=cut).astype(np.float32)
+    high = np.take(layer.values, min(first + 1, count - 1), axis=cut).astype(np.float32)
+    return low + np.float32(own - first) * (high - low)
+
+
 def _draw_crosshair(rgb: NDArray[np.float32], shape: Sequence[int], cut: int, point: Sequence[int], scale: int) -> None:
-    for position, axis in enumerate(kept_axes(len(shape), cut)):
+    for position, axis in enumerate(KEPT_AXES[cut]):
         line = min(rgb.shape[position] - 1, int((point[axis] + 0.5) / shape[axis] * rgb.shape[position]))
         index = (slice(None),) * position + (slice(line, line + scale),)
         rgb[index] = 0.55 * rgb[index] + 0.45
 
 
 def _write_titles(
-    canvas: Image.Image, row: Row, places: Sequence[Place], top: int, point: Sequence[int], scale: int
+    canvas: Image.Image, row: Row, places: Sequence[Place], top: int, view: View, shape: Sequence[int], scale: int
 ) -> None:
     """Title of a row and slice numbers of its planes."""
     draw, font = ImageDraw.Draw(canvas), _font(TEXT * scale)
     draw.text((2, top - (HEADER - 3) * scale), row.title, fill=INK, font=font)
+    if shape[0] == 1:
+        return
     for place in places:
-        if place.cut is not None:
-            label = f"{AXES[place.cut]} = {point[place.cut]}"
-            left = place.left + place.width - draw.textlength(label, font=font) - 6 * scale
-            _write_white(draw, (left, place.top + place.height - (TEXT + 8) * scale), label, scale)
+        label = f"{AXES[place.cut]} {view.point[place.cut] + 1} of {shape[place.cut]}"
+        left = place.left + place.width - draw.textlength(label, font=font) - 6 * scale
+        _write_white(draw, (left, place.top + place.height - (TEXT + 8) * scale), label, scale)
 
 
-def _colour_bar(canvas: Image.Image, overlay: Overlay, corner: tuple[int, int], high: int, scale: int) -> None:
-    """A bar in the middle of a row's height, with its two limits."""
+def _colour_bar(
+    canvas: Image.Image, overlay: Overlay, view: View, corner: tuple[int, int], high: int, scale: int
+) -> None:
+    """A bar in the middle of a row's height, with its limits; a logarithmic one says so."""
     left, top = corner
     length = min(high, 220 * scale)
     start = top + (high - length) // 2
-    colours = (255 * _table(overlay.cmap)[np.linspace(255, 0, length).astype(int)] + 0.5).astype(np.uint8)
+    colours = colour_table(overlay.drawn_in(view))[np.linspace(255, 0, length).astype(int)]
     canvas.paste(Image.fromarray(np.repeat(colours[:, None], 14 * scale, axis=1)), (left + 4 * scale, start))
     draw, font = ImageDraw.Draw(canvas), _font(TEXT * scale)
-    for value, at in ((overlay.high, start), (overlay.low, start + length - (TEXT + 2) * scale)):
-        draw.text((left + 22 * scale, at), f"{value:.3g}", fill=INK, font=font)
+    marks = [(f"{overlay.high:.3g}", start), (f"{overlay.low:.3g}", start + length - (TEXT + 2) * scale)]
+    if overlay.log:
+        marks.append(("log", start + length // 2))
+    for text, at in marks:
+        draw.text((left + 22 * scale, at), text, fill=INK, font=font)
 
 
 def _scale_bar(canvas: Image.Image, place: Place, px_per_mm: float, scale: int) -> None:

@@ -7,22 +7,22 @@ one never stands in memory whole. Only a slab at a time is in single precision.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fhlib.figures.planes import Panel, centre_of, plane_grid
 from fhlib.images.volume import Mask, Volume
-from fhlib.networks.features import Features, on_image_grid, repeats
+from fhlib.networks.features import Features, repeats
 
 ATTENTION_MAP = "viridis"
 SIGNED_MAP = "coolwarm"
-SUMMARIES = ("maximum", "entropy", "mean")
+SUMMARIES = ("rest", "maximum", "entropy", "mean")
+DECIDED = 0.99
+"""Weight from which one channel has decided a voxel."""
+SMALLEST = 1e-7
+"""Weights below are not told from 0: half precision ends there."""
 SLAB_VALUES = 4_000_000
 PARTS = {"P": "before: P", "A": "attention: A", "T": "after: T = P A"}
 Slab = NDArray[np.float32]
@@ -56,6 +56,8 @@ def summarise(weights: NDArray[Any], summary: str | int) -> NDArray[np.float32]:
     """Reduce a map (channels, ...) over its channels, or take one channel by number (0-based, an int or digits).
 
     - maximum: of an attention map the weight of the strongest channel, 1 / channels (no preference) to 1;
+    - rest: what the strongest channel leaves to all others, as a share of the sum; on a logarithmic scale it still tells
+      places apart where a saturated softmax makes the maximum 1 everywhere;
     - top-k (`top-3`): sum of the k largest weights;
     - entropy: of the weights over channels, divided by its maximum ln(channels); 0 one channel alone, 1 no preference;
     - mean: 1 / channels everywhere, by the softmax of Eq. 4. A check, and the reason why the others are needed.
@@ -72,6 +74,8 @@ def summarise(weights: NDArray[Any], summary: str | int) -> NDArray[np.float32]:
     sizes = np.abs(np.asarray(weights, dtype=np.float32))
     if summary == "maximum":
         return np.asarray(sizes.max(axis=0))
+    if summary == "rest":
+        return _rest(sizes)
     if summary == "mean":
         return np.asarray(sizes.mean(axis=0))
     if summary == "entropy":
@@ -83,6 +87,26 @@ def summarise(weights: NDArray[Any], summary: str | int) -> NDArray[np.float32]:
         return np.asarray(np.partition(sizes, len(sizes) - int(count), axis=0)[-int(count) :].sum(axis=0))
     expected = f"{', '.join(SUMMARIES)}, top-1 to top-{len(sizes)} or a channel's number"
     raise ValueError(f"summary {summary!r} is not known; expected {expected}")
+
+
+def _rest(sizes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Share of all channels but the largest. The largest is left out of the sum, not taken off it: small shares keep their digits."""
+    others = sizes.copy()
+    np.put_along_axis(others, sizes.argmax(axis=0)[None], 0.0, axis=0)
+    return np.asarray(others.sum(axis=0) / np.maximum(sizes.sum(axis=0), 1e-12))
+
+
+def summary_words(summary: str) -> str:
+    """A summary in words, as titles have it."""
+    kind, _, count = summary.partition("-")
+    if kind == "top":
+        return f"sum of the {count} largest"
+    words = {
+        "rest": "weight outside the strongest channel",
+        "maximum": "strongest channel",
+        "entropy": "entropy over channels (0 one channel, 1 no preference)",
+    }
+    return f"channel {summary}" if summary.isdigit() else words.get(summary, f"{summary} over channels")
 
 
 def summary_map(
@@ -108,6 +132,12 @@ def summary_map(
         if seen is not None:
             seen(min(place.stop, size) / size)
     return np.concatenate(kept)
+
+
+def without_padding(values: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """A module's map without the voxels that hold nothing of an image of `shape`: the network's padding."""
+    factors = repeats(values.shape, shape)
+    return values[tuple(slice(-(-size // factor)) for size, factor in zip(shape, factors, strict=True))]
 
 
 def boundary_channel(attention: NDArray[Any], reference: NDArray[np.bool_]) -> int:
@@ -152,76 +182,23 @@ def colour_limits(values: NDArray[Any], signed: bool = False) -> tuple[float, fl
     return (min(0.0, low), max(high, 1e-6)) if constant else (low, high)
 
 
-def attention_maps(
-    features: Features,
-    modules: Sequence[str] | None = None,
-    summary: str | int = "maximum",
-    reference: Reference = None,
-) -> Figure:
-    """Attention of each module (Eq. 4), reduced over its channels, at its own resolution; rows are planes, columns modules.
-
-    Each module has a colour scale of its own, printed above it, since their contrasts differ.
-
-    Args:
-        features: of one scan by one model.
-        modules: by default all.
-        summary: as in `summarise`; or `boundary`, of each module the channel most aligned with the outline.
-        reference: true mask; without it the outline is the one found.
-    """
-    masks, outline = _masks(features, reference)
-    panels = [Panel(features.image, centre_of(outline), masks, title="image")]
-    named = f"channel {summary}" if str(summary).isdigit() else f"{summary} over channels"
-    for name in modules or sorted(features.attention):
-        title, chosen = name, summary
-        if summary == "boundary":
-            chosen = boundary_channel(features.attention[name], outline)
-            title, named = f"{name}, channel {chosen}", "channel most aligned with the boundary"
-        values = summary_map(features, name, chosen).astype(np.float32)
-        panels.append(_panel(panels[0], title, values, colour_limits(values)))
-    return plane_grid(panels, ["reference"] * len(masks), f"{named} (each module scaled to 0-1)", ATTENTION_MAP)
+def log_limits(values: NDArray[Any]) -> tuple[float, float]:
+    """Limits of a logarithmic scale: 1st and 99.5th percentile, at least a factor of ten, within `SMALLEST` to 1."""
+    low, high = map(float, np.percentile(np.asarray(values, np.float32), (1, 99.5)))
+    low = min(max(low, SMALLEST), 0.1)
+    return low, max(high, 10 * low)
 
 
-def before_and_after(features: Features, module: str, channel: int | str, reference: Reference = None) -> Figure:
-    """P, A and T of one module (Eq. 3 and 4): what comes in, how it is weighed, what goes on.
-
-    P and T share one scale, so that T shows what the attention lets through.
-
-    Args:
-        features: of one scan by one model.
-        module: such as `SAM-3`.
-        channel: its number, or a summary as in `summarise`.
-        reference: true mask.
-    """
-    masks, outline = _masks(features, reference)
-    panels = [Panel(features.image, centre_of(outline), masks, title="image")]
-    signed = str(channel).isdigit()
-    shared = colour_limits(summary_map(features, module, channel, "P"), signed)
-    for part, title in PARTS.items():
-        values = summary_map(features, module, channel, part).astype(np.float32)
-        panels.append(_panel(panels[0], title, values, colour_limits(values) if part == "A" else shared))
-    named = f"channel {channel}" if signed else channel
-    label = f"{module}, {named} (scaled to the limits printed above)"
-    return plane_grid(panels, ["reference"] * len(masks), label, ATTENTION_MAP)
+def percent_of(found: NDArray[np.bool_]) -> str:
+    """A share of voxels in words; never 0 or 100 % where it is not."""
+    share = float(found.mean())
+    if 0 < share < 0.005:
+        return "< 1 % of voxels"
+    if 0.995 <= share < 1:
+        return "> 99 % of voxels"
+    return f"{100 * share:.0f} % of voxels"
 
 
 def mask_of(reference: Reference) -> Mask | None:
     """The true mask as a boolean array, None where it is not known."""
     return None if reference is None else np.asarray(getattr(reference, "array", reference)) > 0
-
-
-def _masks(features: Features, reference: Reference) -> tuple[list[Mask], Mask]:
-    """The masks that are drawn; and the one that tells where the head is, which without a reference is the found one."""
-    mask = mask_of(reference)
-    if mask is None:
-        return [], np.asarray(features.probability.array > 0.5)
-    return [mask], mask
-
-
-def _panel(image: Panel, title: str, values: NDArray[np.float32], limits: tuple[float, float]) -> Panel:
-    """The image's panel with a map scaled to 0-1 between its limits, which stand below its title."""
-    low, high = limits
-    span = f"{low:.3g} to {high:.3g}"
-    if np.ptp(values) <= 1e-3 * np.abs(values).max():
-        span = f"{float(values.flat[0]):.3g} everywhere"
-    scaled = np.asarray(Normalize(low, high, clip=True)(values))
-    return replace(image, values=on_image_grid(scaled, image.volume.shape), title=f"{title}\n{span}")

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from fhlib.images.volume import Volume
 from fhlib.interpretability.cases import CaseReader, ExploredCase
-from fhlib.interpretability.controls import ALL_PARTS, ALONE
+from fhlib.interpretability.choices import ALL_PARTS, ALONE, ROLES
 from fhlib.interpretability.explorer import AttentionExplorer
-from fhlib.interpretability.summaries import attention_maps, before_and_after, boundary_channel
+from fhlib.interpretability.map_figures import attention_maps, before_and_after
+from fhlib.interpretability.summaries import boundary_channel
 from fhlib.study.predict import predicted_volumes
 from fhlib.study.run import Study
 
@@ -78,36 +79,28 @@ def explorer_of(reader: CaseReader, explored: ExploredCase, volume: Path | str =
         volume: a file that is shown in place of the case.
     """
     if volume:
-        own = reader.read_showing_progress(explored.name, volume)
-        return AttentionExplorer(own.models, own.reference, own.name)
-    return AttentionExplorer(
-        explored.models, explored.reference, explored.name, reader.test_cases, reader.load, reader.steps
-    )
+        return AttentionExplorer(reader.read_showing_progress(explored.name, volume))
+    return AttentionExplorer(explored, reader.test_cases, reader.read, reader.steps)
 
 
 def two_models(explorer: AttentionExplorer) -> Figure:
     """The probability by the chosen model and another, with the contours of both."""
-    others = [name for name in explorer.models if name != explorer.model.value]
-    explorer.beside.value = others[0] if others else ALONE
-    explorer.overlay.value, explorer.outlines["beside"].value = "probability", True
-    return explorer.static()
+    others = [name for name in explorer.models if name != explorer.view.model]
+    return explorer.static(overlay="probability", beside=others[0] if others else ALONE, outlines=ROLES)
 
 
 def two_levels(explorer: AttentionExplorer) -> Figure:
     """The attention of the first and the last level that have modules; without any, the probability."""
     attentive = _attentive(explorer)
-    if attentive:
-        explorer.overlay.value = "A"
-        explorer.model.value, explorer.beside.value = attentive[0], attentive[-1]
-    return explorer.static()
+    if not attentive:
+        return explorer.static(overlay="probability")
+    beside = attentive[-1] if len(attentive) > 1 else ALONE
+    return explorer.static(overlay="A", summary="rest", model=attentive[0], beside=beside, outlines=ROLES)
 
 
 def all_parts(explorer: AttentionExplorer) -> Figure | None:
     """P, A and T of the chosen module."""
-    if not _attentive(explorer):
-        return None
-    explorer.beside.value = ALL_PARTS
-    return explorer.static()
+    return explorer.static(beside=ALL_PARTS) if _attentive(explorer) else None
 
 
 def case_findings(scores: pd.DataFrame, case: str, variants: Sequence[str]) -> str:

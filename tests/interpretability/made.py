@@ -29,3 +29,10 @@ def features(
 def head(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     grid = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
     return sum(axis**2 for axis in grid) < 0.4
+
+
+def oblique() -> Volume:
+    """A scan of 12 x 7 x 20 voxels, anisotropic, turned by 30 degrees about z; its values are their places in memory."""
+    c, s = np.cos(np.pi / 6), 0.5
+    values = np.arange(12 * 7 * 20, dtype=np.int16).reshape(12, 7, 20)
+    return Volume(values, (1.0, 2.5, 0.5), origin=(10.0, -20.0, 5.0), direction=(c, -s, 0, s, c, 0, 0, 0, 1))

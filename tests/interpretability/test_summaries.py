@@ -7,11 +7,15 @@ import pytest
 
 from fhlib.interpretability import summaries as attention_summaries
 from fhlib.interpretability.summaries import (
+    SMALLEST,
     boundary_channel,
     colour_limits,
+    log_limits,
+    percent_of,
     slabs,
     summarise,
     summary_map,
+    without_padding,
 )
 from tests.interpretability.made import features, head
 
@@ -64,3 +68,20 @@ def test_colour_limits_of_constant_and_signed_maps() -> None:
     assert colour_limits(np.linspace(-2, 1, 1000).reshape(10, 4, 25), signed=True) == pytest.approx(
         (-1.99, 1.99), rel=0.01
     )
+
+
+def test_what_the_strongest_channel_leaves_keeps_its_digits() -> None:
+    weights = np.array([[1.0, 0.5], [3e-6, 0.3], [5e-7, 0.2]], np.float16)  # 1 - maximum would be 0 in the first
+    np.testing.assert_allclose(summarise(weights, "rest"), [3.5e-6, 0.5], rtol=0.02)
+    assert summarise(np.array([[-3.0], [1.0]]), "rest") == 0.25
+    assert log_limits(np.full(100, 1e-9)) == (SMALLEST, pytest.approx(1e-6))
+    assert log_limits(np.full(100, 0.7)) == (0.1, 1.0)
+
+
+def test_padding_is_left_out_of_maps() -> None:
+    """An image of 20 x 13 x 30 is padded to 24 x 16 x 32."""
+    assert without_padding(np.zeros((24, 16, 32)), (20, 13, 30)).shape == (20, 13, 30)
+    assert without_padding(np.zeros((6, 4, 8)), (20, 13, 30)).shape == (5, 4, 8)
+    shares = [percent_of(np.arange(1000) < count) for count in (0, 1, 300, 999, 1000)]
+    numbers = ("0 %", "< 1 %", "30 %", "> 99 %", "100 %")
+    assert shares == [f"{number} of voxels" for number in numbers]

@@ -6,11 +6,19 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Page
 
 from tests.clones import copy_clone, run_python
 from tests.cohorts.made_hc18 import make_hc18
-from tests.whole.jupyterlab import ARTIFACTS, EVERY_NOTEBOOK, on_disk, run_all, runs_in_jupyterlab, set_parameters
+from tests.whole.jupyterlab import (
+    ARTIFACTS,
+    EVERY_NOTEBOOK,
+    SHUT_DOWN,
+    on_disk,
+    run_all,
+    runs_in_jupyterlab,
+    set_parameters,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -53,81 +61,90 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone
 
 
-def picture(page: Page) -> str:
-    """Digest of the bytes that the explorer's picture shows."""
-    return page.evaluate("""async () => {
-        const image = document.querySelector("img.widget-image");
-        const bytes = await (await fetch(image.src)).arrayBuffer();
-        const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-        return [...digest].map(byte => byte.toString(16)).join("");
-    }""")
-
-
-def settled(page: Page, before: str = "", seconds: float = 180) -> str:
-    """Wait until the picture is another one than `before`, and then has not changed for a second; returns its digest."""
+def settled(page: Page, before: str = "", seconds: float = 60) -> str:
+    """Wait until the planes are other ones than `before`, and then have not changed for half a second; returns their digest."""
+    shown = """async () => {
+        const planes = [...document.querySelectorAll(".fhx-pane canvas")].map(canvas => canvas.toDataURL()).join();
+        const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(planes));
+        return [...new Uint8Array(digest)].map(byte => byte.toString(16)).join("");
+    }"""
     deadline = time.monotonic() + seconds
-    last, since = picture(page), time.monotonic()
-    while last == before or time.monotonic() - since < 1:
-        assert time.monotonic() < deadline, f"the explorer's picture did not change within {seconds} s"
+    last, since = page.evaluate(shown), time.monotonic()
+    while last == before or time.monotonic() - since < 0.5:
+        assert time.monotonic() < deadline, f"the explorer's planes did not change within {seconds} s"
         page.wait_for_timeout(50)
-        if (now := picture(page)) != last:
+        if (now := page.evaluate(shown)) != last:
             last, since = now, time.monotonic()
     return last
 
 
-def control(page: Page, label: str) -> Locator:
-    """The drop-down list or slider with that label."""
-    return page.locator(".jupyter-widgets.widget-inline-hbox", has=page.get_by_text(label, exact=True)).first
+def watched(browser: Browser) -> tuple[Page, list[str]]:
+    """A page, and a list of its errors and of what it asks of any other machine."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1100})
+    page.set_default_timeout(120_000)
+    trouble: list[str] = []
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("console", lambda said: trouble.append(said.text) if said.type == "error" else None)
+    at_home = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
+    page.on("request", lambda asked: None if asked.url.startswith(at_home) else trouble.append(asked.url))
+    return page, trouble
 
 
 def test_notebook_08_runs_and_its_explorer_answers(browser: Browser, lab: str, clone: Path) -> None:
-    page = browser.new_page(viewport={"width": 1400, "height": 1500})
-    page.set_default_timeout(120_000)
+    page, trouble = watched(browser)
     run_all(page, lab, "08_attention")
+    page.locator(".fhx[data-drawn]").wait_for(timeout=300_000)  # while later cells are still at work
     page.locator(".jp-OutputArea-output", has_text="What we found.").wait_for(timeout=400_000)
     assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']").count() == 0
     tables = clone / "data" / "runs" / "smoke" / "tables"
     assert (tables / "attention_shares.csv").exists() and (tables / "attention_summary.csv").exists()
 
-    image = page.locator("img.widget-image")
-    image.scroll_into_view_if_needed()
+    explorer = page.locator(".fhx")
+    explorer.scroll_into_view_if_needed()
     seen = [settled(page)]
-    for label, choice in (("beside", "nothing"), ("module", "SAM-2"), ("channels", "entropy")):
-        control(page, label).locator("select").select_option(label=choice)
+    for label, choice in (("module", "SAM-2"), ("summary", "entropy"), ("overlay", "probability"), ("overlay", "P")):
+        explorer.locator(f"select[name={label}]").select_option(choice)
         seen.append(settled(page, seen[-1]))
-    control(page, "slice d").locator(".noUi-handle").press("ArrowRight")
-    seen.append(settled(page, seen[-1]))
-    box = image.bounding_box()
-    assert box is not None and box["width"] > 600
-    page.mouse.click(box["x"] + 0.45 * box["width"], box["y"] + 0.6 * box["height"])
+    plane = page.locator(".fhx-pane canvas").nth(1)
+    plane.click(position={"x": 120, "y": 90})
     seen.append(settled(page, seen[-1]))
     page.mouse.wheel(0, 100)
     seen.append(settled(page, seen[-1]))
-    page.get_by_role("button", name="probability").click()
+    plane.press("ArrowLeft")
     seen.append(settled(page, seen[-1]))
-    scan = control(page, "scan").locator("select")
+    scan = explorer.locator("select[name=case]")
     scan.select_option(index=1 if scan.evaluate("list => list.selectedIndex") == 0 else 0)
+    page.wait_for_function(
+        "document.querySelector('.fhx').explorer.case === document.querySelector('[name=case]').value"
+    )
     seen.append(settled(page, seen[-1]))
     assert len(set(seen)) == len(seen)
+    explorer.screenshot(path=ARTIFACTS / "explorer.png")
+    assert trouble == []
 
-    control(page, "beside").locator("select").select_option(label="USegNet-DS")
-    settled(page, seen[-1])
-    control(page, "scan").scroll_into_view_if_needed()
-    page.screenshot(path=ARTIFACTS / "explorer.png")
-
-    without_kernel = saved_without_kernel(page, lab, clone / "notebooks" / "08_attention.ipynb")
-    assert len(without_kernel) == 1 and len(without_kernel[0]["image/png"]) > 10_000
+    outputs = saved_without_kernel(page, lab, clone / "notebooks" / "08_attention.ipynb")
+    page.locator(".fhx-notice", has_text="The kernel").wait_for(timeout=60_000)
+    plane.press("PageDown")
+    settled(page, seen[-1])  # slices go on
+    page.screenshot(path=ARTIFACTS / "explorer_without_kernel.png")
+    assert not [kind for output in outputs for kind in output if kind == WIDGET]
     page.close()  # a page with changes asks before it goes elsewhere
-    page = browser.new_page(viewport={"width": 1400, "height": 1500})
-    page.set_default_timeout(120_000)
+
+
+def test_a_reopened_notebook_shows_the_picture(browser: Browser, lab: str, clone: Path) -> None:
+    page, trouble = watched(browser)
     page.goto(f"{lab}/lab/tree/08_attention.ipynb?reset")
     page.locator(".jp-OutputArea-output", has_text="What we found.").wait_for()
-    sizes = page.evaluate(
-        "[...document.querySelectorAll('.jp-OutputArea-output img')].map(image => image.naturalWidth)"
-    )
-    page.screenshot(path=ARTIFACTS / "explorer_without_kernel.png")
+    page.get_by_text("| Idle").wait_for()  # a new kernel, which knows nothing of the explorer
+    twin = page.locator(".fhx-place img")
+    twin.scroll_into_view_if_needed()
+    assert twin.evaluate("image => image.naturalWidth") > 600 and twin.get_attribute("alt")
+    assert page.locator(".fhx").count() == 0
+    assert page.get_by_text("model not found").count() == page.get_by_text("Loading widget").count() == 0
+    page.screenshot(path=ARTIFACTS / "explorer_reopened.png")
+    page.evaluate(SHUT_DOWN)
     page.close()
-    assert len(sizes) >= 8 and min(sizes) > 300
+    assert trouble == []
 
 
 @pytest.mark.skipif(
@@ -139,15 +156,12 @@ def test_notebooks_beside_the_study_run_in_jupyterlab(browser: Browser, lab: str
 
 
 def saved_without_kernel(page: Page, lab: str, path: Path) -> list[dict[str, str]]:
-    """Save the notebook and end its kernel; returns the data of its widget outputs."""
+    """Save the notebook and end its kernel; returns the data of all outputs."""
     page.keyboard.press("Control+s")
     deadline = time.monotonic() + 60
     while not ((notebook := on_disk(path)) and notebook.cells[-1].get("outputs")):
         assert time.monotonic() < deadline, f"{path.name} was not saved within 60 s"
         page.wait_for_timeout(500)
-    for session in page.request.get(f"{lab}/api/sessions").json():
-        token = next(cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "_xsrf")
-        ended = page.request.delete(f"{lab}/api/sessions/{session['id']}", headers={"X-XSRFToken": token})
-        assert ended.ok, ended.status
+    page.evaluate(SHUT_DOWN)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return [output["data"] for output in outputs if WIDGET in output.get("data", {})]
+    return [output["data"] for output in outputs if "data" in output]
