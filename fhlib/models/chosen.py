@@ -65,9 +65,10 @@ def choose(given: Path | str) -> Chosen:
         return _of_run(run)
     weights = own_and_shipped("weights", "*/")
     runs = sorted(record.parent.name for record in (DATA / "runs").glob(f"*/{RECORD}"))
-    known = f"weights are {', '.join(weights)}" + (f"; runs are {', '.join(runs)}" if runs else "; there is no run yet")
+    or_run = f"; or a run: {', '.join(runs)}" if runs else ""
     raise FileNotFoundError(
-        f"there are no weights and no run {path.name!r}{suggestion(path.name, [*weights, *runs])}; {known}; or give a folder"
+        f"there are no weights and no run {path.name!r}{suggestion(path.name, [*weights, *runs])}; "
+        f"give a folder, or one of {', '.join(weights)}{or_run}"
     )
 
 
