@@ -248,7 +248,7 @@ def status_in_words(row: Mapping[str, Any], found: Found) -> str:
 
 def results_in_words(row: Mapping[str, Any], found: Found) -> dict[str, tuple[str, str]]:
     """The numbers of a row in words: label -> text and expected error."""
-    errors = {name: text for card in found.cards for name, text in card.errors.items()}
+    errors = _expected(found)
     words = {**_volume(row, found, errors), **_lengths(row, errors), **_ellipse(row)}
     if "ga_weeks" in row:
         given = centile_in_words(row.get("hc_centile", math.nan))
@@ -256,6 +256,15 @@ def results_in_words(row: Mapping[str, Any], found: Found) -> dict[str, tuple[st
         illustration = f"{given}. An illustration: HC errs by a week of growth or two"
         words[label] = (illustration if given else f"none: {row['hc_centile_note']}", "")
     return words
+
+
+def _expected(found: Found) -> dict[str, str]:
+    """Expected errors by what is measured; those of heads without a flag say nothing of one that has some."""
+    errors: dict[str, str] = {}
+    for result, card in zip(found.outlined.values(), found.cards, strict=False):
+        unknown = "larger than without a flag; how much is not known"
+        errors |= {name: unknown if result.flags else text for name, text in card.errors.items()}
+    return errors
 
 
 def _number(row: Mapping[str, Any], name: str, unit: str, digits: int = 1) -> str:
@@ -270,10 +279,7 @@ def _volume(row: Mapping[str, Any], found: Found, errors: Mapping[str, str]) -> 
     whole = "the skull" if found.head.outline == "skull" else "the whole head, to the skin"
     whole = whole if row["status"] == "found" else "what is outlined"
     interval = f"95 % interval {low} to {high} mL" if low else f"no interval: {_why_no_interval(found)}"
-    expected = errors.get("volume", "")
-    if expected and found.head.flags:
-        expected = "larger than without a flag, where it is known"
-    return {f"Volume of {whole}": (f"{volume} mL ({interval})", expected)}
+    return {f"Volume of {whole}": (f"{volume} mL ({interval})", errors.get("volume", ""))}
 
 
 def _lengths(row: Mapping[str, Any], errors: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -58,6 +58,14 @@ def test_one_list_of_flags_stands_in_title_table_and_page(scan, tmp_path):
     assert picture(found, "a").get_suptitle() == f"a: {'; '.join(expected)}"
 
 
+def test_errors_of_heads_without_a_flag_are_not_promised_to_one_with_a_flag(scan, tmp_path):
+    head = Fixed(50, "skin", ("low confidence",))
+    segment_files(head, [scan], tmp_path / "out", Fixed(140, "skull"), 26.0, cards=CARDS)
+    page = text_of(tmp_path / "out" / "A <b>.html")
+    assert "expected error: larger than without a flag" in page and "median -6 %" not in page
+    assert "expected error: half within 5 mm" in page  # the skull has no flag
+
+
 @pytest.mark.parametrize("flag", ["low confidence", "unfamiliar intensities"])
 def test_sizes_of_a_flagged_skull_are_withheld(scan, tmp_path, flag):
     rows, _ = segment_files(Fixed(50, "skin"), [scan], tmp_path / "out", Fixed(140, "skull", (flag,)), 26.0)
