@@ -19,6 +19,7 @@ FEWEST_TO_CALIBRATE = 25
 """Validation scans."""
 RECORD, MODELS, CURVE = "run.json", "models", "learning_curve.csv"
 FEWER_FLAGS = "so there are no intervals, and `no head` and `unfamiliar intensities` are hardly ever flagged"
+OF_OTHERS = "a calibration of other weights, as the shipped one is, would be wrong for these"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _of_run(run: Path) -> Chosen:
     began = f", from the weights {start} on" if start else ""
     measured, real = _measured(run, whose), NEVER_REAL
     if record.get("cohort"):
-        real = f"Tried on {splits.get('test', 0)} {whose} alone."
+        real = f"Tried on {splits.get('test', 0)} held-out {whose} alone."
     card = replace(
         chosen.card,
         name=run.name,
@@ -130,8 +131,8 @@ def _measured(run: Path, whose: str) -> str:
 
 
 def _why_uncalibrated(run: str, variant: str, validation: int) -> str:
-    needed = f"a calibration takes {FEWEST_TO_CALIBRATE} validation scans of one's own, and run {run} has {validation}"
+    needed = f"one of their own takes {FEWEST_TO_CALIBRATE} validation scans, and run {run} has {validation}"
     if validation >= FEWEST_TO_CALIBRATE:
         command = f"python -m fhlib export --run {run} --variant {variant} --name {run}"
         needed = f"a run is calibrated when it is exported (`{command}`)"
-    return f"that of other weights would be wrong for these; {needed}, {FEWER_FLAGS}"
+    return f"{OF_OTHERS}; {needed}, {FEWER_FLAGS}"

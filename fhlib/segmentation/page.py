@@ -191,6 +191,7 @@ def case_page(name: str, row: Mapping[str, Any], found: Found, path: Path | str)
         status=status_in_words(row, found),
         sure=row["status"] == "found",
         flags=flags_of(found),
+        uncalibrated=[name for name, card in zip(found.outlined, found.cards, strict=False) if card.uncalibrated],
         warnings=sentences(found.cards),
         pictures=[picture for view in planes for picture in _pictures(view)],
         widths=[round(view.size_mm[1]) for view in planes],
@@ -278,7 +279,7 @@ def _volume(row: Mapping[str, Any], found: Found, errors: Mapping[str, str]) -> 
         return {}
     whole = "the skull" if found.head.outline == "skull" else "the whole head, to the skin"
     whole = whole if row["status"] == "found" else "what is outlined"
-    interval = f"95 % interval {low} to {high} mL" if low else f"no interval: {_why_no_interval(found)}"
+    interval = f"95 % interval {low} to {high} mL" if low else "no interval: weights not calibrated"
     return {f"Volume of {whole}": (f"{volume} mL ({interval})", errors.get("volume", ""))}
 
 
@@ -325,11 +326,6 @@ def age_in_words(weeks: float) -> str:
     """
     days = round(7 * weeks)
     return f"{days // 7}+{days % 7} weeks" if abs(7 * weeks - days) < 0.05 else f"{weeks:.4g} weeks"
-
-
-def _why_no_interval(found: Found) -> str:
-    known = next((card.uncalibrated for card in found.cards[:1] if card.uncalibrated), "")
-    return known or "weights not calibrated, and fewer flags"
 
 
 def scan_in_words(row: Mapping[str, Any], found: Found) -> dict[str, str]:

@@ -90,7 +90,9 @@ def closing_words(study: Study) -> list[str]:
     verdict = study.tables / "verdict.json"
     if not (study.preset.learns_from_few and verdict.exists()):
         return []
-    return [read_json(verdict)["sentence"], f"use it: python -m fhlib segment SCANS RESULTS --weights {study.name}"]
+    found = read_json(verdict)
+    begin = "use them" if found["helped"] else "to try the tuned ones all the same"
+    return [found["sentence"], f"{begin}: python -m fhlib segment SCANS RESULTS --weights {study.name}"]
 
 
 def _run_snakemake(arguments: list[str], narrator: Narrator) -> int:

@@ -34,8 +34,8 @@ def test_a_run_stands_for_what_it_has_trained(data):
         assert found.folder == data / "runs" / "mine" / "models" / "USegNet-DS-Zoom" and found.of_heads
         card = found.card
         assert card.name == "mine" and card.trained_on == "2 scans of the cohort ward 7, from the weights head on"
-        assert card.real == "Tried on 1 scans of the cohort ward 7 alone." and "somebody" not in str(card)
-        assert "a calibration takes 25 validation scans of one's own, and run mine has 0" in card.uncalibrated
+        assert card.real == "Tried on 1 held-out scans of the cohort ward 7 alone." and "somebody" not in str(card)
+        assert "one of their own takes 25 validation scans, and run mine has 0" in card.uncalibrated
 
 
 def test_what_a_run_has_measured_stands_beside_the_shipped_weights(data):

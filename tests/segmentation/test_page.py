@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -56,6 +57,14 @@ def test_one_list_of_flags_stands_in_title_table_and_page(scan, tmp_path):
     assert pd.read_csv(tmp_path / "out" / "segment.csv")["flags"].tolist() == ["; ".join(expected)]
     assert f"<title>A &lt;b&gt;: {'; '.join(expected)}</title>" in page
     assert picture(found, "a").get_suptitle() == f"a: {'; '.join(expected)}"
+
+
+def test_where_flags_can_hardly_be_raised_their_absence_says_so(scan, tmp_path):
+    cards = {"head": replace(CARDS["head"], uncalibrated="there are too few scans"), "skull": CARDS["skull"]}
+    segment_files(Fixed(50, "skin"), [scan], tmp_path / "out", Fixed(140, "skull"), 26.0, cards=cards)
+    page = text_of(tmp_path / "out" / "A <b>.html")
+    assert "few could be:</strong> the weights that outlined the head are not calibrated" in page
+    assert "Not calibrated: there are too few scans." in page and "no proof" not in page
 
 
 def test_errors_of_heads_without_a_flag_are_not_promised_to_one_with_a_flag(scan, tmp_path):
