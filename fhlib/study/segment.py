@@ -108,6 +108,11 @@ def unseen_example(study: Study) -> list[Path]:
     return [path]
 
 
+def shown_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `segment_files` to read: rounded, without what no volume has."""
+    return rounded(rows).dropna(axis=1, how="all").astype(object).fillna("").set_index("case")
+
+
 def in_words(segmentor: Segmentor) -> str:
     """Variant of a segmentor, and whether it is calibrated."""
     calibrated = "calibrated" if segmentor.calibration else "not calibrated: no intervals, fewer flags"

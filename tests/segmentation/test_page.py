@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from fhlib.images.formats import write_volume
+from fhlib.images.kretz import write_kretz
 from fhlib.images.volume import Volume
 from fhlib.models.card import NEVER_REAL, Card
 from fhlib.segmentation.own_volumes import segment_files
@@ -131,6 +132,18 @@ def test_digits_follow_the_unit():
         "hc_centile": 0.7,
         "case": "007",
     }
+
+
+def test_a_scan_converted_kretz_file_tells_a_from_b(tmp_path):
+    angles = np.linspace(-0.5, 0.5, 12)
+    write_kretz(tmp_path / "k.vol", np.full((12, 12, 40), 90, np.uint8), 2.0, angles, angles, 40.0, 0.0)
+    _, results = segment_files(Fixed(50, "skin"), [tmp_path / "k.vol"], tmp_path / "out")
+    assert results["k"].in_probe_axes
+    page = text_of(tmp_path / "out" / "k.html")
+    captions = re.findall(r"<figcaption><strong>(.*?)</strong>", page)
+    assert (
+        captions == ["plane A", "plane A", "plane B", "plane B", "plane C", "plane C"] and "The file states so" in page
+    )
 
 
 def test_planes_are_named_for_the_probe_and_stand_below_it():

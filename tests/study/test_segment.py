@@ -10,7 +10,7 @@ from fhlib.presets import load_preset
 from fhlib.segmentation.rows import table_of
 from fhlib.study import segment
 from fhlib.study.run import Study
-from fhlib.study.segment import figures_folder, keep_table, results_folder
+from fhlib.study.segment import figures_folder, keep_table, results_folder, shown_rows
 
 
 @pytest.fixture
@@ -32,6 +32,12 @@ def test_ones_own_volumes_leave_the_run_alone(study, tmp_path):
         keep_table(study, table_of([{"case": "a"}]), volumes)
     assert (study.tables / "segment.csv").read_text() == "the run's own"
     assert [path.name for path in study.folder.rglob("*")] == ["tables", "segment.csv"]
+
+
+def test_rows_to_read_hold_no_nan():
+    rows = table_of([{"case": "a", "volume_ml": 314.1612, "note": ""}, {"case": "b", "note": "failed"}])
+    shown = shown_rows(rows)
+    assert shown.to_dict("index") == {"a": {"volume_ml": 314.2, "note": ""}, "b": {"volume_ml": "", "note": "failed"}}
 
 
 def test_a_simulated_subject_is_the_runs(study):
