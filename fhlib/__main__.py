@@ -170,11 +170,12 @@ def _add_segment(commands: Any) -> None:
     segment.add_argument(
         "--weights",
         default="head",
-        help="a folder of weights, or a name: one's own in data/weights/ or fhlib's (default head)",
+        help="what outlines the head: fhlib's weights or one's own in data/weights/ by name, a folder of weights, or a run that has "
+        "trained some (default head)",
     )
     segment.add_argument(
         "--skull-weights",
-        help="another one that outlines the skull, for BPD, OFD and HC (default skull beside head; '' for none)",
+        help="another one that outlines the skull, for BPD, OFD and HC (default skull beside what outlines the head; '' for none)",
     )
     segment.add_argument(
         "--ga-weeks",
@@ -183,7 +184,7 @@ def _add_segment(commands: Any) -> None:
     )
     segment.add_argument(
         "--image-weights",
-        help="those that outline single (2D) images, for HC and its ellipse (default hc beside head; '' for none)",
+        help="those that outline single (2D) images, for HC and its ellipse (default hc beside what outlines the head; '' for none)",
     )
     segment.add_argument(
         "--pixel-mm",
@@ -320,7 +321,7 @@ def _study(options: argparse.Namespace) -> int:
     from fhlib.presets import load_preset, parse_changes, suggestion
     from fhlib.study.run import open_study
     from fhlib.workflow.progress import TITLES, say
-    from fhlib.workflow.run import run_study
+    from fhlib.workflow.run import closing_words, run_study
 
     steps = list(TITLES.values())
     try:
@@ -341,6 +342,8 @@ def _study(options: argparse.Namespace) -> int:
     page = study.folder / "report" / "index.html"
     if code == 0 and not options.dry_run and not options.until:
         say(f"report: {page.relative_to(ROOT)}")
+        for sentence in closing_words(study):
+            say(sentence)
     return code
 
 
@@ -465,35 +468,29 @@ def _segment(options: argparse.Namespace) -> int:
     from fhlib.segmentation.sources import not_searched, passed_over
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
-    beside = options.skull_weights
-    if beside is None:
-        beside = "skull" if options.weights == "head" else ""
-    names = [options.weights, *([beside] if beside else [])]
-    images = options.image_weights
-    if images is None:
-        images = "hc" if options.weights == "head" else ""
     try:
         sources = volumes_in(options.volumes)
         _say_some("no scans but results or labels", passed_over(options.volumes))
         below = "not read, since only DICOM and GE Kretz are looked for in folders below (give such a folder by itself)"
         _say_some(below, not_searched(options.volumes))
         require_usable(options.results)  # a folder that cannot be written to is told before weights are loaded
-        head, *skull = [load_segmentor(name) for name in names]
-        if not images and head.parameters.spatial_dims == 2:
-            images = options.weights
-        if head.calibration is None:
-            print(f"the weights {options.weights} are not calibrated: no intervals, and fewer flags", file=sys.stderr)
+        chosen = _chosen_weights(options)
+        loaded = {role: load_segmentor(one.folder) for role, one in chosen.items() if role != "image"}
+        if loaded["head"].calibration is None:
+            why = chosen["head"].card.uncalibrated or "there are no intervals, and fewer flags"
+            print(f"the weights {chosen['head'].card.name} are not calibrated: {why}", file=sys.stderr)
         rows, _ = segment_files(
-            head,
+            loaded["head"],
             sources,
             options.results,
-            skull[0] if skull else None,
+            loaded.get("skull"),
             options.ga_weeks,
             keep=0,
-            weights=weights_digest(*names, *([images] if images else [])),
+            weights=weights_digest(*(one.folder for one in chosen.values())),
             spacing_mm=options.spacing_mm,
-            image_weights=images,
+            image_weights=chosen["image"].folder if "image" in chosen else "",
             pixel_mm=options.pixel_mm,
+            cards={role: one.card for role, one in chosen.items()},
         )
     except (ValueError, OSError) as error:
         print(reason_of(error), file=sys.stderr)
@@ -502,11 +499,30 @@ def _segment(options: argparse.Namespace) -> int:
         print("stopped: the same command continues where it was", file=sys.stderr)
         return 130
     if options.json:
-        print(rows.to_json(orient="records", indent=2))
+        from fhlib.segmentation.rows import rounded
+
+        print(rounded(rows).to_json(orient="records", indent=2))
     else:
         _print_rows(rows, options.results)
-    failed = rows.loc[rows["status"] == "failed", "volume"]
-    return 1 if len(failed) or unfinished(options.results, rows["volume"]) else 0
+    failed = rows.loc[rows["status"] == "failed", "case"]
+    return 1 if len(failed) or unfinished(options.results, rows["case"]) else 0
+
+
+def _chosen_weights(options: argparse.Namespace) -> dict[str, Any]:
+    """What outlines head, skull and single images, by these names; fhlib's own skull and images beside any that outlines heads."""
+    from fhlib.models.chosen import choose
+
+    chosen = {"head": choose(options.weights)}
+    beside = {"skull": options.skull_weights, "image": options.image_weights}
+    usual = {"skull": "skull", "image": "hc"} if chosen["head"].of_heads else {}
+    for role, given in beside.items():
+        if name := usual.get(role, "") if given is None else given:
+            chosen[role] = choose(name)
+    if chosen["head"].spatial_dims == 2:
+        chosen.setdefault("image", chosen["head"])
+    for sentence in dict.fromkeys(said for one in chosen.values() for said in one.said):
+        print(sentence, file=sys.stderr)
+    return chosen
 
 
 def _submission(options: argparse.Namespace) -> int:
@@ -528,11 +544,21 @@ def _print_rows(rows: Any, results: Path) -> None:
     from fhlib.segmentation.head_circumference import SUBMISSION
     from fhlib.segmentation.rows import centile_in_words
 
-    table = rows.drop(columns=["note", *SUBMISSION], errors="ignore").dropna(axis=1, how="all")
+    aside = [
+        "note",
+        "hc_centile_note",
+        "spacing_mm",
+        "weights",
+        *SUBMISSION,
+    ]  # in the table on the disk, and too long here
+    table = rows.drop(columns=aside, errors="ignore").dropna(axis=1, how="all")
     words = {"hc_centile": centile_in_words} if "hc_centile" in table else {}
     print(table.to_string(index=False, float_format="{:.1f}".format, na_rep="", formatters=words))
     for row in rows[rows["note"] != ""].itertuples():
-        print(f"{row.volume}: {row.note}")
+        print(f"{row.case}: {row.note}")
+    for row in rows[rows["hc_centile_note"].notna() & rows["ga_weeks"].notna()].itertuples():
+        if row.hc_centile_note:
+            print(f"{row.case}: no centile: {row.hc_centile_note}")
     if (rows["status"] == "uncertain").any():
         print("uncertain: what is outlined may be no head, so no BPD, OFD and HC are given")
     print(f"pages, masks and segment.csv: {results}")

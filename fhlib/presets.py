@@ -31,6 +31,10 @@ SUBJECTS_A_SEED = 10_000
 """A cohort's subjects are numbered below this: a later one would be a subject of the next seed."""
 
 
+FEW_CASES = 20
+"""At most so many simulated training subjects are a few; a preset's own scans stand for those that a user brings."""
+
+
 class Parameters(BaseModel):
     """Base of all parameter sets: frozen, closed against unknown names, and with finite numbers that are no `true` or `false`."""
 
@@ -242,6 +246,11 @@ class Preset(Parameters):
     def reads_slices(self) -> bool:
         """Whether a variant is 2D, and so reads volumes in slices of their original resolution."""
         return any(VARIANTS[name].spatial_dims == 2 for name in self.variants)
+
+    @property
+    def learns_from_few(self) -> bool:
+        """Whether it learns on from trained weights with a few cases: a run then compares both, and has no tables of the paper."""
+        return bool(self.training.start_from) and self.simulated_cohort.train_subjects <= FEW_CASES
 
     def training_for(self, spatial_dims: int) -> Training:
         """`training` for volumes, `training_2d` for single images."""

@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from pydicom import FileDataset
 
 COLOURS = {"head": (1.0, 0.62, 0.11), "skull": (0.34, 0.71, 0.91)}  # red, green and blue, 0 to 1
+LAB = {"head": (73.4, 27.9, 73.6), "skull": (70.1, -12.7, -33.8)}  # the same in CIELab, as DICOM has colours
 NAMES = {"head": "Fetal head", "skull": "Fetal skull, filled"}
 SNOMED = {"head": ("69536005", "Head"), "skull": ("89546000", "Skull")}
 CATEGORY = ("123037004", "Anatomical Structure")
+
+# So that a PACS lists head and skull of a scan as two series, and says which is which.
+SERIES_NUMBERS = {"head": 901, "skull": 902}
+LABELS = {"head": "FETALHEAD", "skull": "FETALSKULL"}
+DESCRIPTIONS = {"head": "Fetal head to its skin, research only", "skull": "Fetal outer skull, filled, research only"}
 
 MAY_BE_EMPTY = (
     "PatientID",
@@ -76,17 +82,19 @@ def write_segmentation(mask: Volume, path: Path | str, structure: str = "head") 
 
 
 def write_dicom_seg(
-    mask: Volume, source: Path | str | Sequence[Path], path: Path | str, structure: str = "head"
+    mask: Volume, source: Path | str | Sequence[Path], path: Path | str, structure: str = "head", weights: str = ""
 ) -> None:
     """Write a mask as DICOM SEG that refers to the series it was made from (highdicom; the extra `dicom`).
 
-    The file carries the patient of its source, as DICOM wants it: keep it where that series is kept.
+    Head and skull are series of their own, each with its number, description, label and colour. The file carries the patient of its
+    source, as DICOM wants it: keep it where that series is kept.
 
     Args:
         mask: in the geometry of the series; what is above 0 is inside.
         source: the folder of the series that `read_volume` read, or its files.
         path: the file to write.
         structure: head or skull.
+        weights: name and hash of those that made the mask, which stand as the algorithm's version.
 
     Raises ValueError where the series cannot carry one (no positions, another geometry), ImportError
     without highdicom.
@@ -97,18 +105,20 @@ def write_dicom_seg(
         source_images=_source_slices(mask, source),
         pixel_array=(mask.array > 0).astype(np.uint8),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_described(structure)],
+        segment_descriptions=[_described(structure, weights)],
         series_instance_uid=highdicom.UID(),
-        series_number=901,
+        series_number=SERIES_NUMBERS[structure],
         sop_instance_uid=highdicom.UID(),
         instance_number=1,
         manufacturer="fhlib",
         manufacturer_model_name="fhlib",
         software_versions=importlib.metadata.version("fhlib"),
         device_serial_number="0",
-        content_label="FETALHEAD",
+        content_label=LABELS[structure],
         content_description="For research only, not a medical device",
+        series_description=DESCRIPTIONS[structure],
     )
+    content["SoftwareVersions"].value = _versions(weights)  # highdicom's own argument makes pydicom warn of a tuple
     with atomic_path(path) as temporary:
         content.save_as(str(temporary))
 
@@ -135,14 +145,21 @@ def _source_slices(mask: Volume, source: Path | str | Sequence[Path]) -> list[Fi
     return images
 
 
-def _described(structure: str) -> SegmentDescription:
+def _versions(weights: str) -> list[str]:
+    """Versions of the program and, where they are known, of the weights; each of at most 64 characters (VR LO)."""
+    program = importlib.metadata.version("fhlib")
+    return [program, f"weights {weights}"[:64]] if weights else [program]
+
+
+def _described(structure: str, weights: str) -> SegmentDescription:
     import highdicom
+    from highdicom.color import CIELabColor
     from pydicom.sr.coding import Code
 
     code, meaning = SNOMED[structure]
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name="fhlib",
-        version=importlib.metadata.version("fhlib"),
+        version=", ".join(_versions(weights))[:64],
         family=Code("123110", "DCM", "Artificial Intelligence"),
     )
     return highdicom.seg.SegmentDescription(
@@ -154,4 +171,5 @@ def _described(structure: str) -> SegmentDescription:
         algorithm_identification=algorithm,
         tracking_uid=highdicom.UID(),
         tracking_id=structure,
+        display_color=CIELabColor(*LAB[structure]),
     )

@@ -103,11 +103,12 @@ class SegmentorParameters:
                     f"{path.name}: trained with {name}={value!r}, which fhlib 0.1 no longer has: see CHANGELOG.md"
                 )
         # the weights that a training began with may be gone since
-        start = training.get("start_from", "")
-        if not isinstance(start, str):
+        start, share = training.get("start_from", ""), training.get("start_share", 0.0)
+        possible = isinstance(share, int | float) and 0 <= share < 1
+        if not (isinstance(start, str) and start and possible):
             return validated(cls, content, path)
-        found = validated(cls, content | {"training": training | {"start_from": ""}}, path)
-        return replace(found, training=found.training.model_copy(update={"start_from": start}))
+        found = validated(cls, content | {"training": training | {"start_from": "", "start_share": 0.0}}, path)
+        return replace(found, training=found.training.model_copy(update={"start_from": start, "start_share": share}))
 
 
 def shown(path: Path) -> str:

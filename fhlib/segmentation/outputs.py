@@ -60,7 +60,7 @@ class Record:
         """The row of a volume that is complete for this fingerprint, or None."""
         if not self.written:
             return None
-        row = stamped_row(self.path, fingerprint, [self.folder / file for file in self.written])
+        row = _by_case(stamped_row(self.path, fingerprint, [self.folder / file for file in self.written]))
         masks = [file for file in sorted(self.written) if "_mask." in file or "_skull." in file]
         changed = [file for file in masks if self.is_changed(file)]
         if row is None or not changed:
@@ -96,6 +96,13 @@ class Record:
     def _save(self, more: Mapping[str, Any]) -> None:
         earlier = {"earlier": self.earlier} if self.earlier else {}
         write_json({**more, "source": self.source, "written": self.written, **earlier}, self.path)
+
+
+def _by_case(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A row, of which earlier versions called the case `volume`."""
+    if row is None or "volume" not in row:
+        return row
+    return {"case": row["volume"], **{name: value for name, value in row.items() if name != "volume"}}
 
 
 def require_usable(folder: Path) -> None:
@@ -181,7 +188,9 @@ def write_probability(found: Segmentation, record: Record) -> str:
     return path.name
 
 
-def write_mask(result: Segmentation, label: str, source: Source, record: Record) -> tuple[list[str], list[str]]:
+def write_mask(
+    result: Segmentation, label: str, source: Source, record: Record, weights: str = ""
+) -> tuple[list[str], list[str]]:
     """Write the files of one mask; returns their names, and what there is to say.
 
     Where a person has changed one of them, all of the new ones go to `<name>~new_...` beside.
@@ -191,9 +200,10 @@ def write_mask(result: Segmentation, label: str, source: Source, record: Record)
         label: mask or skull.
         source: what was read. A DICOM series gets a DICOM SEG, too, where one can be made.
         record: of the volume.
+        weights: name and hash of those that made the mask.
     """
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=record.folder) as place:
-        notes = _stage(result, label, source, Path(place))
+        notes = _stage(result, label, source, Path(place), weights)
         staged = {path: file_digest(path) for path in sorted(Path(place).iterdir())}
         stem, changed = _free_stem(staged, record)
         if changed:
@@ -205,7 +215,7 @@ def write_mask(result: Segmentation, label: str, source: Source, record: Record)
     return list(named.values()), notes
 
 
-def _stage(result: Segmentation, label: str, source: Source, place: Path) -> list[str]:
+def _stage(result: Segmentation, label: str, source: Source, place: Path, weights: str) -> list[str]:
     """Write a mask in all its formats, with names that lack the volume's; what could not be made, in words."""
     structure = STRUCTURES[result.outline]
     if result.mask.ndim == 2:
@@ -218,7 +228,7 @@ def _stage(result: Segmentation, label: str, source: Source, place: Path) -> lis
         return []
     path = place / f"_{label}.dcm"
     try:
-        write_dicom_seg(result.mask, slices, path, structure)
+        write_dicom_seg(result.mask, slices, path, structure, weights)
     except Exception as error:  # highdicom reads tags that a foreign file may lack or hold in any form
         path.unlink(missing_ok=True)
         return [f"no DICOM SEG of the {structure}: {reason_of(error)}"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import distributions
 from pathlib import Path
@@ -19,8 +19,10 @@ from fhlib.cohorts.tables import pixel_sizes
 from fhlib.files import progress, write_csv
 from fhlib.fingerprints import digest, file_digest
 from fhlib.images.dicom import Source, read_dicom
-from fhlib.images.formats import is_picture, read_volume
+from fhlib.images.formats import is_picture, read_volume, suffix_of
+from fhlib.images.kretz import SUFFIXES as KRETZ_SUFFIXES
 from fhlib.images.volume import ReadWarning, Volume, is_binary
+from fhlib.models.card import Card
 from fhlib.models.parameters import PARAMETERS_FILE
 from fhlib.models.weights import weights_files, weights_folder
 from fhlib.segmentation.head_circumference import hc_interval_mm
@@ -36,7 +38,7 @@ from fhlib.segmentation.outputs import (
 )
 from fhlib.segmentation.page import case_page
 from fhlib.segmentation.quality import CALIBRATION, SPACING_MISSING
-from fhlib.segmentation.rows import Found, in_words, meanings, measures, picture, table_of
+from fhlib.segmentation.rows import Found, in_mm, measures, rounded, table_of
 from fhlib.segmentation.segmentor import Segmentation, Segmentor, load_segmentor
 from fhlib.segmentation.sources import (
     TABLE,
@@ -54,6 +56,9 @@ __all__ = ["segment_files", "volumes_in", "weights_digest"]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What spreadsheets take for the begin of a formula."""
 
+FORMAT = 2
+"""Of rows and pages: what was written in an earlier one is written anew."""
+
 
 def segment_files(
     segmentor: Segmentor,
@@ -66,6 +71,7 @@ def segment_files(
     spacing_mm: Sequence[float] | None = None,
     image_weights: Path | str = "",
     pixel_mm: float | None = None,
+    cards: Mapping[str, Card] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Found]]:
     """Segment volumes that the study has not seen; returns a row a volume (COLUMNS) and the first results by name.
 
@@ -75,8 +81,9 @@ def segment_files(
     new one goes to `<name>~new_mask...`.
 
     The status is `found`, `nothing found`, `uncertain` (a mask, with the flag `no head`: no sizes are given) or `failed`. BPD, OFD and HC
-    are of the skull where there is one, else named `skin_bpd_mm` .... `ga_weeks` stands in the row where it was given. What cannot be
-    read, segmented, written or drawn is told in the row's note and stops nothing. Of two calls into one folder the second waits.
+    are of the skull where there is one, else named `skin_bpd_mm` ....; of a volume whose skull has a flag there are none. `ga_weeks`
+    stands in the row where it was given. What cannot be read, segmented, written or drawn is told in the row's note and stops nothing.
+    Of two calls into one folder the second waits. The table on the disk has rounded numbers.
 
     Args:
         segmentor: outlines the whole head. One that outlines the skull is taken at its word: its files and its page speak of the skull.
@@ -92,6 +99,7 @@ def segment_files(
             to read them.
         pixel_mm: size of a pixel of the pictures (PNG, JPEG, BMP, TIFF) among them, which state none that can be trusted, where no table
             beside them does (`pixel_sizes`). A picture without either fails.
+        cards: what is known of the weights, of `head`, `skull` and `image`: rows, pages and DICOM SEG name them.
 
     Raises ValueError for an age that is no positive number and for a `skull` that outlines something else, OSError where the folder
     cannot be written to or its disk is full.
@@ -100,7 +108,7 @@ def segment_files(
     if skull is not None and skull.outline != "skull":
         raise ValueError(f"the second weights outline the {skull.outline}: give some that outline the skull, or none")
     require_usable(folder)
-    task = _Task(segmentor, skull, folder, ga_weeks, weights, spacing_mm, image_weights, pixel_mm)
+    task = _Task(segmentor, skull, folder, ga_weeks, weights, spacing_mm, image_weights, pixel_mm, cards or {})
     with only_writer(folder):
         return task.table(sources, keep)
 
@@ -127,6 +135,7 @@ class _Task:
     spacing_mm: Sequence[float] | None
     image_weights: Path | str = ""
     pixel_mm: float | None = None
+    cards: Mapping[str, Card] = field(default_factory=dict)
 
     @cached_property
     def for_images(self) -> Segmentor | None:
@@ -160,16 +169,16 @@ class _Task:
             fingerprint = self._fingerprint(content, self._spacing_of(source))
             kept = record.kept_row(fingerprint) if self.weights else None
             if kept is not None:
-                return kept | {"volume": name}, None
+                return kept | {"case": name}, None
             record.begin(place_of(source), content)
             return self._make(record, source, fingerprint)
         except Exception as error:
-            return {"volume": name, "status": "failed", "note": reason_of(error)}, None
+            return {"case": name, "status": "failed", "note": reason_of(error)}, None
 
     def _fingerprint(self, content: str, spacing_mm: Sequence[float] | None) -> str:
         dicom = bool(list(distributions(name="highdicom")))  # once it is installed, a series lacks its DICOM SEG
-        options = (self.weights, bool(self.skull), self.ga_weeks, spacing_mm, dicom)
-        return digest(__version__, *options, content)
+        options = (self.weights, bool(self.skull), self.ga_weeks, spacing_mm, dicom, *self.cards.items())
+        return digest(__version__, FORMAT, *options, content)
 
     def _make(self, record: Record, source: Source, fingerprint: str) -> tuple[dict[str, Any], Found | None]:
         """Segment and write one volume; the result is returned where it could be drawn.
@@ -180,13 +189,15 @@ class _Task:
         if volume.array.min() == 0 and volume.array.max() in (1, 255) and is_binary(volume.array):
             raise ValueError(f"it holds 0 and {volume.array.max():g} alone, as a mask or a label does: give the scan")
         found, faults = self._segmented(volume)
-        row = {"volume": record.name, **measures(found, self.ga_weeks)}
+        found = replace(found, in_probe_axes=_is_scan_converted(source, volume))
+        row = {"case": record.name, **measures(found, self.ga_weeks)}
         files = [write_probability(found.head, record)]
         notes = [*_about_name(record.name, source), *warned, *self._about_spacing(source, volume), *faults]
         notes += [row["note"]] if row["note"] else []
         given = {"mask": found.head} | ({"skull": found.skull} if found.skull else {})
+        made_by = dict(zip(given, (card.version for card in found.cards), strict=False))
         for label, result in given.items():
-            written, said = write_mask(result, label, source, record)
+            written, said = write_mask(result, label, source, record, made_by.get(label, ""))
             files += written
             notes += said
         try:
@@ -216,14 +227,22 @@ class _Task:
         """Head and skull; a skull that fails in words. Of an image the skull alone, by the segmentor of images."""
         if volume.ndim == 2 and self.for_images is not None:
             result = self._without_doubt(self.for_images.segment(volume))
-            return Found(volume, result, None, hc_interval_mm(self.for_images, volume, result)), []
+            interval_mm = hc_interval_mm(self.for_images, volume, result)
+            return Found(volume, result, None, interval_mm, self._cards_of("image")), []
         head = self._without_doubt(self.segmentor.segment(volume, ga_weeks=self.ga_weeks))
+        alone = Found(volume, head, None, cards=self._cards_of("head"))
         if self.skull is None:
-            return Found(volume, head, None), []
+            return alone, []
         try:
-            return Found(volume, head, self._without_doubt(self.skull.segment(volume))), []
+            skull = self._without_doubt(self.skull.segment(volume))
         except Exception as error:
-            return Found(volume, head, None), [f"no skull: {reason_of(error)}"]
+            return alone, [f"no skull: {reason_of(error)}"]
+        return replace(alone, skull=skull, cards=self._cards_of("head", "skull")), []
+
+    def _cards_of(self, *names: str) -> tuple[Card, ...]:
+        """Of the segmentors that made a result, in their order; none where one is not known."""
+        known = tuple(self.cards[name] for name in names if name in self.cards)
+        return known if len(known) == len(names) else ()
 
     def _without_doubt(self, found: Segmentation) -> Segmentation:
         """A spacing that the caller gave is not missing, though it be 1 mm."""
@@ -246,18 +265,18 @@ class _Task:
             return []
         if np.allclose(stated, volume.spacing_mm, rtol=1e-3):
             return []
-        return [f"spacing {_in_mm(volume.spacing_mm)} as given, in place of the file's {_in_mm(stated)}"]
+        return [f"spacing {in_mm(volume.spacing_mm)} mm as given, in place of the file's {in_mm(stated)} mm"]
 
     def _draw(self, found: Found, row: dict[str, Any], record: Record) -> str:
-        path = self.folder / f"{record.name}.html"
-        words = in_words(row, found, self.ga_weeks)
-        case_page(record.name, words, meanings(found), picture(found, record.name), path)
+        path = case_page(record.name, row, found, self.folder / f"{record.name}.html")
         record.add({path.name: file_digest(path)})
         return path.name
 
 
-def _in_mm(spacing_mm: Sequence[float]) -> str:
-    return " x ".join(f"{step:.4g}" for step in spacing_mm) + " mm"
+def _is_scan_converted(source: Source, volume: Volume) -> bool:
+    """Whether a volume was made of a GE Kretz file's beams; a Cartesian one has no position."""
+    kretz = isinstance(source, Path) and suffix_of(source) in KRETZ_SUFFIXES
+    return kretz and volume.ndim == 3 and any(volume.origin)
 
 
 def _read(source: Source, spacing_mm: Sequence[float] | None) -> Volume:
@@ -274,7 +293,7 @@ def _read_with_warnings(source: Source, spacing_mm: Sequence[float] | None) -> t
 
 
 def _write_table(rows: Sequence[dict[str, Any]], folder: Path) -> None:
-    table = table_of(rows)
+    table = rounded(table_of(rows))
     table["note"] = [f"'{note}" if str(note).startswith(FORMULA) else note for note in table["note"]]
     write_csv(table, folder / TABLE)
 

@@ -1,4 +1,4 @@
-"""What is said of one segmented volume: its row, its words and its picture."""
+"""What is said of one segmented volume: its row, with one list of flags."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from fhlib.figures.planes import planes
 from fhlib.images.grids import bounding_box
 from fhlib.images.volume import Volume
 from fhlib.measures.biometry import biometry
 from fhlib.measures.growth import centile, valid_weeks
-from fhlib.segmentation.head_circumference import fitted, image_measures
+from fhlib.models.card import Card
+from fhlib.segmentation.head_circumference import SUBMISSION, image_measures
 from fhlib.segmentation.quality import MEANINGS
 from fhlib.segmentation.segmentor import Segmentation
 
@@ -23,7 +22,7 @@ STRUCTURES = {"skin": "head", "skull": "skull"}
 """What a mask is called, by what it outlines."""
 
 COLUMNS = (
-    "volume",
+    "case",
     "status",
     "volume_ml",
     "volume_low_ml",
@@ -32,9 +31,17 @@ COLUMNS = (
     "ofd_mm",
     "hc_mm",
     "hc_centile",
+    "hc_centile_note",
+    "ga_weeks",
     "flags",
     "note",
+    "spacing_mm",
+    "weights",
 )
+
+DIGITS = {"angle_rad": 4} | dict.fromkeys([name for name in SUBMISSION if name != "angle_rad"], 2)
+"""Decimals of a column, where they are not its unit's."""
+UNIT_DIGITS = {"_ml": 1, "_mm": 1, "_weeks": 2, "_centile": 1}
 
 NO_HEAD = "no head"
 """The flag of a mask that may be none."""
@@ -45,12 +52,23 @@ THINNEST = 3
 
 @dataclass(frozen=True)
 class Found:
-    """One volume with what was found in it; `skull` where a skull's segmentor was given, and of an image HC's 95 % interval in mm."""
+    """One volume with what was found in it; `skull` where a skull's segmentor was given, and of an image HC's 95 % interval in mm.
+
+    `cards`: of the weights that made `head` and `skull`, as far as they are known. `in_probe_axes`: whether the array's axes are the
+    probe's depth, elevation and lateral, as those of a scan-converted GE Kretz file.
+    """
 
     volume: Volume
     head: Segmentation
     skull: Segmentation | None
     hc_interval_mm: tuple[float, float] = (math.nan, math.nan)
+    cards: tuple[Card, ...] = ()
+    in_probe_axes: bool = False
+
+    @property
+    def outlined(self) -> dict[str, Segmentation]:
+        """What was outlined, by structure: head, skull."""
+        return {STRUCTURES[result.outline]: result for result in (self.head, self.skull) if result}
 
 
 def table_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -61,17 +79,41 @@ def table_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, *extra])
 
 
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `table_of` as a reader wants it: mL and mm to a tenth, weeks to a hundredth."""
+    digits = {name: decimals for name in table for unit, decimals in UNIT_DIGITS.items() if str(name).endswith(unit)}
+    numbers = {name: decimals for name, decimals in (digits | DIGITS).items() if name in table and name != "spacing_mm"}
+    return table.assign(**{name: pd.to_numeric(table[name]).round(decimals) for name, decimals in numbers.items()})
+
+
+def in_mm(spacing_mm: Sequence[float]) -> str:
+    """A spacing in words, without its unit.
+
+    >>> in_mm((0.5, 0.5, 0.7))
+    '0.5 x 0.5 x 0.7'
+    """
+    return " x ".join(f"{step:.4g}" for step in spacing_mm)
+
+
+def flags_of(found: Found) -> dict[str, str]:
+    """Every flag of a result with its meaning: the one list that title, table and page show. Those of the skull say so."""
+    flags = {flag: MEANINGS[flag] for flag in found.head.flags}
+    if found.skull:
+        flags |= {f"skull: {flag}": MEANINGS[flag] for flag in found.skull.flags}
+    return flags
+
+
 def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
     """Status, volume with its interval, biometry, flags and note of one result (see `segment_files`)."""
     low, high = found.head.interval_ml
-    skull_flags = found.skull.flags if found.skull else ()
-    flags = [*found.head.flags, *(f"skull: {flag}" for flag in skull_flags)]
     row: dict[str, Any] = {
         "status": _status(found),
         "volume_ml": found.head.volume_ml,
         "volume_low_ml": low,
         "volume_high_ml": high,
-        "flags": "; ".join(flags),
+        "flags": "; ".join(flags_of(found)),
+        "spacing_mm": in_mm(found.volume.spacing_mm),
+        "weights": "; ".join(card.version for card in found.cards),
     }
     notes = []
     if found.head.outline == "skull" and found.volume.ndim == 3 and row["status"] != "nothing found":
@@ -86,10 +128,9 @@ def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
                 row = {name: value for name, value in row.items() if not name.startswith("ga_by_hc")}
             notes += _about_age(row)
     if ga_weeks is not None:
-        centile, why = _centile(row, ga_weeks)
-        row |= centile | {"ga_weeks": ga_weeks}
-        notes += [f"no centile: {why}"] if why else []
-    return row | {"note": "; ".join(notes)}
+        row["ga_weeks"] = ga_weeks
+    value, why = _centile(row, ga_weeks)
+    return row | value | {"hc_centile_note": why, "note": "; ".join(notes)}
 
 
 def _sizes(outlined: Segmentation) -> tuple[dict[str, float], str]:
@@ -97,6 +138,8 @@ def _sizes(outlined: Segmentation) -> tuple[dict[str, float], str]:
     mask = outlined.mask.array != 0
     if not mask.any():
         return {}, f"no {STRUCTURES[outlined.outline]} is found"
+    if mask.ndim == 3 and outlined.outline == "skull" and outlined.flags:
+        return {}, f"the skull is flagged ({', '.join(outlined.flags)})"
     if mask.all():
         return {}, "the mask fills the whole image"
     if mask.ndim == 3 and min(side.stop - side.start for side in bounding_box(mask)) < THINNEST:
@@ -121,17 +164,20 @@ def _about_age(row: Mapping[str, Any]) -> list[str]:
     return [f"the age's {end} end is beyond the chart's {first} to {last} weeks" for end in missing]
 
 
-def _centile(row: Mapping[str, Any], ga_weeks: float) -> tuple[dict[str, float], str]:
-    """The centile of a row's HC, and why an age gives none, in words."""
+def _centile(row: Mapping[str, Any], ga_weeks: float | None) -> tuple[dict[str, float], str]:
+    """The centile of a row's HC, and why there is none, in words."""
+    if ga_weeks is None:
+        return {}, "no gestational age is given"
     first, last = valid_weeks("hc")
     if not first <= ga_weeks <= last:
         days = f" ({ga_weeks:g} days are {ga_weeks / 7:.3g} weeks)" if first <= ga_weeks / 7 <= last else ""
-        return {}, f"{ga_weeks:g} weeks is outside the chart's {first:g} to {last:g} weeks{days}"
-    if "hc_mm" in row and "implausible spacing" in row["flags"]:
+        return {}, f"{ga_weeks:.4g} weeks is outside the chart's {first:g} to {last:g} weeks{days}"
+    if "hc_mm" not in row:
+        skin = "growth charts are of the skull, and this is the skin"
+        return {}, skin if "skin_hc_mm" in row else "there is no HC"
+    if "implausible spacing" in row["flags"]:
         return {}, "the spacing is implausible"
-    if "hc_mm" in row:
-        return {"hc_centile": float(centile("hc", row["hc_mm"], ga_weeks))}, ""
-    return {}, "growth charts are of the skull, and this is the skin" if "skin_hc_mm" in row else ""
+    return {"hc_centile": float(centile("hc", row["hc_mm"], ga_weeks))}, ""
 
 
 def _status(found: Found) -> str:
@@ -153,64 +199,3 @@ def centile_in_words(value: float) -> str:
     if value < 1:
         return "below 1"
     return "above 99" if value > 99 else f"{value:.0f}"
-
-
-def picture(found: Found, name: str) -> Any:
-    """Three planes with the outlines that were found; an image with the ellipse of its mask, too."""
-    given = {STRUCTURES[result.outline]: result for result in (found.head, found.skull) if result}
-    outlines = {label: result.mask for label, result in given.items() if result.mask.array.any()}
-    ellipse = fitted(found.head) if found.volume.ndim == 2 else None
-    if ellipse is not None:
-        outlines["ellipse"] = found.volume.with_array(ellipse.inside(found.volume).astype(np.uint8))
-    title = f"{name}: {'; '.join(found.head.flags) or 'no flag'}"
-    return planes(found.volume, outlines, probability=found.head.probability, title=title)
-
-
-def meanings(found: Found) -> dict[str, str]:
-    """The flags of a result with what they mean."""
-    flags = [*found.head.flags, *(found.skull.flags if found.skull else ())]
-    return {flag: MEANINGS[flag] for flag in dict.fromkeys(flags)}
-
-
-def in_words(row: Mapping[str, Any], found: Found, ga_weeks: float | None) -> dict[str, str]:
-    """A row in words, for a page: label -> text."""
-
-    def number(name: str, unit: str, digits: int = 1) -> str:
-        value = row.get(name)
-        return "" if value is None or not math.isfinite(value) else f"{value:.{digits}f} {unit}".strip()
-
-    volume, low, high = (number(name, "", 0) for name in ("volume_ml", "volume_low_ml", "volume_high_ml"))
-    words = {"Result": str(row["status"])}
-    if row["status"] == "uncertain":
-        words["Result"] = "uncertain: something is outlined, and it may be no head; no sizes are given"
-    if volume and row["status"] in ("found", "uncertain"):
-        whole = "the skull" if found.head.outline == "skull" else "the whole head, to the skin"
-        whole = whole if row["status"] == "found" else "what is outlined"
-        interval = (
-            f"95 % interval {low} to {high} mL" if low else "no interval, and fewer flags: weights not calibrated"
-        )
-        words[f"Volume of {whole}"] = f"{volume} mL ({interval})"
-    for label, name in (("BPD", "bpd_mm"), ("OFD", "ofd_mm"), ("HC", "hc_mm")):
-        skull, skin = number(name, "mm"), number(f"skin_{name}", "mm")
-        if skull or skin:
-            words[f"{label}, {'outer skull' if skull else 'to the skin: not for growth charts'}"] = skull or skin
-    if number("hc_low_mm", ""):
-        words["95 % interval of HC"] = f"{number('hc_low_mm', '')} to {number('hc_high_mm', 'mm')}"
-    if number("ga_by_hc_weeks", ""):
-        first, last = (f"{week:g}" for week in valid_weeks("hc"))
-        youngest, oldest = number("ga_by_hc_low_weeks", "") or f"below {first}", number("ga_by_hc_high_weeks", "")
-        words["Gestational age by HC (INTERGROWTH-21st's chart read backwards)"] = (
-            f"{number('ga_by_hc_weeks', 'weeks')} (95 % interval {youngest} to {oldest or f'above {last}'})"
-        )
-    if number("center_x_mm", ""):
-        words["Ellipse"] = (
-            f"centre {number('center_x_mm', '')} mm to the right and {number('center_y_mm', '')} mm down from the first pixel, semi-axes "
-            f"{number('semi_axes_a_mm', '')} and {number('semi_axes_b_mm', 'mm')}, angle {number('angle_rad', 'rad', 3)}"
-        )
-    if number("hc_centile", ""):
-        words[f"HC centile at {ga_weeks:.4g} weeks (INTERGROWTH-21st)"] = (
-            f"{centile_in_words(row['hc_centile'])}. An illustration: HC errs by a week of growth or two"
-        )
-    if row["note"]:
-        words["Note"] = str(row["note"])
-    return words

@@ -144,10 +144,8 @@ def accuracy_findings(summary: pd.DataFrame) -> list[str]:
     means = summary.set_index("variant")["dsc_mean"]
     cases, missed = summary["n"].max(), summary["missed"].sum()
     reached = ", ".join(f"**{100 * mean:.2f} %** ({name})" for name, mean in means.items())
-    return [
-        f"On {cases} test cases the mean DSC is {reached}; {missed} predictions were missed.",
-        f"The best variant here is {means.idxmax()}.",
-    ]
+    said = [f"On {cases} test cases the mean DSC is {reached}; {missed} predictions were missed."]
+    return [*said, f"The best variant here is {means.idxmax()}."] if len(means) > 1 else said
 
 
 def _surface(study: Study, variant: str, case: str) -> Surface | None:

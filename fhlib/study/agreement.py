@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -149,6 +150,9 @@ def agreement_findings(points: pd.DataFrame, agreement: Mapping[str, Agreement],
     """
     found = agreement[variant]
     quantity, unit = _quantity_and_unit(points)
+    if not math.isfinite(found.pearson):
+        few = f"{quantity.capitalize()} by {variant} on {found.n} cases: too few for a correlation and limits of agreement."
+        return [few, *_remarks(found)]
     said = [
         f"{quantity.capitalize()} by {variant} on {found.n} cases: r = **{found.pearson:.3f}**, "
         f"bias **{found.bias:.1f} {unit}** (95 % CI {found.bias_low:.1f} to {found.bias_high:.1f}), "

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fhlib.files import DATA, write_csv
 from fhlib.images.dicom import Source
 from fhlib.images.formats import write_volume
+from fhlib.models.card import Card, card_of
+from fhlib.models.chosen import choose
 from fhlib.phantom.scan import simulate_scan
 from fhlib.presets import SUBJECTS_A_SEED
 from fhlib.segmentation.own_volumes import volumes_in
+from fhlib.segmentation.page import picture
 from fhlib.segmentation.quality import MEANINGS
-from fhlib.segmentation.rows import Found, picture
+from fhlib.segmentation.rows import Found, rounded
 from fhlib.segmentation.segmentor import Segmentor, load_segmentor
+from fhlib.segmentation.sources import plain_name
 from fhlib.study.run import Study, open_cohort
 
 UNSEEN_SEED = 990001
@@ -28,15 +34,49 @@ def choose_segmentor(study: Study, variant: str = "", weights: str = "") -> Segm
     Args:
         study: the run.
         variant: one that the run has trained; by default the last of its preset.
-        weights: a folder of data/weights, in place of a trained variant.
+        weights: in place of a trained variant, by name, folder or run (`fhlib.models.chosen.choose`).
     """
-    trained = study.model_folder(variant or study.preset.variants[-1])
-    return load_segmentor(weights or trained, study.preset.prediction)
+    folder = choose(weights).folder if weights else _trained(study, variant)
+    return load_segmentor(folder, study.preset.prediction)
+
+
+def _trained(study: Study, variant: str) -> Path:
+    return study.model_folder(variant or study.preset.variants[-1])
 
 
 def shipped_segmentor(weights: str) -> Segmentor | None:
-    """The segmentor of a folder of data/weights, None for an empty name."""
-    return load_segmentor(weights) if weights else None
+    """The segmentor of some weights, None for an empty name."""
+    return load_segmentor(choose(weights).folder) if weights else None
+
+
+def cards_of(study: Study, variant: str = "", weights: str = "", skull_weights: str = "") -> dict[str, Card]:
+    """What is known of the segmentors of `choose_segmentor` and `shipped_segmentor`, for `segment_files`."""
+    trained = (
+        replace(card_of(_trained(study, variant)), trained_on=f"the training cases of run {study.name}")
+        if not weights
+        else None
+    )
+    cards = {"head": trained or choose(weights).card}
+    return cards | ({"skull": choose(skull_weights).card} if skull_weights else {})
+
+
+def results_folder(study: Study, volumes: Path | str) -> Path:
+    """Where results go: of one's own volumes to a folder of their own, else to the run's."""
+    if not volumes:
+        return study.folder / "segmented"
+    path = Path(volumes).absolute()
+    return DATA / "segmented" / plain_name(path if path.is_dir() else path.parent)
+
+
+def figures_folder(study: Study, volumes: Path | str) -> Path:
+    """Where pictures go: beside the results of one's own volumes, else to the run's figures."""
+    return results_folder(study, volumes) / "figures" if volumes else study.figures
+
+
+def keep_table(study: Study, rows: pd.DataFrame, volumes: Path | str) -> None:
+    """Write the run's tables/segment.csv; one's own volumes leave it as it is."""
+    if not volumes:
+        write_csv(rounded(rows), study.tables / "segment.csv")
 
 
 def sources_of(study: Study, volumes: Path | str) -> Sequence[Source]:
@@ -66,6 +106,11 @@ def unseen_example(study: Study) -> list[Path]:
     path = study.folder / "unseen" / f"simulated-{number}.nrrd"
     write_volume(simulate_scan(number, spacing_mm=spacing).image, path)
     return [path]
+
+
+def shown_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `segment_files` to read: rounded, without what no volume has."""
+    return rounded(rows).dropna(axis=1, how="all").astype(object).fillna("").set_index("case")
 
 
 def in_words(segmentor: Segmentor) -> str:

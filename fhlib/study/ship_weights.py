@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 
 from fhlib.cohorts.manifest import Cohort
 from fhlib.cohorts.simulated import simulate_cohort
-from fhlib.files import write_csv
+from fhlib.files import write_csv, write_json
 from fhlib.images.volume import Volume
 from fhlib.measures.ellipse import ellipse_of
+from fhlib.models.card import ABOUT
 from fhlib.models.parameters import PARAMETERS_FILE, SegmentorParameters
 from fhlib.models.weights import model_digest, save_level, weights_files
 from fhlib.segmentation.calibration import calibrate, coverage, flag_rates, robustness
@@ -51,7 +52,7 @@ def export_segmentor(folder: Path | str, destination: Path | str) -> None:
 
 def _put_in_place(staged: Path, destination: Path) -> None:
     """Replace weights and what was measured of them."""
-    for name in (CALIBRATION, COVERAGE_TABLE, FLAGS_TABLE, FORMS_TABLE):
+    for name in (CALIBRATION, ABOUT, COVERAGE_TABLE, FLAGS_TABLE, FORMS_TABLE):
         (destination / name).unlink(missing_ok=True)
     for level in destination.glob("level*"):
         shutil.rmtree(level)
@@ -62,7 +63,7 @@ def _put_in_place(staged: Path, destination: Path) -> None:
 def export_weights(study: Study, variant: str, destination: Path) -> None:
     """Copy a trained variant to a folder that ships, calibrate it on the validation scans and measure it on others.
 
-    Measured are the test scans, or of a simulated cohort `HELD_OUT` new subjects. Beside the weights it writes
+    Measured are the test scans, or of a simulated cohort `HELD_OUT` new subjects. Beside the weights it writes about.json,
     calibration.json, coverage.csv, flags.csv and robustness.csv (`segmentation.calibration`). Of single images of the skull it writes
     calibration.json and coverage.csv, which are of HC (`segmentation.head_circumference`). In other 2D cohorts, and with too few
     validation scans,
@@ -75,6 +76,7 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
     """
     cohort, table = open_cohort(study)
     export_segmentor(study.model_folder(variant), destination)
+    write_json(about(study, cohort, table), destination / ABOUT)
     validation = table[table["split"] == "val"]
     if len(validation) < FEWEST_TO_CALIBRATE or (cohort.spatial_dims == 2 and cohort.outline != "skull"):
         return
@@ -94,6 +96,24 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
     whole = tests[tests["has_head"] != "false"]
     write_csv(flag_rates(segmentor, _Scans(cohort, whole.head(DAMAGED))), destination / FLAGS_TABLE)
     write_csv(robustness(segmentor, _Scans(cohort, whole.head(CHANGED))), destination / FORMS_TABLE)
+
+
+def about(study: Study, cohort: Cohort, table: pd.DataFrame) -> dict[str, str]:
+    """What a run's weights have learnt from and are measured on, in words, as pages of cases show it (`fhlib.models.card`)."""
+    training = study.preset.training_for(cohort.spatial_dims)
+    began = f", from the weights {training.start_from} on" if training.start_from else ""
+    count = int((table["split"] == "train").sum())
+    if study.cohort_kind != "simulated":
+        tests = len(test_cases(table))
+        measured = f"{tests} held-out scans of that cohort"
+        real = f"Measured on {measured} alone." if cohort.spatial_dims == 3 else ""
+        return {"trained_on": f"{count} scans of cohort {cohort.name}{began}", "measured_on": measured, "real": real}
+    weeks = study.preset.simulated_cohort.ga_weeks
+    ages = f" of {weeks[0]:g} to {weeks[1]:g} weeks" if weeks else ""
+    return {
+        "trained_on": f"{count} simulated scans{ages}{began}",
+        "measured_on": f"{HELD_OUT} simulated scans of other subjects",
+    }
 
 
 def measure_hc(

@@ -25,6 +25,7 @@ TITLES = {
     "attention": "08_attention",
     "claims": "09_claims",
     "segment": "10_segment",
+    "few_cases": "14_few_cases",
 }
 
 TARGET = "study"

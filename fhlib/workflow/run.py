@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from fhlib.files import NOTEBOOKS, ROOT, disk_full, sole, write_text
+from fhlib.files import NOTEBOOKS, ROOT, disk_full, read_json, sole, write_text
 from fhlib.study.run import Study
 from fhlib.workflow.progress import TITLES, UP_TO_DATE, Narrator, say
 
@@ -83,6 +83,16 @@ def run_study(study: Study, cores: int | None = None, dry_run: bool = False, unt
         if dry_run and code == 0 and not narrator.total:  # Snakemake says so of other starts only
             say(UP_TO_DATE)
         return code
+
+
+def closing_words(study: Study) -> list[str]:
+    """What a run that learns on from few cases says last: whether it helped, and the command that uses it."""
+    verdict = study.tables / "verdict.json"
+    if not (study.preset.learns_from_few and verdict.exists()):
+        return []
+    found = read_json(verdict)
+    begin = "use them" if found["helped"] else "to try the tuned ones all the same"
+    return [found["sentence"], f"{begin}: python -m fhlib segment SCANS RESULTS --weights {study.name}"]
 
 
 def _run_snakemake(arguments: list[str], narrator: Narrator) -> int:

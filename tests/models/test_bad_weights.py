@@ -235,8 +235,9 @@ def test_weights_of_earlier_versions_and_other_floats_are_read(whole, tmp_path):
 
 def test_what_a_training_began_with_may_be_gone(whole, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "mine")
-    values(PARAMETERS, "training", start_from="gone")(folder)
-    assert load_segmentor(folder).parameters.training == TRAINING.model_copy(update={"start_from": "gone"})
+    began = {"start_from": "gone", "start_share": 0.5}
+    values(PARAMETERS, "training", **began)(folder)
+    assert load_segmentor(folder).parameters.training == TRAINING.model_copy(update=began)
 
 
 def test_levels_of_two_trainings_make_no_cascade(tmp_path):

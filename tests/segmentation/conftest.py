@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fhlib.segmentation import segmentor
@@ -12,5 +14,5 @@ from tests.segmentation.fixed import Fixed
 def shipped(monkeypatch):
     """The command line with cheap segmentors in place of the shipped ones, by name."""
     made = {"head": Fixed(50, "skin"), "skull": Fixed(140, "skull")}
-    monkeypatch.setattr(segmentor, "load_segmentor", made.__getitem__)
+    monkeypatch.setattr(segmentor, "load_segmentor", lambda folder: made[Path(folder).name])
     return made

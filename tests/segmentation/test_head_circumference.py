@@ -111,7 +111,7 @@ def test_a_folder_of_images_and_volumes(images, tmp_path):
     head = ellipsoid((40, 50, 45))
     write_volume(head.with_array((100 * head.array).astype(np.uint8)), folder / "b.nrrd")
     rows, _ = segment_files(Fixed(50, "skin"), volumes_in(folder), tmp_path / "out", image_weights="hc", pixel_mm=PIXEL)
-    assert rows["volume"].tolist() == ["a_HC", "b"] and rows["status"].tolist() == ["found", "found"]
+    assert rows["case"].tolist() == ["a_HC", "b"] and rows["status"].tolist() == ["found", "found"]
     assert rows["volume_ml"].notna().tolist() == [False, True] and rows["hc_mm"].notna().tolist() == [True, False]
     assert rows["angle_rad"].notna().tolist() == [True, False]
 

@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-from matplotlib.figure import Figure
 
 from fhlib.__main__ import main
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.kretz import write_kretz
 from fhlib.images.volume import Volume
-from fhlib.segmentation import own_volumes
+from fhlib.segmentation import page
 from fhlib.segmentation.outputs import reason_of
 from fhlib.segmentation.own_volumes import segment_files, volumes_in
 from fhlib.segmentation.sources import is_marked, not_searched, passed_over
@@ -29,8 +28,8 @@ SPACING_MM = (2.0, 1.5, 1.8)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Pages with an empty picture: drawing is what takes long."""
-    monkeypatch.setattr(own_volumes, "picture", lambda found, name: Figure(figsize=(1, 1)))
+    """Pages without pictures: drawing is what takes long."""
+    monkeypatch.setattr(page, "_pictures", lambda view: iter(()))
 
 
 @pytest.fixture
@@ -73,12 +72,12 @@ def test_odd_names_have_results_of_their_own(folder, tmp_path):
             write_volume(scan(), folder / name)
     rows = start(volumes_in(folder), tmp_path / "out")
     assert len(rows) == 9 and set(rows["status"]) == {"found"}
-    names = rows["volume"].tolist()
+    names = rows["case"].tolist()
     assert {"b c,d", "q'u\"o", "new_line", "_=cmd|' !A0", "_-1"} < set(names)
     assert len({name.lower() for name in names}) == 9 and all(len(name.encode()) < 200 for name in names)
     for name in names:
         assert (tmp_path / "out" / f"{name}_mask.nii.gz").exists() and (tmp_path / "out" / f"{name}.html").exists()
-    told = rows.set_index("volume")["note"]
+    told = rows.set_index("case")["note"]
     assert sorted(note for note in told if note) == [
         "the name a is another scan's: this one is in/a.mha",
         "the name a is another scan's: this one is in/a.nrrd",
@@ -93,15 +92,15 @@ def test_a_scan_of_the_same_name_from_another_folder_takes_nothing(folder, tmp_p
     first = (out / "a_mask.nii.gz").read_bytes()
     write_volume(scan((26, 44, 38)), tmp_path / "b" / "a.nrrd")
     rows = start(volumes_in(tmp_path / "b"), out)
-    assert rows["volume"].tolist() == ["a~2"]
+    assert rows["case"].tolist() == ["a~2"]
     assert rows["note"].tolist() == ["the name a is another scan's: this one is b/a.nrrd"]
     assert (out / "a_mask.nii.gz").read_bytes() == first
     assert read_volume(out / "a~2_mask.nii.gz").shape == (26, 44, 38)
-    assert pd.read_csv(out / "segment.csv")["volume"].tolist() == ["a~2", "a"]
+    assert pd.read_csv(out / "segment.csv")["case"].tolist() == ["a~2", "a"]
     # the same scan at another place is the same, and a changed one at the same place is done again
-    assert start(volumes_in(folder.rename(tmp_path / "moved")), out)["volume"].tolist() == ["a"]
+    assert start(volumes_in(folder.rename(tmp_path / "moved")), out)["case"].tolist() == ["a"]
     write_volume(scan((28, 44, 38)), tmp_path / "b" / "a.nrrd")
-    assert start(volumes_in(tmp_path / "b"), out)["volume"].tolist() == ["a~2"]
+    assert start(volumes_in(tmp_path / "b"), out)["case"].tolist() == ["a~2"]
     assert read_volume(out / "a~2_mask.nii.gz").shape == (28, 44, 38)
 
 
@@ -124,7 +123,7 @@ def test_renamed_results_are_never_inputs(folder, tmp_path, shipped, capsys):
 def test_a_link_that_leads_nowhere_is_a_volume_that_failed(folder, tmp_path, shipped):
     (folder / "gone.nrrd").symlink_to(folder / "nothing.nrrd")
     assert main(["segment", str(folder), str(tmp_path / "out")]) == 1
-    rows = pd.read_csv(tmp_path / "out" / "segment.csv").set_index("volume")
+    rows = pd.read_csv(tmp_path / "out" / "segment.csv").set_index("case")
     assert rows["status"].to_dict() == {"a": "found", "gone": "failed"}
     assert rows.loc["gone", "note"] == "No such file or directory: gone.nrrd"
 
@@ -215,12 +214,13 @@ def test_a_note_that_begins_as_a_formula_is_none(tmp_path):
 
 def test_no_centile_has_a_reason(folder, tmp_path):
     rows, _ = segment_files(Fixed(50, "skin"), volumes_in(folder), tmp_path / "1", ga_weeks=26.0)
-    assert rows["note"].tolist() == ["no centile: growth charts are of the skull, and this is the skin"]
+    assert rows["hc_centile_note"].tolist() == ["growth charts are of the skull, and this is the skin"]
     flagged = Fixed(140, "skull", ("implausible spacing",))
     rows, _ = segment_files(Fixed(50, "skin"), volumes_in(folder), tmp_path / "2", flagged, 26.0)
-    assert rows["note"].tolist() == ["no centile: the spacing is implausible"] and rows["hc_centile"].isna().all()
+    assert rows["hc_centile_note"].tolist() == ["there is no HC"] and rows["hc_centile"].isna().all()
     rows, _ = segment_files(Fixed(140, "skull"), volumes_in(folder), tmp_path / "3")
     assert rows["note"].tolist() == ["volume_ml is of the skull"]
+    assert rows["hc_centile_note"].tolist() == ["no gestational age is given"]
 
 
 def test_the_second_weights_must_outline_the_skull(folder, tmp_path):
@@ -246,7 +246,7 @@ def test_volumes_in_folders_below_are_told(folder, tmp_path, shipped, capsys):
     assert main(["segment", str(folder), str(tmp_path / "out"), "--json"]) == 0
     said = capsys.readouterr()
     assert "folders below (give such a folder by itself): visit 2/b.nrrd" in said.err and [
-        row["volume"] for row in json.loads(said.out)
+        row["case"] for row in json.loads(said.out)
     ] == ["a"]
 
 
@@ -312,7 +312,7 @@ def test_what_a_reader_took_for_granted_stands_in_the_note(tmp_path):
     write_kretz(tmp_path / "in" / "k.vol", samples, 1.0, angles, angles, 40.0, 0.0)
     no_place = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "SpacingBetweenSlices": 1.5}
     made_dicom.slices(Volume(scan().array, (1.5, 0.8, 0.7)), tmp_path / "in" / "s", **no_place)
-    rows = start(volumes_in(tmp_path / "in"), tmp_path / "out").set_index("volume")
+    rows = start(volumes_in(tmp_path / "in"), tmp_path / "out").set_index("case")
     assert "k.vol holds 2 frames in time; the first is read" in rows.loc["k", "note"]
     assert "the slices in s/ state no position: they are stacked by InstanceNumber" in rows.loc["s", "note"]
 
@@ -322,7 +322,7 @@ def test_a_label_under_a_name_of_its_own_is_no_scan(folder, tmp_path):
     label = scan().with_array((scan().array > 50).astype(np.uint8))
     for name in ("a-label", "a_seg", "a.mask", "outlined"):
         write_volume(label, folder / f"{name}.nrrd")
-    rows = start(volumes_in(folder), tmp_path / "out").set_index("volume")
+    rows = start(volumes_in(folder), tmp_path / "out").set_index("case")
     assert rows["status"].to_dict() == {"a": "found", "outlined": "failed"}
     assert passed_over(folder) == ["a-label.nrrd", "a.mask.nrrd", "a_seg.nrrd"]
     assert "0 and 1 alone, as a mask or a label does" in rows.loc["outlined", "note"]

@@ -35,7 +35,7 @@ def scan(tmp_path):
 
 def test_measures_of_head_and_skull(scan, tmp_path):
     rows, results = segment_files(
-        Fixed(50, "skin"), [scan], tmp_path / "out", Fixed(140, "skull", ("low confidence",)), 26.0
+        Fixed(50, "skin", ("low confidence",)), [scan], tmp_path / "out", Fixed(140, "skull"), 26.0
     )
     row = rows.iloc[0]
     head_ml, hc = 4 / 3 * math.pi * 40 * 50 * 45 / 1000, 240.5
@@ -47,13 +47,13 @@ def test_measures_of_head_and_skull(scan, tmp_path):
     assert (row["bpd_mm"], row["ofd_mm"]) == pytest.approx((68, 85), abs=1.0)
     assert row["hc_mm"] == pytest.approx(hc, abs=2.0)
     assert row["ga_weeks"] == 26 and row["hc_centile"] == pytest.approx(float(centile("hc", row["hc_mm"], 26.0)))
-    assert row["flags"] == "skull: low confidence" and "skin_hc_mm" not in rows
+    assert row["flags"] == "low confidence" and "skin_hc_mm" not in rows
     files = {path.name.removeprefix("scan one") for path in (tmp_path / "out").iterdir()}
     masks = {f"_{kind}.{suffix}" for kind in ("mask", "skull") for suffix in ("nii.gz", "seg.nrrd")}
     assert files == masks | {"_probability.nrrd", ".html", ".fhlib.json", "segment.csv", ".fhlib-lock"}
     assert read_volume(tmp_path / "out" / "scan one_mask.nii.gz").same_geometry(results["scan one"].volume)
     page = (tmp_path / "out" / "scan one.html").read_text(encoding="utf-8")
-    assert "Not a medical device" in page and "HC centile at 26 weeks" in page and MEANINGS["low confidence"] in page
+    assert "Not a medical device" in page and "HC centile at 26+0 weeks" in page and MEANINGS["low confidence"] in page
     assert "http" not in page.replace("http-equiv", "") and f"{row['volume_ml']:.0f} mL (95 % interval" in page
 
 
@@ -86,14 +86,14 @@ def test_what_cannot_be_drawn_or_has_no_skull_is_told_and_stops_nothing(scan, tm
     (tmp_path / "in" / ".hidden").mkdir()
     (tmp_path / "in" / "results").mkdir()
     (tmp_path / "in" / "results" / "table.csv").write_text("no volume")
-    draw = segment.picture
+    draw = segment.case_page
 
-    def spoil(found, name):
+    def spoil(name, *arguments):
         if name == "a":
             raise ZeroDivisionError("nothing to draw")
-        return draw(found, name)
+        return draw(name, *arguments)
 
-    monkeypatch.setattr(segment, "picture", spoil)
+    monkeypatch.setattr(segment, "case_page", spoil)
     skull = Fixed(140, "skull")
 
     def refuse(volume):
@@ -101,7 +101,7 @@ def test_what_cannot_be_drawn_or_has_no_skull_is_told_and_stops_nothing(scan, tm
 
     monkeypatch.setattr(skull, "segment", refuse)
     rows, results = segment_files(Fixed(50, "skin"), volumes_in(tmp_path / "in"), tmp_path / "out", skull, keep=1)
-    assert rows["volume"].tolist() == ["a", "scan one", "z"] and (rows["status"] == "found").all()
+    assert rows["case"].tolist() == ["a", "scan one", "z"] and (rows["status"] == "found").all()
     assert rows["volume_ml"].notna().all() and list(results) == ["scan one"]
     assert (
         rows["note"].iloc[0].endswith("; no page: nothing to draw")
@@ -167,7 +167,7 @@ def test_each_series_of_an_export_has_a_row_and_its_own_dicom_seg(tmp_path):
     made_dicom.slices(scan, shared, suffix=".b")
     made_dicom.save(made_dicom.grouped(scan), tmp_path / "PAT2" / "1.2.840.113")
     rows, _ = segment_files(Fixed(50, "skin"), volumes_in(tmp_path), tmp_path / "out")
-    assert rows["volume"].tolist() == ["STU1-IM000", "STU1-IM000~2", "1.2.840.113"]
+    assert rows["case"].tolist() == ["STU1-IM000", "STU1-IM000~2", "1.2.840.113"]
     assert rows["volume_ml"].to_numpy() == pytest.approx(made_dicom.VOLUME_ML, rel=0.005)
     taken = "the name STU1-IM000 is another scan's: this one is STU1/IM000.b"
     assert rows["note"].tolist() == ["", taken, ""] and "PLANTED" not in rows.to_csv()
@@ -183,7 +183,7 @@ def test_what_states_no_size_fails_alone_and_takes_one_from_the_caller(tmp_path)
     (tmp_path / "in" / "photo.gif").write_bytes(b"no volume")
     (tmp_path / "in" / "broken.dcm").write_bytes(b"nonsense" * 40)
     rows, _ = segment_files(Fixed(50, "skin"), volumes_in(tmp_path / "in"), tmp_path / "out")
-    assert rows["volume"].tolist() == ["IM1", "a", "broken"]
+    assert rows["case"].tolist() == ["IM1", "a", "broken"]
     assert rows["status"].tolist() == ["failed", "found", "failed"]
     assert "--spacing-mm 0.5" in rows["note"].iloc[0] and "cannot read broken.dcm" in rows["note"].iloc[2]
     rows, _ = segment_files(Fixed(50, "skin"), [tmp_path / "in" / "IM1"], tmp_path / "out", spacing_mm=(1.3, 0.8, 0.7))

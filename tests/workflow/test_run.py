@@ -13,9 +13,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from fhlib.files import BusyError
+from fhlib.files import BusyError, write_json
+from fhlib.presets import load_preset
+from fhlib.study.run import Study
 from fhlib.workflow.progress import Narrator
-from fhlib.workflow.run import _run_snakemake, end_children, only_start_of
+from fhlib.workflow.run import _run_snakemake, closing_words, end_children, only_start_of, run_study
 
 
 def test_one_start_of_a_run_at_a_time(tmp_path):
@@ -36,6 +38,27 @@ def test_a_step_that_ends_with_the_study_did_not_fail(tmp_path, capsys):
     narrator.stopping.clear()
     narrator._job_error(record)
     assert capsys.readouterr().out.startswith("prepare failed; what it printed is above.")
+
+
+def test_a_run_of_few_cases_ends_with_its_verdict_and_the_command_that_uses_it(tmp_path):
+    study = Study("mine", tmp_path / "mine", load_preset("fine-tune"), None)
+    assert closing_words(study) == []
+    write_json(
+        {"helped": False, "sentence": "It did not help: keep the shipped weights."}, study.tables / "verdict.json"
+    )
+    sentence, command = closing_words(study)
+    assert sentence == "It did not help: keep the shipped weights."
+    assert command.endswith("python -m fhlib segment SCANS RESULTS --weights mine")
+    assert closing_words(Study("quick", tmp_path / "mine", load_preset("quick"), None)) == []
+
+
+@pytest.mark.slow
+def test_a_run_of_few_cases_has_no_chapters_of_the_paper(tmp_path, capsys):
+    study = Study("mine", tmp_path / "mine", load_preset("fine-tune"), None)
+    assert run_study(study, dry_run=True) == 0
+    steps = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    assert {"04_predict", "10_segment", "14_few_cases"} < set(steps)
+    assert not {"05_accuracy", "06_agreement", "07_reproducibility", "08_attention", "09_claims"} & set(steps)
 
 
 def test_damaged_timings_are_as_none(tmp_path):
