@@ -56,7 +56,7 @@ def test_measures_down_the_side_are_named_and_empty_ones_left_out():
     [
         ("adb_mm", "Adb [mm]"),
         ("volume_ml", "volume [mL]"),
-        ("hdb_mm_mean", "hdb mm mean"),
+        ("hdb_mm_mean", "Hdb [mm], mean"),
         ("USegNet-DS", "USegNet-DS"),
         ("p_holm", "p (Holm)"),
     ],
