@@ -124,6 +124,13 @@ def test_a_notebook_wants_a_run_that_is_there_and_parameters_that_it_has(data, c
     assert not (data / "runs" / "quick" / "notebooks").exists()
 
 
+def test_a_bare_run_name_that_is_nearly_another_starts_nothing(data, capsys):
+    open_study("desk", "smoke")
+    assert main(["study", "--run", "dask"]) == 2
+    assert "there is no run 'dask'; did you mean 'desk'?; there are: desk" in capsys.readouterr().err
+    assert [path.name for path in (data / "runs").iterdir()] == ["desk"]
+
+
 LIGHT = """
 import sys, time
 from fhlib.__main__ import main

@@ -92,7 +92,7 @@ def _study(options: argparse.Namespace) -> int:
 
 def _opened(options: argparse.Namespace) -> Study:
     """The run that is asked for. What can be refused without torch is refused before it is imported."""
-    from fhlib.files import DATA, ROOT, read_json, safe_name
+    from fhlib.files import ROOT
     from fhlib.presets import load_preset, parse_changes, suggestion
     from fhlib.workflow.steps import TITLES
 
@@ -106,17 +106,38 @@ def _opened(options: argparse.Namespace) -> Study:
         raise ValueError(
             f"there is no cohort folder {options.cohort.name!r}: give COHORT the path of an existing folder"
         )
-    named = options.preset or "quick"
-    if options.run and not options.preset:
-        record = DATA / "runs" / safe_name(options.run, "run") / "run.json"
-        if record.is_file() and isinstance(recorded := read_json(record), dict):
-            named = str(recorded.get("preset") or named)
+    named = options.preset or _recorded_preset(options.run) or "quick"
+    if options.run and not (options.preset or options.cohort or changes):
+        _require_no_slip(options.run)
     preset = load_preset(named, changes)
 
     from fhlib.study.run import open_study
 
     run = options.run or run_name(preset.name, options.cohort, changes)
     return open_study(run, options.preset or named, options.cohort or "", changes, record=not options.dry_run)
+
+
+def _recorded_preset(run: str | None) -> str:
+    """The preset that a run was started with; empty where there is no such run."""
+    from fhlib.files import DATA, read_json, safe_name
+
+    record = DATA / "runs" / safe_name(run, "run") / "run.json" if run else None
+    if record is None or not record.is_file():
+        return ""
+    recorded = read_json(record)
+    return str(recorded.get("preset") or "") if isinstance(recorded, dict) else ""
+
+
+def _require_no_slip(run: str) -> None:
+    """Raise ValueError for a name that is nearly that of a run, where nothing says that a new one is meant."""
+    from fhlib.files import DATA
+    from fhlib.presets import suggestion
+
+    known = sorted(path.parent.name for path in (DATA / "runs").glob("*/run.json"))
+    if run not in known and (near := suggestion(run, known)):
+        raise ValueError(
+            f"there is no run {run!r}{near}; there are: {', '.join(known)}; for a new one of that name say its --preset"
+        )
 
 
 def _check_cohort(study: Study) -> None:

@@ -84,7 +84,7 @@ def _whose(folder: Path, record: dict[str, Any]) -> str:
         return "Simulated by a computer, with known truth. No patient was scanned."
     if is_hc18(folder):
         return "Clinical 2D images of the public data set HC18."
-    return f"Brought by the user: the folder {Path(record['cohort']).name!r}."
+    return "Brought by the user, from a folder of scans."
 
 
 def _how_many(folder: Path) -> str:
