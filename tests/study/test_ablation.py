@@ -97,8 +97,8 @@ def test_a_run_that_is_not_there_is_read_from_its_published_tables(data, monkeyp
     published = ablation.open_ablation("desk", "desk")
     assert published.folder is None and published.keep("13_differences") is None
     assert set(published.scores["seed"]) == {0, 1, 2} and "these are its published tables" in published.told
-    two = published.scores[published.scores["variant"].isin(["USegNet-DS", "USegNet-DS-HAS"])]
-    dsc = two.groupby(["case", "variant"])["dsc"].mean().unstack()
+    two = published.first[published.first["variant"].isin(["USegNet-DS", "USegNet-DS-HAS"])]
+    dsc = two.pivot(index="case", columns="variant", values="dsc")
     compared = ablation.compare_networks(replace(published, scores=two)).set_index(["variant", "measure"])
     expected = (dsc["USegNet-DS-HAS"] - dsc["USegNet-DS"]).mean()
     assert compared.loc[("USegNet-DS-HAS", "dsc"), "difference"] == pytest.approx(expected)
