@@ -50,7 +50,7 @@ SIMPLE_STEPS = {
     "06_agreement": (12.0, 0.0),
     "07_reproducibility": (10.0, 0.0),
     "08_attention": (60.0, 0.5),
-    "09_claims": (15.0, 0.0),
+    "09_claims": (30.0, 0.0),
     "10_segment": (20.0, 0.0),
     "report": (15.0, 0.0),
 }

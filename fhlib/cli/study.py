@@ -106,15 +106,17 @@ def _opened(options: argparse.Namespace) -> Study:
         raise ValueError(
             f"there is no cohort folder {options.cohort.name!r}: give COHORT the path of an existing folder"
         )
-    named = options.preset or _recorded_preset(options.run) or "quick"
-    if options.run and not (options.preset or options.cohort or changes):
-        _require_no_slip(options.run)
+    named = options.preset
+    if named is None:
+        named = _recorded_preset(options.run) or "quick"
+        if options.run and not (options.cohort or changes):
+            _require_no_slip(options.run)
     preset = load_preset(named, changes)
 
     from fhlib.study.run import open_study
 
     run = options.run or run_name(preset.name, options.cohort, changes)
-    return open_study(run, options.preset or named, options.cohort or "", changes, record=not options.dry_run)
+    return open_study(run, named, options.cohort or "", changes, record=not options.dry_run)
 
 
 def _recorded_preset(run: str | None) -> str:

@@ -42,6 +42,7 @@ from fhlib.files import (  # noqa: E402
 )
 from fhlib.presets import suggestion  # noqa: E402
 from fhlib.privacy import Scrubber, is_path  # noqa: E402
+from fhlib.variants import VARIANTS  # noqa: E402
 
 COPIES = {"03_train": ("variant", "level"), "04_predict": ("variant",)}
 """Notebooks that run once for each of these parameters, which the executed copy is named for."""
@@ -180,7 +181,7 @@ def _cohort_of(run: Any) -> list[str]:
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return `parameters` as the notebook's `parameters` cell types them: text becomes the type of the default.
 
-    Raises NotebookError for a name that the cell does not have, and for text that is not of the default's type.
+    Raises NotebookError for a name that the cell does not have, for text that is not of the default's type, and for an unknown variant.
     """
     import papermill
 
@@ -193,6 +194,10 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str,
                 f"it has: {', '.join(known) or 'none'}"
             )
         typed[name] = _as_type_of(known[name]["default"], value, f"parameter {name!r} of {notebook.name}")
+    if (variant := typed.get("variant", "")) and variant not in VARIANTS:
+        raise NotebookError(
+            f"variant {variant!r} is not known{suggestion(variant, VARIANTS)}; known: {', '.join(VARIANTS)}"
+        )
     return typed
 
 

@@ -75,6 +75,14 @@ def test_unknown_and_mistyped_parameters_stop_before_anything_runs(notebook, tmp
     assert not (tmp_path / "out.ipynb").exists()
 
 
+def test_a_variant_that_is_not_known_stops_before_anything_runs(notebook):
+    cells = nbformat.read(notebook, as_version=4)
+    cells.cells[1].source += '\nvariant = "USegNet-DS"'
+    nbformat.write(cells, notebook)
+    with pytest.raises(NotebookError, match="variant 'USegNet-SD' is not known; did you mean 'USegNet-DS'"):
+        check_parameters(notebook, {"variant": "USegNet-SD"})
+
+
 def test_text_stays_text_where_it_looks_like_a_number(notebook):
     assert check_parameters(notebook, {"run": "2020", "level": "4"}) == {"run": "2020", "level": 4}
 

@@ -258,11 +258,7 @@ def test_figures_are_numbered_through_the_page_and_listed(tmp_path: Path) -> Non
     )
     assert '<a href="#figure-1">See Figure 1.</a>' in page
     targets = set(re.findall(r'href="#([\w-]+)"', page))
-    assert (
-        {"figure-1", "figure-2", "figures", "01_cohort"}
-        <= targets
-        <= set(re.findall(r'id="([\w-]+)"', page))
-    )
+    assert {"figure-1", "figure-2", "figures", "01_cohort"} <= targets <= set(re.findall(r'id="([\w-]+)"', page))
 
 
 def test_what_each_chapter_found_stands_first(tmp_path: Path) -> None:
