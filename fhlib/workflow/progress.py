@@ -72,7 +72,8 @@ class Narrator(logging.Filter):
         words = [TITLES.get(record.rule_name, record.rule_name), *map(str, record.wildcards.values())]
         title = " ".join(words)
         self.running[record.jobid] = (record.rule_name, title, time.monotonic())
-        say(f"[{self.started}/{self.total}] {title} ({explain(record.reason)}){self._remaining()}")
+        left = "" if self.dry_run else self._remaining()
+        say(f"[{self.started}/{self.total}] {title} ({explain(record.reason)}){left}")
 
     def _job_finished(self, record: Any) -> None:
         if record.job_id not in self.running:
