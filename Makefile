@@ -40,7 +40,7 @@ study: $(INSTALLED)
 	@$(BIN)/python -m fhlib study --preset "$(PRESET)" $(if $(RUN),--run "$(RUN)") $(if $(COHORT),--cohort "$(COHORT)") $(if $(SET),--set $(foreach change,$(SET),"$(change)"))
 
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 check: $(TESTED)
 	$(BIN)/ruff format --check

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import pandas as pd
 from tqdm import tqdm
 
+from fhlib.kernel import running_shell
 from fhlib.privacy import Scrubber
 
 PACKAGE = Path(__file__).resolve().parent
@@ -38,6 +39,8 @@ REFERENCE_TABLES = SHIPPED / "reference"
 
 HIDDEN = "FHLIB_HIDDEN"
 """Environment variable, for kernels: a JSON list of the files and folders that a user brought."""
+NO_PROGRESS = "FHLIB_NO_PROGRESS"
+"""Environment variable: where it is set, nothing shows how far it is."""
 FOREIGN = (
     "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information", "lost+found", "@eadir",
     "__pycache__",
@@ -303,7 +306,9 @@ def safe_name(name: str, what: str = "name") -> str:
 
 
 def progress(iterable: Iterable[Item], description: str, total: int | None = None, initial: int = 0) -> tqdm[Item]:
-    """A text progress bar on standard error with the remaining time; in executed notebooks it passes through to the terminal.
+    """A text progress bar with the remaining time; in executed notebooks it passes through to the terminal.
+
+    It goes to standard error, which notebooks show in red as an error: there it goes to standard output.
 
     Args:
         iterable: what is gone through.
@@ -317,7 +322,8 @@ def progress(iterable: Iterable[Item], description: str, total: int | None = Non
         desc=description,
         total=total,
         initial=initial,
-        file=sys.stderr,
+        file=sys.stderr if running_shell() is None else sys.stdout,
+        disable=bool(os.environ.get(NO_PROGRESS)),
         mininterval=interval,
         dynamic_ncols=False,
         ncols=100,

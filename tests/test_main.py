@@ -14,8 +14,23 @@ from pathlib import Path
 import pytest
 
 from fhlib import files
-from fhlib.__main__ import _told, run_name, spacing
+from fhlib.__main__ import main
+from fhlib.cli.arguments import spacing
+from fhlib.cli.notebooks import notebook_named
+from fhlib.cli.stopped import told as told_options
+from fhlib.cli.study import run_name
+from fhlib.study import run as study
+from fhlib.study.run import open_study
 from tests.clones import copy_clone, run_study
+from tests.cohorts.made import make
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A data folder of its own, for runs."""
+    monkeypatch.setattr(study, "DATA", tmp_path / "data")
+    monkeypatch.setattr(files, "DATA", tmp_path / "data")
+    return tmp_path / "data"
 
 
 def test_runs_are_named_for_preset_and_cohort():
@@ -31,7 +46,7 @@ def test_a_spacing_is_one_number_or_one_an_axis():
 
 
 def told(call) -> int:
-    return _told(argparse.Namespace(call=call, again="python -m fhlib study --run x"))
+    return told_options(argparse.Namespace(call=call, again="python -m fhlib study --run x"))
 
 
 @pytest.mark.parametrize("kind", ["SIGTERM", "SIGHUP", "SIGINT"])
@@ -50,7 +65,7 @@ def test_a_signal_while_a_module_is_imported_is_told_too(tmp_path):
     (tmp_path / "slow.py").write_text(
         "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\nexcept BaseException:\n    raise ImportError('none')\n"
     )
-    code = "import argparse; from fhlib.__main__ import _told; _told(argparse.Namespace(call=lambda _: __import__('slow')))"
+    code = "import argparse; from fhlib.cli.stopped import told; told(argparse.Namespace(call=lambda _: __import__('slow')))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 143
@@ -78,3 +93,77 @@ def test_a_mistyped_preset_stops_at_once(tmp_path):
     text = process.communicate(timeout=60)[0]
     assert process.returncode == 2 and "did you mean 'quick'?" in text
     assert not (tmp_path / "data" / "runs").exists()
+
+
+STEMS = ("03_train", "05_accuracy", "12_realism", "15_train_more")
+
+
+def test_a_notebook_is_found_by_number_or_name():
+    assert [
+        notebook_named(name, STEMS) for name in ("05", "5", "accuracy", "05_accuracy", "notebooks/05_accuracy.ipynb")
+    ] == ["05_accuracy"] * 5
+    with pytest.raises(ValueError, match=r"no notebook 'acuracy'; did you mean 'accuracy'\?; there are: 03_train, "):
+        notebook_named("acuracy", STEMS)
+    with pytest.raises(ValueError, match="no notebook '7'"):
+        notebook_named("7", STEMS)
+
+
+def test_a_notebook_wants_a_run_that_is_there_and_parameters_that_it_has(data, capsys):
+    open_study("quick", "smoke")
+    before = sorted(data.rglob("*"))
+    assert main(["notebook", "05", "--run", "quik"]) == 2
+    assert "there is no run 'quik'; did you mean 'quick'?; there are: quick" in capsys.readouterr().err
+    assert main(["notebook", "05", "--run", "quick", "--set", "preset=desk"]) == 2
+    assert "'preset' is the run's own" in capsys.readouterr().err
+    assert sorted(data.rglob("*")) == before
+    assert main(["notebook", "03", "--run", "quick", "--set", "varient=USegNet-DS"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        said.startswith("03_train.ipynb has no parameter 'varient'; did you mean 'variant'?") and said.count("\n") == 1
+    )
+    assert not (data / "runs" / "quick" / "notebooks").exists()
+
+
+def test_a_bare_run_name_that_is_nearly_another_starts_nothing(data, capsys):
+    open_study("desk", "smoke")
+    assert main(["study", "--run", "dask"]) == 2
+    assert "there is no run 'dask'; did you mean 'desk'?; there are: desk" in capsys.readouterr().err
+    assert [path.name for path in (data / "runs").iterdir()] == ["desk"]
+
+
+LIGHT = """
+import sys, time
+from fhlib.__main__ import main
+code = main({arguments!r})
+assert "torch" not in sys.modules and "SimpleITK" not in sys.modules, "too much is imported before arguments are looked at"
+print(code, time.process_time())
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["segment", "nowhere", "out"], "there is no 'nowhere': give a scan"),
+        (["study", "--cohort", "nowhere"], "there is no cohort folder 'nowhere'"),
+        (["study", "--preset", "quik"], "did you mean 'quick'?"),
+        (["study", "--until", "02_prepar"], "did you mean '02_prepare'?"),
+    ],
+    ids=str,
+)
+def test_a_wrong_path_is_refused_before_anything_heavy_is_imported(arguments, words, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "FHLIB_ROOT": str(tmp_path)}
+    command = [sys.executable, "-c", LIGHT.format(arguments=arguments)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, encoding="utf-8")
+    assert words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    code, seconds = done.stdout.split()
+    assert code == "2" and float(seconds) < 2  # of the processor, alone 0.1 to 0.5
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_checks_the_cohort_and_makes_no_folder(data, tmp_path, capsys):
+    folder = make(tmp_path / "mine")
+    (folder / "labels" / "c1.nrrd").write_bytes(b"cut")
+    assert main(["study", "--preset", "smoke", "--run", "mine", "--cohort", str(folder), "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be used" in said and "c1: " in said and "Traceback" not in said
+    assert not (data / "runs").exists()

@@ -6,6 +6,7 @@ import importlib.metadata
 import math
 import os
 import platform
+import time
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import torch
 from fhlib.models.device import Execution, step_seconds
 from fhlib.models.inputs import network_spacing_mm
 from fhlib.networks.build import build_network
+from fhlib.phantom.scan import simulate_scan
 from fhlib.presets import Preset
 from fhlib.training.losses import composite_loss
 from fhlib.variants import VARIANTS, trained_levels
@@ -39,6 +41,20 @@ LARGEST_TRIAL = (32, 48, 56)
 """Size of the timed volume (voxels); larger ones are scaled from it by their number of voxels."""
 PREDICTED_SHARE = 0.35
 """A forward pass against a training step; about 1/3 by operations."""
+TRIED_SCAN_MM = 2.0
+"""Finest spacing at which a scan is simulated to time it; finer ones are scaled from it by their number of voxels."""
+SIMPLE_STEPS = {
+    "02_prepare": (8.0, 0.1),
+    "04_predict": (8.0, 0.5),
+    "05_accuracy": (10.0, 1.0),
+    "06_agreement": (12.0, 0.0),
+    "07_reproducibility": (10.0, 0.0),
+    "08_attention": (60.0, 0.5),
+    "09_claims": (30.0, 0.0),
+    "10_segment": (20.0, 0.0),
+    "report": (15.0, 0.0),
+}
+"""Seconds of a step on two quiet cores, and of each scan in it, beside those of the network. They are corrected as a run goes."""
 
 
 def check_environment() -> pd.DataFrame:
@@ -73,10 +89,9 @@ def measure_machine(preset: Preset) -> pd.DataFrame:
 
 
 def expected_minutes(preset: Preset, machine: pd.DataFrame) -> pd.DataFrame:
-    """Minutes of training and prediction of a simulated cohort, a row a trained level: variant, level, minutes.
+    """Minutes of the networks alone, a row a trained level: variant, level, training, predicting, minutes (their sum).
 
-    Competitors count as networks without attention. Reading, simulating, scoring and drawing come on top: a few
-    minutes in the quick preset.
+    Competitors count as networks without attention. `expected_steps` adds reading, simulating, scoring and drawing.
 
     Args:
         preset: says what is trained.
@@ -97,8 +112,44 @@ def expected_minutes(preset: Preset, machine: pd.DataFrame) -> pd.DataFrame:
             steps += preset.tuning.total_steps
         training = steps * preset.training.batch_size * volume
         predicting = scans * level * PREDICTED_SHARE * volume
-        rows.append({"variant": name, "level": level, "minutes": (training + predicting) / 60})
+        minutes = {"training": training / 60, "predicting": predicting / 60, "minutes": (training + predicting) / 60}
+        rows.append({"variant": name, "level": level, **minutes})
     return pd.DataFrame(rows)
+
+
+def scan_seconds(preset: Preset) -> float:
+    """Seconds to simulate one scan of the preset's cohort with one processor core, timed on one."""
+    spec = preset.simulated_cohort
+    tried = max(spec.spacing_mm, TRIED_SCAN_MM)
+    start = time.perf_counter()
+    simulate_scan(1, ga_weeks=25, scan_direction="from the side", spacing_mm=tried)
+    return (time.perf_counter() - start) * (tried / spec.spacing_mm) ** 3
+
+
+def expected_steps(preset: Preset, machine: pd.DataFrame, seconds_a_scan: float) -> pd.DataFrame:
+    """Seconds that each step of a study will take, a row a step: step (`03_train USegNet-DS 1`), seconds.
+
+    Args:
+        preset: says what is done. Scans of a user's own are counted as if they were as many as the preset simulates.
+        machine: of `measure_machine`.
+        seconds_a_scan: of `scan_seconds`; 0 where no scan is simulated.
+    """
+    cohort = preset.simulated_cohort
+    tested = cohort.test_subjects + 3 * cohort.reproducibility_subjects
+    scans = cohort.train_subjects + tested
+    seconds = {"01_cohort": 20 + scans * (seconds_a_scan / (os.cpu_count() or 1) + 0.2)}
+    levels = expected_minutes(preset, machine)
+    for row in levels.itertuples():
+        seconds[f"03_train {row.variant} {row.level}"] = 10 + 60 * row.training
+    predicting = levels.groupby("variant", sort=False)["predicting"].sum()
+    for variant in preset.variants:
+        fixed, each = SIMPLE_STEPS["04_predict"]
+        seconds[f"04_predict {variant}"] = fixed + each * tested + 60 * predicting.get(variant, 0.0)
+    counts = {"02_prepare": cohort.train_subjects, "05_accuracy": tested * len(preset.variants), "08_attention": tested}
+    for step, (fixed, each) in SIMPLE_STEPS.items():
+        if step != "04_predict":
+            seconds[step] = fixed + each * counts.get(step, 0)
+    return pd.DataFrame({"step": seconds.keys(), "seconds": seconds.values()})
 
 
 def network_shape(preset: Preset) -> tuple[int, ...]:

@@ -29,7 +29,8 @@ def show(*contents: Any, keep: Path | None = None, otherwise: str = "") -> None:
             if isinstance(shown, str):
                 shown = Markdown(shown) if shown else None
             if shown is not None:
-                display(shown)
+                named = keep.name if keep is not None and isinstance(shown, Figure) else ""
+                display(shown, metadata={"fhlib": {"figure": named}} if named else None)
 
 
 def show_each(figures: Mapping[str, Figure], folder: Path, otherwise: str = "") -> None:

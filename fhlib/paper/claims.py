@@ -30,8 +30,10 @@ from fhlib.measures.intervals import Z, bootstrap_interval
 from fhlib.measures.reliability import repeatability
 
 CLAIMS = REFERENCE_TABLES / "claims.csv"
-VERDICTS = REPRODUCED, SAME_DIRECTION, NOT_REPRODUCED, NOT_TESTABLE = (
+VERDICTS = REPRODUCED, LARGER, BETTER, SAME_DIRECTION, NOT_REPRODUCED, NOT_TESTABLE = (
     "reproduced",
+    "larger, same direction",
+    "better than printed",
     "same direction",
     "not reproduced",
     "not testable here",
@@ -44,6 +46,10 @@ LOWER_IS_BETTER = ("adb_mm", "hdb_mm", "hd95_mm", "absolute_relative_volume_erro
 FRACTIONS = ("dsc", "conf", "jacc", "surface_dice_1mm", "absolute_relative_volume_error")
 REDUCERS: dict[str, Callable[..., float]] = {"mean_sd": np.mean, "min_sd": np.min, "max_sd": np.max}
 """Statistics of repeatability, over the subjects' SDs."""
+COMPARES = ("difference:", "relative:", "improvements:")
+"""How quantities begin that say which of two networks is better."""
+ONE_TRAINING = "one training each"
+"""The caveat of such a claim where each network was trained once: another training may order them otherwise."""
 RESAMPLES = 2000
 PRINTED_GROUPS = 52
 
@@ -80,7 +86,8 @@ def evaluate_claims(ledger: pd.DataFrame, tables_folder: Path | str, seed: int =
     What is missing makes a claim "not testable here", and so does a level or difference from too few cases for an
     interval. Intervals are bootstraps over subjects, paired for differences. A missed case counts with DSC and Jaccard
     0. Distances, Conformity and agreement are over found cases, and the reason then gives the number missed. Scans
-    without a head belong to no claim of the paper: they are left out and counted.
+    without a head belong to no claim of the paper: they are left out and counted. A claim about which of two networks is
+    better has a caveat where the run trained each of them once.
 
     Args:
         ledger: of `read_claims`.
@@ -89,7 +96,7 @@ def evaluate_claims(ledger: pd.DataFrame, tables_folder: Path | str, seed: int =
         seed: of the bootstrap.
 
     Returns:
-        The ledger's rows and value_here, ci_low, ci_high, n, verdict, reason.
+        The ledger's rows and value_here, ci_low, ci_high, n, verdict, reason, caveat.
     """
     run = _Run.read(Path(tables_folder), seed)
     rows = []
@@ -99,8 +106,11 @@ def evaluate_claims(ledger: pd.DataFrame, tables_folder: Path | str, seed: int =
         except NotTestable as lacking:
             found = Obtained(reason=str(lacking))
         verdict = judge(claim["kind"], claim["printed_value"], claim["direction"], found)
-        rows.append((found.value, found.low, found.high, found.n, verdict, _explain(verdict, claim["kind"], found)))
-    columns = ["value_here", "ci_low", "ci_high", "n", "verdict", "reason"]
+        explained = _explain(verdict, claim["kind"], found)
+        unsure = run.trainings < 2 and claim["quantity"].startswith(COMPARES) and verdict != NOT_TESTABLE
+        caveat = ONE_TRAINING if unsure else ""
+        rows.append((found.value, found.low, found.high, found.n, verdict, explained, caveat))
+    columns = ["value_here", "ci_low", "ci_high", "n", "verdict", "reason", "caveat"]
     return pd.concat([ledger.reset_index(drop=True), pd.DataFrame(rows, columns=columns)], axis=1)
 
 
@@ -127,12 +137,18 @@ def judge(kind: str, printed: float, direction: str, found: Obtained) -> str:
     sign = SIGNS[direction]
     if kind == "bound":
         return _judge_bound(printed, sign, found)
-    beyond = sign != 0 and sign * (found.value - printed) >= 0
-    if beyond or (kind != "count" and found.low <= printed <= found.high):
+    if found.value == printed or found.low <= printed <= found.high:
         return REPRODUCED
+    if sign * (found.value - printed) > 0:
+        return BETTER if kind == "level" else LARGER
     same_sign = kind == "difference" and found.value * printed > 0
     more_than_half = kind == "count" and found.value > printed / 2
     return SAME_DIRECTION if same_sign or more_than_half else NOT_REPRODUCED
+
+
+def is_testable(claims: pd.DataFrame) -> pd.Series:
+    """Which claims this run could test, a truth value a row of `evaluate_claims`."""
+    return claims["value_here"].notna() & (claims["verdict"] != NOT_TESTABLE)
 
 
 def _judge_bound(printed: float, sign: int, found: Obtained) -> str:
@@ -169,6 +185,11 @@ class _Run:
         if scores is not None and "split" in scores and (scores["split"] == "test").any():
             scores = scores[scores["split"] == "test"]
         return cls(scores, repeats, seed)
+
+    @property
+    def trainings(self) -> int:
+        """How often each network was trained: the seeds of the scores, one where they name none."""
+        return self.scores["seed"].nunique() if self.scores is not None and "seed" in self.scores else 1
 
     def quantity(self, quantity: str, unit: str) -> Obtained:
         """Compute one quantity in its unit.

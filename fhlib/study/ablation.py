@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from matplotlib.figure import Figure
 
 from fhlib.figures.score_charts import difference_forest
 from fhlib.figures.training_charts import validation_course
-from fhlib.files import write_csv
+from fhlib.files import DATA, SHIPPED, read_csv, safe_name, write_csv
 from fhlib.measures.comparison import compare_trainings
 from fhlib.models.parameters import HISTORY_FILE, PARAMETERS_FILE, SegmentorParameters
 from fhlib.networks.build import build_level, parameter_count
 from fhlib.paper.tables import printed_table
-from fhlib.presets import Training
+from fhlib.presets import Training, load_preset
 from fhlib.study.accuracy import COMPARED_MEASURES, read_scores
-from fhlib.study.run import Study, StudyError, open_cohort, reopen_study
+from fhlib.study.run import Study, StudyError, open_cohort, open_study, reopen_study
 from fhlib.training.prepared import PreparedCases
 from fhlib.variants import VARIANTS
 
@@ -27,6 +28,80 @@ BASELINE = "USegNet-DS"
 CURVE_COLUMNS = ("run", "variant", "level", "seed", "learning_rate", "warm_up", "changed", "step", "val_dsc")
 CHOSEN_BY_TUNING = {"learning_rate", "warm_up"}
 NOT_A_CHANGE = {"seed", "validate_every", "checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What 13 compares.
+
+    `scores` are those of `pool_runs`, `curves` those of `validation_curves`, `tuned` what the tuning tried. `folder` is the run's,
+    where tables and figures are kept; None for published tables, which are only read. `told` says in words what is compared.
+    """
+
+    training: Training
+    dims: int
+    scores: pd.DataFrame
+    curves: pd.DataFrame
+    tuned: pd.DataFrame
+    folder: Path | None
+    told: str
+
+    @property
+    def first(self) -> pd.DataFrame:
+        """The scores of the first run's own seed."""
+        return self.scores[self.scores["seed"] == self.training.seed]
+
+    def keep(self, name: str) -> Path | None:
+        """Where a figure is kept; nowhere for published tables."""
+        return self.folder / "figures" / name if self.folder else None
+
+    def write(self, table: pd.DataFrame, name: str) -> None:
+        """Write a table of the run; nothing for published tables."""
+        if self.folder:
+            write_csv(table, self.folder / "tables" / name)
+
+
+def open_ablation(run: str, preset: str = "", more_runs: Sequence[str] = (), trials: Sequence[str] = ()) -> Ablation:
+    """Runs to compare; where there is no such run, its published tables in data/results.
+
+    Args:
+        run: the first one.
+        preset: that it was started with.
+        more_runs: of other seeds.
+        trials: that changed something in the training, compared on validation cases only.
+
+    Raises StudyError as `pool_runs` and `validation_curves`, and where there is neither run nor tables of it.
+    """
+    published = SHIPPED / "results" / safe_name(run, "run")
+    if not (DATA / "runs" / run / "run.json").exists() and (published / "scores.csv").exists():
+        return _published(published, preset or run)
+    study = open_study(run, preset, start=False)
+    training, dims = _training(study), open_cohort(study)[0].spatial_dims
+    scores = pool_runs([run, *more_runs])
+    told = _told(scores, training)
+    return Ablation(
+        training, dims, scores, validation_curves([run, *more_runs, *trials]), tuned(study), study.folder, told
+    )
+
+
+def _published(folder: Path, preset: str) -> Ablation:
+    """What a published run has of its own seed and of others (`scores_seed1.csv`)."""
+    scores = read_csv(folder / "scores.csv")
+    dims = 2 if "area_mm2" in scores and scores["area_mm2"].notna().any() else 3
+    training = load_preset(preset).training_for(dims)
+    frames = [scores.assign(seed=training.seed)]
+    for path in sorted(folder.glob("scores_seed*.csv")):
+        frames.append(read_csv(path).assign(seed=int(path.stem.removeprefix("scores_seed"))))
+    pooled = pd.concat(frames, ignore_index=True)
+    tables = [folder / name for name in ("validation.csv", "tuning.csv")]
+    curves, tried = (pd.read_csv(path) if path.exists() else pd.DataFrame() for path in tables)
+    told = f"There is no run {folder.name!r} here: these are its published tables (data/results/{folder.name}). "
+    return Ablation(training, dims, pooled, curves, tried, None, told + _told(pooled, training))
+
+
+def _told(scores: pd.DataFrame, training: Training) -> str:
+    counts = f"{scores['case'].nunique()} test cases, {scores['variant'].nunique()} networks"
+    return f"{counts}, {scores['seed'].nunique()} seeds, contexts {training.contexts}"
 
 
 def pool_runs(names: Sequence[str]) -> pd.DataFrame:
@@ -64,23 +139,20 @@ def tuned(study: Study) -> pd.DataFrame:
     return pd.concat(tables, names=["network", "rank"]).reset_index() if tables else pd.DataFrame()
 
 
-def network_sizes(study: Study, variants: Sequence[str]) -> pd.DataFrame:
+def network_sizes(ablation: Ablation) -> pd.DataFrame:
     """How many numbers one level of each network learns."""
-    dims = open_cohort(study)[0].spatial_dims
-    nets = {name: build_level(name, dims, _training(study)) for name in variants}
+    variants = dict.fromkeys(ablation.scores["variant"])
+    nets = {name: build_level(name, ablation.dims, ablation.training) for name in variants}
     counts = {name: parameter_count(net) for name, net in nets.items()}
     return pd.Series(counts, name="parameters of one level").to_frame()
 
 
-def compare_networks(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
+def compare_networks(ablation: Ablation) -> pd.DataFrame:
     """`compare_trainings` with USegNet-DS, or the first network; writes tables/ablation.csv.
 
     A cascade is also set against its own first level.
-
-    Args:
-        study: where the table is written.
-        scores: of `pool_runs`.
     """
+    scores = ablation.scores
     names = list(dict.fromkeys(scores["variant"]))
     comparisons = [(scores, baseline_of(scores))]
     for name in names:
@@ -89,7 +161,7 @@ def compare_networks(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
             comparisons.append((scores[scores["variant"].isin([name, base])], base))
     tables = [compare_trainings(part, measure, base) for measure in COMPARED_MEASURES for part, base in comparisons]
     compared = pd.concat(tables)
-    write_csv(compared, study.tables / "ablation.csv")
+    ablation.write(compared, "ablation.csv")
     return compared
 
 
@@ -112,14 +184,14 @@ def trained_everywhere(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[scores["variant"].isin(seeds.index[seeds == seeds.max()])]
 
 
-def means_by_seed(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
+def means_by_seed(ablation: Ablation, scores: pd.DataFrame) -> pd.DataFrame:
     """Mean DSC by network and seed, the mean over seeds and the SD between trainings; writes tables/ablation_seeds.csv.
 
     `scores` is of `trained_everywhere`.
     """
     by_seed = scores.pivot_table(index="variant", columns="seed", values="dsc", sort=False)
     by_seed = by_seed.assign(mean=by_seed.mean(axis=1), sd_between_trainings=by_seed.std(axis=1))
-    write_csv(by_seed.reset_index(), study.tables / "ablation_seeds.csv")
+    ablation.write(by_seed.reset_index(), "ablation_seeds.csv")
     return by_seed
 
 
@@ -150,14 +222,16 @@ def validation_curves(names: Sequence[str]) -> pd.DataFrame:
 
 def last_validations(curves: pd.DataFrame) -> pd.DataFrame:
     """Where each training ended, the best first."""
+    if curves.empty:
+        return curves
     trainings = curves.groupby(["variant", "changed", "run"], sort=False, dropna=False)
     return trainings.tail(1).drop(columns="level").sort_values("val_dsc", ascending=False)
 
 
-def validation_figure(study: Study, curves: pd.DataFrame) -> Figure | None:
+def validation_figure(ablation: Ablation) -> Figure | None:
     """The courses of validation; writes tables/validation.csv. None where nothing validates."""
-    write_csv(curves, study.tables / "validation.csv")
-    return validation_course(curves) if len(curves) else None
+    ablation.write(ablation.curves, "validation.csv")
+    return validation_course(ablation.curves) if len(ablation.curves) else None
 
 
 def ablation_findings(scores: pd.DataFrame, compared: pd.DataFrame, by_seed: pd.DataFrame) -> list[str]:

@@ -37,6 +37,8 @@ SHOWN_WEEKS = (12, 16, 20, 24, 28, 32, 36, 40)
 def make_cohort(study: Study) -> Cohort:
     """Simulate, import or open the run's cohort; writes its manifest with every split assigned to tables/cohort.csv."""
     preset = study.preset
+    if not (study.folder / "run.json").exists():
+        study.write_record()
     with makes_scans(study):
         if study.source is None:
             spec = preset.simulated_cohort

@@ -22,7 +22,8 @@ from fhlib.cohorts.manifest import Cohort, load_cohort
 from fhlib.cohorts.simulated import largest_box_mm, require_room, require_sites
 from fhlib.files import DATA, ROOT, read_json, safe_name, sole, write_json
 from fhlib.fingerprints import digest
-from fhlib.presets import Preset, load_preset, suggestion
+from fhlib.kernel import ready_notebook, running_shell
+from fhlib.presets import Preset, load_preset, preset_path, suggestion
 from fhlib.variants import VARIANTS
 
 TENSORS_AT_LEAST = 8
@@ -94,8 +95,9 @@ class Study:
         """Folder of a trained variant, all its context levels."""
         return self.folder / "models" / variant
 
-    def write_record(self, path: Path) -> None:
+    def write_record(self, path: Path | None = None) -> None:
         """Write what the run was started with: preset, cohort, and changes where there are any."""
+        path = path or self.folder / "run.json"
         place = self.source
         if place and place.is_relative_to(ROOT):
             place = place.relative_to(ROOT)
@@ -113,9 +115,13 @@ def open_study(
     cohort: str | Path = "",
     changes: Mapping[str, Any] | None = None,
     runs: Path | None = None,
-    record: bool = True,
+    record: bool | None = None,
+    start: bool = True,
 ) -> Study:
     """Open a run, or start it.
+
+    In a notebook a run that is started leaves no record before 01_cohort makes its scans, and a name that is nearly that
+    of a run is refused: it is a slip of the keys.
 
     Args:
         run: its name.
@@ -123,15 +129,17 @@ def open_study(
         cohort: a folder of scans; by default the simulated cohort.
         changes: to the preset's parameters by dotted name (`{"training.seed": 1}`).
         runs: folder of all runs, by default data/runs.
-        record: whether a run that is started leaves its record; without it nothing is written.
+        record: whether a run that is started leaves its record; without it nothing is written. By default outside of notebooks.
+        start: whether a run that is not there is started.
 
     Raises:
-        StudyError: the run was started with another preset, cohort or changes, the cohort's folder is missing, or what is asked cannot
-            be done (see `require_possible`).
+        StudyError: there is no such run to open, it was started with another preset, cohort or changes, the cohort's folder is missing,
+            or what is asked cannot be done (see `require_possible`).
         ValueError: the folder of a new run is no cohort (`import_cohort`).
         PresetError: the preset or a change is not valid.
         ValueError: the name is none for a folder, or the run's record is damaged.
     """
+    ready_notebook()
     for what, value in (("run", run), ("preset", preset)):
         if not isinstance(value, str):
             raise StudyError(
@@ -141,6 +149,8 @@ def open_study(
     folder = (runs or DATA / "runs") / safe_name(run, "run")
     record_path = folder / "run.json"
     source, given = _source(cohort), dict(changes or {})
+    if preset:
+        preset_path(preset)  # a slip of the keys is no other preset
 
     if record_path.exists():
         known = _recorded(record_path)
@@ -151,18 +161,33 @@ def open_study(
             )
         if other := _differences(known, preset, source, given):
             started, asked = other
-            remedy = f"choose another RUN name, or remove data/runs/{run}"
+            remedy = "ask for what it was started with, or give another run name (RUN=name, --run name)"
             raise StudyError(f"run {run!r} was started with {started}, not with {asked}: {remedy}")
         made = load_preset(known["preset"], known["changes"])
         return Study(run, folder, made, _source(known["cohort"]), known["changes"])
 
+    in_notebook = running_shell() is not None
+    if not start or (in_notebook and not folder.exists() and suggestion(run, runs_in(folder.parent))):
+        raise no_such_run(run, folder.parent)
     study = Study(run, folder, load_preset(preset or "quick", given), source, given)
     if source:
         look_at(source)
     require_possible(study)
-    if record:
+    if record or (record is None and not in_notebook):
         study.write_record(record_path)
     return study
+
+
+def runs_in(folder: Path) -> list[str]:
+    """Names of the runs that have been started in a folder."""
+    return sorted(path.parent.name for path in folder.glob("*/run.json"))
+
+
+def no_such_run(run: str, folder: Path) -> StudyError:
+    """What to say of a run that is not in a folder of runs: the nearest name, all of them, and how one is started."""
+    known = runs_in(folder)
+    others = f"there are: {', '.join(known)}" if known else "there is none yet"
+    return StudyError(f"there is no run {run!r}{suggestion(run, known)}; {others}; `python -m fhlib study` starts one")
 
 
 def _recorded(path: Path) -> dict[str, Any]:
@@ -222,12 +247,8 @@ def _require_memory(preset: Preset) -> None:
 
 def reopen_study(run: str) -> Study:
     """Open a run that was started before; raises StudyError where there is none of that name, and starts nothing."""
-    folder = DATA / "runs"
-    if not (folder / safe_name(run, "run") / "run.json").exists():
-        known = sorted(path.parent.name for path in folder.glob("*/run.json"))
-        others = f"there are: {', '.join(known)}" if known else "there is none yet; `python -m fhlib study` makes one"
-        raise StudyError(f"there is no run {run!r}{suggestion(run, known)}; {others}")
-    return open_study(run)
+    safe_name(run, "run")
+    return open_study(run, start=False)
 
 
 def _differences(
@@ -266,7 +287,9 @@ def open_cohort(study: Study) -> tuple[Cohort, pd.DataFrame]:
     """The run's cohort and its manifest with splits. Raises StudyError where 01_cohort has not been run."""
     table = study.tables / "cohort.csv"
     if not table.exists() or not (study.cohort_folder / "cohort.csv").exists():
-        raise StudyError(f"run {study.name!r} has no cohort yet: run 01_cohort first")
+        known = runs_in(study.folder.parent)
+        others = "" if study.name in known or not known else f"; runs that have been started: {', '.join(known)}"
+        raise StudyError(f"run {study.name!r} has no cohort yet: run 01_cohort first{others}")
     cohort = outlining(load_cohort(study.cohort_folder), study.preset.target)
     return cohort, pd.read_csv(table, dtype=str, keep_default_na=False)
 

@@ -27,9 +27,25 @@ import nbformat  # noqa: E402
 import psutil  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
 
-from fhlib.files import DATA, HIDDEN, NOTEBOOKS, ROOT, DiskFullError, atomic_path, disk_full, read_json, scrubber  # noqa: E402
+from fhlib.files import (  # noqa: E402
+    DATA,
+    HIDDEN,
+    NO_PROGRESS,
+    NOTEBOOKS,
+    ROOT,
+    DiskFullError,
+    atomic_path,
+    disk_full,
+    read_json,
+    scrubber,
+    shown_folder,
+)
 from fhlib.presets import suggestion  # noqa: E402
 from fhlib.privacy import Scrubber, is_path  # noqa: E402
+from fhlib.variants import VARIANTS  # noqa: E402
+
+COPIES = {"03_train": ("variant", "level"), "04_predict": ("variant",)}
+"""Notebooks that run once for each of these parameters, which the executed copy is named for."""
 
 STARTER = "FHLIB_STARTER"
 """Environment variable: the process of the study, and its machine."""
@@ -42,7 +58,11 @@ class NotebookError(RuntimeError):
 
 
 def execute_notebook(
-    notebook: Path | str, output: Path | str, parameters: Mapping[str, Any], hidden_paths: Sequence[Path | str] = ()
+    notebook: Path | str,
+    output: Path | str,
+    parameters: Mapping[str, Any],
+    hidden_paths: Sequence[Path | str] = (),
+    quiet: bool = False,
 ) -> Path:
     """Run `notebook` with `parameters` and save the executed copy to `output`; returns `output`.
 
@@ -54,6 +74,7 @@ def execute_notebook(
         output: the executed copy.
         parameters: for the notebook's `parameters` cell.
         hidden_paths: more files and folders that a user brought.
+        quiet: whether what the notebook prints goes to its copy alone.
 
     Raises NotebookError for an unknown parameter, and where a cell fails: `output` is then not there, and the notebook up to the error is
     kept beside it as `<stem>.failed.ipynb`. Raises DiskFullError where that is why.
@@ -63,7 +84,10 @@ def execute_notebook(
         notebook = NOTEBOOKS / notebook
     notebook = notebook.resolve()
     if not notebook.exists():
-        raise NotebookError(f"there is no notebook {notebook}: the notebooks are in {NOTEBOOKS}")
+        known = sorted(path.name for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
+        raise NotebookError(
+            f"there is no notebook {notebook.name!r}{suggestion(notebook.name, known)}; there are: {', '.join(known)}"
+        )
     typed = check_parameters(notebook, parameters)
     inputs = [str(path) for path in (*hidden_paths, *_cohort_of(typed.get("run")), *filter(is_path, typed.values()))]
     hide = scrubber(inputs)
@@ -72,10 +96,12 @@ def execute_notebook(
         old.unlink(missing_ok=True)
     # the kernel works in the notebook's folder, and finds the root by itself no longer
     os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "FHLIB_ROOT": str(ROOT), HIDDEN: json.dumps(inputs)}
+    if quiet:
+        os.environ[NO_PROGRESS] = "1"
     try:
         with tempfile.TemporaryDirectory() as folder:
             running = Path(folder) / output.name
-            _run(notebook, running, typed, failed, hide)
+            _run(notebook, running, typed, failed, hide, quiet)
             _save(running, output, hide)
     except (OSError, RuntimeError) as error:
         if isinstance(error, NotebookError):
@@ -87,7 +113,15 @@ def execute_notebook(
     return output
 
 
-def _run(notebook: Path, running: Path, parameters: Mapping[str, Any], failed: Path, hide: Scrubber) -> None:
+def copy_name(notebook: str, parameters: Mapping[str, Any]) -> str:
+    """Name of a notebook's executed copy, without suffix: `03_train-USegNet-DS-level1`."""
+    named = {name: str(parameters[name]) for name in COPIES.get(notebook, ()) if name in parameters}
+    return "-".join([notebook, *(f"level{value}" if name == "level" else value for name, value in named.items())])
+
+
+def _run(
+    notebook: Path, running: Path, parameters: Mapping[str, Any], failed: Path, hide: Scrubber, quiet: bool
+) -> None:
     """Run a notebook into `running`, or raise and keep what there is in `failed`."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -100,8 +134,8 @@ def _run(notebook: Path, running: Path, parameters: Mapping[str, Any], failed: P
             kernel_name="python3",
             progress_bar=False,
             request_save_on_cell_execute=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
+            stdout_file=_Waits() if quiet else sys.stdout,
+            stderr_file=None if quiet else sys.stderr,
             cwd=notebook.parent,
             # a kernel warns of local TCP at each start, and of its own end; its history would be a file beside the run's
             extra_arguments=["--log-level=50", "--HistoryManager.enabled=False"],
@@ -112,10 +146,29 @@ def _run(notebook: Path, running: Path, parameters: Mapping[str, Any], failed: P
                 full = DiskFullError(error.evalue)
             raise full from None
         _save(running, failed, hide)
-        trace = COLOUR.sub("", "\n".join(error.traceback))
-        raise NotebookError(f"{notebook.name} failed in cell [{error.exec_count}]\n{trace}\nkept: {failed}") from None
+        raise NotebookError(_told(notebook, error, failed, hide)) from None
     except RuntimeError as error:  # nbclient: the kernel died or did not start
         raise NotebookError(f"{notebook.name} ended without an answer ({error}): was there memory enough?") from error
+
+
+class _Waits:
+    """Of what a notebook prints, what it waits for: all that a reader of a study's log needs of it."""
+
+    def write(self, text: str) -> None:
+        if "waiting for it" in text:
+            sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+def _told(notebook: Path, error: Any, failed: Path, hide: Scrubber) -> str:
+    """What a cell's error says: fhlib's own ones are a sentence (see `fhlib.kernel`), others have their traceback."""
+    trace = hide.text(COLOUR.sub("", "\n".join(error.traceback)))
+    if trace == hide.text(error.evalue):
+        return f"{notebook.stem}: {trace}"
+    kept = f"{shown_folder(failed.parent)}/{failed.name}"
+    return f"{notebook.name} failed in cell [{error.exec_count}]\n{trace}\nkept: {kept}"
 
 
 def _cohort_of(run: Any) -> list[str]:
@@ -128,7 +181,7 @@ def _cohort_of(run: Any) -> list[str]:
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return `parameters` as the notebook's `parameters` cell types them: text becomes the type of the default.
 
-    Raises NotebookError for a name that the cell does not have, and for text that is not of the default's type.
+    Raises NotebookError for a name that the cell does not have, for text that is not of the default's type, and for an unknown variant.
     """
     import papermill
 
@@ -141,6 +194,10 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str,
                 f"it has: {', '.join(known) or 'none'}"
             )
         typed[name] = _as_type_of(known[name]["default"], value, f"parameter {name!r} of {notebook.name}")
+    if (variant := typed.get("variant", "")) and variant not in VARIANTS:
+        raise NotebookError(
+            f"variant {variant!r} is not known{suggestion(variant, VARIANTS)}; known: {', '.join(VARIANTS)}"
+        )
     return typed
 
 
@@ -242,8 +299,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.end_with_parent:
         end_with_parent()
+    quiet = options.end_with_parent and not sys.stdout.isatty()  # a study in a file has a line a step
     try:
-        execute_notebook(options.notebook, options.output, dict(options.parameter), options.hide)
+        execute_notebook(options.notebook, options.output, dict(options.parameter), options.hide, quiet)
     except (NotebookError, DiskFullError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fhlib.files import read_json, write_json
+from fhlib.files import read_csv, read_json, write_json
 from fhlib.workflow.dependencies import explain
-
-TITLES = {
-    "start_here": "00_start_here",
-    "cohort": "01_cohort",
-    "prepare": "02_prepare",
-    "train": "03_train",
-    "predict": "04_predict",
-    "accuracy": "05_accuracy",
-    "agreement": "06_agreement",
-    "reproducibility": "07_reproducibility",
-    "attention": "08_attention",
-    "claims": "09_claims",
-    "segment": "10_segment",
-    "few_cases": "14_few_cases",
-}
+from fhlib.workflow.steps import TITLES
 
 TARGET = "study"
 """The rule that stands for all files together and makes none."""
 
-SHARES = {"cohort": 12.0, "prepare": 2.0, "train": 20.0, "predict": 4.0, "accuracy": 2.0}
-"""Relative times of the steps (others 1), used until this run has times of its own."""
-
-START_SECONDS = 4.0
-"""What each notebook takes to start."""
-
+EXPECTED = "expected.csv"
+"""Beside the timings: what 00_start_here expects each step to take on this machine (`fhlib.benchmarks.machine.expected_steps`)."""
 
 UP_TO_DATE = "nothing to do: everything is up to date"
 
@@ -45,12 +29,16 @@ HEARD_SECONDS = 0.5
 
 
 class Narrator(logging.Filter):
-    """Turns Snakemake's log into a line a step. As a filter it sees every record and keeps them all from other handlers."""
+    """Turns Snakemake's log into a line a step. As a filter it sees every record and keeps them all from other handlers.
+
+    On a terminal a second line tells how long each step took.
+    """
 
     def __init__(self, timings: Path, dry_run: bool = False) -> None:
         super().__init__()
         self.timings, self.dry_run = timings, dry_run
         self.seconds = _timed(timings)
+        self.left = TimeLeft(timings.with_name(EXPECTED), self.seconds)
         self.waiting: Counter[str] = Counter()
         self.running: dict[int, tuple[str, str, float]] = {}
         self.listed: set[int] = set()
@@ -84,7 +72,8 @@ class Narrator(logging.Filter):
         words = [TITLES.get(record.rule_name, record.rule_name), *map(str, record.wildcards.values())]
         title = " ".join(words)
         self.running[record.jobid] = (record.rule_name, title, time.monotonic())
-        say(f"[{self.started}/{self.total}] {title} ({explain(record.reason)})")
+        left = "" if self.dry_run else self._remaining()
+        say(f"[{self.started}/{self.total}] {title} ({explain(record.reason)}){left}")
 
     def _job_finished(self, record: Any) -> None:
         if record.job_id not in self.running:
@@ -92,10 +81,11 @@ class Narrator(logging.Filter):
         rule, title, start = self.running.pop(record.job_id)
         seconds = time.monotonic() - start
         self.waiting[rule] -= 1
-        self.seconds[rule] = seconds
+        self.left.took(title, seconds)
+        self.seconds[title] = seconds
         write_json(self.seconds, self.timings)
-        left = sum(self.waiting.values())
-        say(f"      {title}: {duration(seconds)}; {left} step{'s' * (left != 1)} left{self._remaining()}")
+        if sys.stdout.isatty():
+            say(f"      {title}: {duration(seconds)}")
 
     def _job_error(self, record: Any) -> None:
         self.failed = True
@@ -115,21 +105,64 @@ class Narrator(logging.Filter):
             say(message)
 
     def _remaining(self) -> str:
-        """`, about 12 min`: by the times of this or an earlier start; steps not timed yet by their share of what those took."""
-        if len(self.seconds) < 3 or not sum(self.waiting.values()):
-            return ""
-        shares = sum(SHARES.get(rule, 1.0) for rule in self.seconds)
-        scale = sum(max(seconds - START_SECONDS, 0.0) for seconds in self.seconds.values()) / shares
-        left = 0.0
-        for rule, count in self.waiting.items():
-            left += count * self.seconds.get(rule, START_SECONDS + SHARES.get(rule, 1.0) * scale)
-        return f", about {duration(left)}"
+        """`; about 12 min left`, once 00_start_here has measured this machine."""
+        seconds = self.left.of(self.waiting)
+        return f"; about {duration(seconds)} left" if seconds else ""
+
+
+class TimeLeft:
+    """How long the steps will take that are still to be done.
+
+    A step that this run has done before will take as long again. Others take what 00_start_here expects, times what those that are
+    done now took over their own expectation: of the same kind where there are any, else of all.
+    """
+
+    def __init__(self, expected: Path, before: Mapping[str, float]) -> None:
+        self.path, self.before = expected, dict(before)
+        self.expected = _expected(expected)
+        self.done: dict[str, float] = {}
+
+    def took(self, title: str, seconds: float) -> None:
+        """Note what a step took."""
+        self.done[title] = seconds
+        if title == TITLES["start_here"]:
+            self.expected = _expected(self.path)
+
+    def of(self, waiting: Mapping[str, int]) -> float:
+        """Seconds of the steps that are waiting, by rule and number; 0 where nothing is known."""
+        return (
+            sum(count * self._each(rule, count) for rule, count in waiting.items() if count) if self.expected else 0.0
+        )
+
+    def _each(self, rule: str, count: int) -> float:
+        """Mean seconds of the `count` steps of a rule that are still to be done."""
+        kind = TITLES.get(rule, rule)
+        titles = [title for title in self.expected if title.split(" ")[0] == kind and title not in self.done]
+        if not titles:
+            return self.before.get(kind, 0.0)
+        factor = self._factor(kind)
+        seconds = [self.before.get(title, factor * self.expected[title]) for title in titles]
+        return sum(seconds) / len(seconds)
+
+    def _factor(self, kind: str) -> float:
+        timed = [title for title in self.done if title in self.expected]
+        alike = [title for title in timed if title.split(" ")[0] == kind] or timed
+        expected = sum(self.expected[title] for title in alike)
+        return sum(self.done[title] for title in alike) / expected if expected else 1.0
+
+
+def _expected(path: Path) -> dict[str, float]:
+    """Seconds by step as 00_start_here wrote them; nothing where it has not, or the file is damaged."""
+    try:
+        return {str(step): float(seconds) for step, seconds in read_csv(path)[["step", "seconds"]].to_numpy()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _timed(timings: Path) -> dict[str, float]:
     """What the steps of earlier starts took; nothing where that is not known or damaged."""
     try:
-        return {str(rule): float(seconds) for rule, seconds in read_json(timings).items()}
+        return {str(title): float(seconds) for title, seconds in read_json(timings).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 

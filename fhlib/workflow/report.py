@@ -10,6 +10,7 @@ import base64
 import gzip
 import html
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from nbformat import NotebookNode
 
 from fhlib.figures.score_charts import table_beside_paper
 from fhlib.files import DATA, REFERENCE_TABLES, read_json, scrubber, write_text
+from fhlib.paper.ledger import ledger_html, verdict_counts
 from fhlib.privacy import Scrubber, paths_in
-from fhlib.workflow.fragments import Pictures, chapter_of, framed
+from fhlib.workflow.fragments import Pictures, chapter_of, figure_name, framed, picture_of
+from fhlib.workflow.opening import opening_of, recorded
 from fhlib.workflow.provenance import is_hc18, provenance
 
-LIMIT_BYTES = 15_000_000
-PICTURES = ((1600, False), (1600, True), (1200, True), (900, True), (640, True))
+LIMIT_BYTES = 10_000_000
+PICTURES = ((2000, True), (1600, True), (1200, True), (900, True), (640, True))
 """Widest picture in pixels, and whether pictures are compressed with small losses (WebP); tried in order until the page is small enough."""
 TITLE = "Whole fetal head segmentation in 3D ultrasound"
 HC18_CREDIT = (
@@ -49,16 +52,14 @@ def write_report(run: Path | str, notebooks: Sequence[Path] = (), limit_bytes: i
     Raises FileNotFoundError without executed notebooks, ValueError where the page stays too large.
     """
     folder = run if isinstance(run, Path) else Path(run) if os.sep in run else DATA / "runs" / run
-    chapters = list(notebooks) or sorted(
-        path for path in (folder / "notebooks").glob("*.ipynb") if not path.name.endswith(".failed.ipynb")
-    )
+    chapters = list(notebooks) or _executed(folder)
     if not chapters:
         raise FileNotFoundError(
             f"run {folder.name!r} has no executed notebooks in {folder.name}/notebooks: "
             "run the study first (make study)"
         )
     for width, lossy in PICTURES:
-        pictures = Pictures(width, lossy)
+        pictures = Pictures(width, lossy, folder / "figures")
         page = _render(folder, chapters, pictures)
         if len(page.encode()) <= limit_bytes:
             return write_text(page, folder / "report" / "index.html")
@@ -67,6 +68,25 @@ def write_report(run: Path | str, notebooks: Sequence[Path] = (), limit_bytes: i
         f"the report of run {folder.name!r} has {size:.1f} MB with pictures {width} pixels wide, "
         f"more than {limit_bytes / 1e6:.1f} MB: show fewer figures in the notebooks"
     )
+
+
+def _executed(folder: Path) -> list[Path]:
+    """Executed notebooks of a run by name; those of one step in the order of its preset's networks."""
+    variants = _variants(folder)
+
+    def place(path: Path) -> tuple[str, int, str]:
+        step, _, copy = path.stem.partition("-")
+        variant = re.sub(r"-level\d+$", "", copy)
+        return step, variants.index(variant) if variant in variants else len(variants), copy
+
+    found = [path for path in (folder / "notebooks").glob("*.ipynb") if not path.name.endswith(".failed.ipynb")]
+    return sorted(found, key=place)
+
+
+def _variants(folder: Path) -> tuple[str, ...]:
+    """The networks of a run in order; none where that is not known."""
+    _, preset = recorded(folder)
+    return preset.variants if preset is not None else ()
 
 
 def _summary(folder: Path) -> str:
@@ -78,6 +98,7 @@ def _summary(folder: Path) -> str:
     if "split" in table and (table["split"] == "test").any():
         table = table[table["split"] == "test"]
     beside = table_beside_paper(table, pd.read_csv(printed))
+    beside = beside[beside["variant"].isin(table["variant"])]  # the paper's other networks stand in chapter 05
     shown = beside[["variant", "n", "missed"]].map(lambda value: html.escape(str(value)))
     for column in beside.columns[beside.columns.str.endswith(", here")]:
         measure = column.removesuffix(", here")
@@ -85,41 +106,38 @@ def _summary(folder: Path) -> str:
         shown[measure] = [
             "<br>".join(filter(None, (here, f"<small>paper {paper}</small>" if paper else ""))) for here, paper in pairs
         ]
-    return framed(shown.to_html(index=False, border=0, escape=False, classes="summary"))
+    shown = shown.rename(columns={"variant": "network"})
+    return framed(shown.to_html(index=False, border=0, escape=False, classes="summary"), "Scores beside the paper's")
 
 
 def _claims(folder: Path) -> tuple[str, str]:
-    """The paper's claims that this run could test, as an HTML table, and the verdicts' counts in words; empty without a ledger."""
+    """The paper's claims as HTML (`ledger_html`), and the verdicts' counts in words; empty without a ledger."""
     ledger = folder / "tables" / "claims.csv"
     if not ledger.exists():
         return "", ""
     claims = pd.read_csv(ledger)
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in claims["verdict"].value_counts().items())
-    tested = claims[claims["value_here"].notna() & ~claims["verdict"].str.startswith("not testable")]
-    if tested.empty:
-        return "", f"{len(claims)} claims: {counts}."
-    unit = tested["unit"].fillna("").map(lambda word: f" {word}" if word else "")
-    interval = tested[["ci_low", "ci_high"]].map("{:.4g}".format).agg(" to ".join, axis=1)
-    shown = pd.DataFrame(
-        {
-            "claim": tested["statement"],
-            "where": tested["where"],
-            "printed": tested["printed_value"].map(lambda value: "" if pd.isna(value) else f"{value:.4g}") + unit,
-            "here (95 % CI)": tested["value_here"].map("{:.4g}".format)
-            + unit
-            + interval.where(tested["ci_low"].notna(), "").map(lambda words: f" ({words})" if words else ""),
-            "verdict": tested["verdict"],
-        }
-    )
-    return framed(shown.to_html(index=False, border=0, classes="claims")), f"{len(claims)} claims: {counts}."
+    return ledger_html(claims), verdict_counts(claims)
+
+
+def _example(folder: Path, notebooks: Sequence[NotebookNode], pictures: Pictures) -> Markup:
+    """The picture that stands first: what 04_predict drew of a test scan for the run's last network."""
+    cells = [cell for notebook in notebooks for cell in notebook.cells]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    for variant in reversed(_variants(folder)):
+        for output in outputs:
+            if figure_name(output).startswith(f"04_{variant}_"):
+                return picture_of(output, pictures)
+    return Markup("")
 
 
 def _render(folder: Path, notebooks: list[Path], pictures: Pictures) -> str:
     read = [_read(path) for path in notebooks]
     scrub = scrubber_of(folder, read)
-    chapters = [
-        chapter_of(scrub.content(content), path.stem, pictures) for content, path in zip(read, notebooks, strict=True)
-    ]
+    clean = [scrub.content(content) for content in read]
+    claims, verdicts = _claims(folder)
+    pictures.said |= {"claims"} if claims else set()
+    example = _example(folder, clean, pictures)
+    chapters = [chapter_of(content, path.stem, pictures) for content, path in zip(clean, notebooks, strict=True)]
     interactive = any("data-plotly" in fragment for chapter in chapters for fragment in chapter.body)
     environment = Environment(
         loader=PackageLoader("fhlib.workflow"),
@@ -128,9 +146,10 @@ def _render(folder: Path, notebooks: list[Path], pictures: Pictures) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    claims, verdicts = _claims(folder)
     return environment.get_template("report.html.j2").render(
         title=f"{TITLE}: run {folder.name}",
+        opening=opening_of(folder, read),
+        picture=example,
         summary=Markup(scrub.text(_summary(folder))),
         claims=Markup(scrub.text(claims)),
         verdicts=verdicts,

@@ -22,7 +22,8 @@ import psutil
 
 from fhlib.files import NOTEBOOKS, ROOT, disk_full, read_json, sole, write_text
 from fhlib.study.run import Study
-from fhlib.workflow.progress import TITLES, UP_TO_DATE, Narrator, say
+from fhlib.workflow.progress import UP_TO_DATE, Narrator, say
+from fhlib.workflow.steps import TITLES
 
 LEFTOVER_SECONDS = 3600
 """Half-written files of a killed start are removed when they are this old; younger ones may belong to an open notebook."""

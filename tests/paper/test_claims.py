@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from fhlib.paper.claims import VERDICTS, Obtained, evaluate_claims, judge, read_claims
+from fhlib.paper.ledger import ledger_html, verdict_counts
 from fhlib.paper.tables import printed_table
 from fhlib.variants import TABLE1, TABLE2
 
@@ -80,11 +82,13 @@ def test_values_intervals_and_verdicts_on_a_known_run(tables):
     assert level["value_here"] == pytest.approx(100 * better["dsc"].mean()) and level["n"] == 20
     half = 196 * better["dsc"].std(ddof=0) / math.sqrt(20)
     assert level["ci_low"] == pytest.approx(level["value_here"] - half, abs=0.1)
-    assert level["verdict"] == "reproduced"
+    assert level["verdict"] == "reproduced" if level["ci_low"] <= 96.05 <= level["ci_high"] else "better than printed"
+    assert level["caveat"] == ""  # a level ranks no network
 
     gain = result.loc["difference:USegNet-DS-HAS-Ctx:USegNet-DS-HAS:dsc"]
     assert (gain["value_here"], gain["ci_low"], gain["ci_high"]) == pytest.approx((1, 1, 1))
-    assert gain["verdict"] == "reproduced"  # 0.2 printed, 1.0 here
+    assert gain["verdict"] == "larger, same direction"  # 0.2 printed, 1.0 here
+    assert gain["caveat"] == "one training each"
     assert result.loc["improvements:USegNet-DS-HAS-Ctx:USegNet-DS-HAS", "value_here"] == 5
     assert result.loc["summary:USegNet-DS-HAS-Ctx:adb_mm", "verdict"] == "not reproduced"
 
@@ -149,15 +153,20 @@ def test_missed_heads_are_named_in_the_agreement(tables):
     ("kind", "printed", "direction", "found", "verdict"),
     [
         ("level", 96, "higher", Obtained(95, 94, 97), "reproduced"),
-        ("level", 96, "higher", Obtained(97, 96.5, 98), "reproduced"),
+        ("level", 96, "higher", Obtained(97, 96.5, 98), "better than printed"),
+        ("level", 0.48, "lower", Obtained(0.3, 0.2, 0.4), "better than printed"),
         ("level", 96, "higher", Obtained(90, 89, 91), "not reproduced"),
         ("level", -1.6, "", Obtained(3, 2, 4), "not reproduced"),
         ("difference", 0.9, "higher", Obtained(0.3, 0.1, 0.5), "same direction"),
         ("difference", 0.9, "higher", Obtained(-0.3, -0.5, -0.1), "not reproduced"),
-        ("difference", -15, "lower", Obtained(-20, -25, -18), "reproduced"),
+        ("difference", -15, "lower", Obtained(-20, -25, -14), "reproduced"),
+        ("difference", -15, "lower", Obtained(-20, -25, -18), "larger, same direction"),
+        ("difference", 0.2, "higher", Obtained(1.0, 0.5, 1.5), "larger, same direction"),
         ("bound", 0, "higher", Obtained(0.2, 0.1, 0.3), "reproduced"),
         ("bound", 0, "higher", Obtained(0.2, -0.1, 0.5), "same direction"),
         ("bound", 0, "lower", Obtained(0.2, 0.1, 0.3), "not reproduced"),
+        ("count", 5, "higher", Obtained(5), "reproduced"),
+        ("count", 4, "higher", Obtained(5), "larger, same direction"),
         ("count", 5, "higher", Obtained(3), "same direction"),
         ("count", 5, "higher", Obtained(2), "not reproduced"),
         ("level", 1, "", Obtained(), "not testable here"),
@@ -175,3 +184,32 @@ def test_unknown_quantities_are_refused(tables):
         evaluate_claims(ledger.assign(quantity="sum:USegNet:dsc"), tables)
     with pytest.raises(ValueError, match="expected level"):
         judge("guess", 1, "", Obtained(1, 0, 2))
+
+
+def test_a_rank_over_several_trainings_has_no_caveat(tables):
+    frame = pd.read_csv(tables / "scores.csv", dtype={"case": str})
+    frame["seed"] = np.arange(len(frame)) % 2
+    frame.to_csv(tables / "scores.csv", index=False)
+    assert (evaluate_claims(read_claims(), tables)["caveat"] == "").all()
+
+
+def test_the_page_folds_what_cannot_be_tested_and_greys_ranks(tables):
+    claims = evaluate_claims(read_claims(), tables)
+    page = ledger_html(claims)
+    table, _, rest = page.partition("<details>")
+    assert (
+        "Auto-Context adds about 0.2 points of DSC" in table
+        and table.count('class="grey"') == (claims["caveat"] != "").sum()
+    )
+    assert "0.2 points</td><td>1 points (1 to 1)</td><td>larger, same direction (one training each)" in table
+    assert "SAM-1 adds about 0.5 points" not in table and "variant SAM-1 is not part of this run" in rest
+    for rule in claims["rule"].unique():
+        assert rule in html.unescape(rest)
+
+
+def test_counts_leave_out_what_one_training_cannot_decide(tables):
+    claims = evaluate_claims(read_claims(), tables)
+    ranks = (claims["caveat"] != "").sum()
+    said = verdict_counts(claims)
+    assert said.startswith("52 claims: ") and f"{ranks} about which network is better" in said
+    assert "larger, same direction" not in said  # all of these are ranks

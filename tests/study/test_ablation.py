@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from fhlib.images.formats import write_volume
 from fhlib.images.volume import Volume
 from fhlib.models.device import Execution
 from fhlib.models.parameters import SegmentorParameters
+from fhlib.study import ablation
 from fhlib.study.ablation import pool_runs, validation_curves
 from fhlib.study.run import StudyError, open_study
 
@@ -87,3 +90,18 @@ def test_the_courses_of_trainings_of_several_runs_name_what_was_changed(data):
     open_study("d", "smoke", changes={"training.seed": 4})
     with pytest.raises(StudyError, match="run 'd' has trained nothing yet"):
         validation_curves(["a", "d"])
+
+
+def test_a_run_that_is_not_there_is_read_from_its_published_tables(data, monkeypatch):
+    monkeypatch.setattr(ablation, "DATA", data)
+    published = ablation.open_ablation("desk", "desk")
+    assert published.folder is None and published.keep("13_differences") is None
+    assert set(published.scores["seed"]) == {0, 1, 2} and "these are its published tables" in published.told
+    two = published.first[published.first["variant"].isin(["USegNet-DS", "USegNet-DS-HAS"])]
+    dsc = two.pivot(index="case", columns="variant", values="dsc")
+    compared = ablation.compare_networks(replace(published, scores=two)).set_index(["variant", "measure"])
+    expected = (dsc["USegNet-DS-HAS"] - dsc["USegNet-DS"]).mean()
+    assert compared.loc[("USegNet-DS-HAS", "dsc"), "difference"] == pytest.approx(expected)
+    assert not data.exists()
+    with pytest.raises(StudyError, match="there is no run 'dask'"):
+        ablation.open_ablation("dask", "desk")

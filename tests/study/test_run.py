@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from fhlib.__main__ import run_name
+from fhlib.cli.study import run_name
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.volume import Volume
 from fhlib.presets import PresetError, load_preset, parse_changes
+from fhlib.study import run as run_module
 from fhlib.study.cohort import cohort_with_splits, make_cohort
-from fhlib.study.run import StudyError, open_study
+from fhlib.study.run import StudyError, open_cohort, open_study
 from fhlib.study.segment import unseen_example
 from tests.cohorts.made import head, make, scan
 
@@ -120,3 +121,27 @@ def test_a_cohort_to_hand_on_is_a_folder_or_a_run(data, tmp_path):
         cohort_with_splits("nothing")
     with pytest.raises(StudyError, match=r"images/ has no cohort\.csv: start a run with it"):
         cohort_with_splits(tmp_path / "mine" / "images")
+
+
+def test_a_slip_of_the_keys_never_advises_to_remove_results(data):
+    open_study("quick", "smoke")
+    with pytest.raises(PresetError, match="did you mean 'smoke'"):
+        open_study("quick", "smok")
+    with pytest.raises(StudyError) as told:
+        open_study("quick", "desk")
+    assert "remove" not in str(told.value) and "give another run name" in str(told.value)
+
+
+def test_in_a_notebook_a_mistyped_run_starts_none(data, monkeypatch):
+    open_study("quick", "smoke")
+    monkeypatch.setattr(run_module, "running_shell", object)
+    with pytest.raises(StudyError, match=r"there is no run 'quik'; did you mean 'quick'\?; there are: quick"):
+        open_study("quik", "smoke")
+    study = open_study("another", "smoke")  # a name of its own: 01_cohort starts it
+    assert [path.name for path in (data / "runs").iterdir()] == ["quick"]
+    with pytest.raises(
+        StudyError, match="run 'another' has no cohort yet: run 01_cohort first; runs that have been started: quick"
+    ):
+        open_cohort(study)
+    with pytest.raises(StudyError, match="there is no run 'another'"):
+        open_study("another", "smoke", start=False)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
+import shutil
 from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from nbformat import v4
 from playwright.sync_api import Browser
@@ -20,6 +23,11 @@ from fhlib.workflow.report import write_report
 from tests.whole.jupyterlab import ARTIFACTS
 
 pytestmark = pytest.mark.slow
+
+PUBLISHED = Path(__file__).parents[2] / "data" / "results" / "quick"
+
+AXE = Path(__file__).with_name("axe") / "axe.min.js"
+"""Deque's checks of accessibility (MPL-2.0); for tests alone."""
 
 
 def figure_output(figure: figures.Figure) -> nbformat.NotebookNode:
@@ -52,6 +60,15 @@ def report_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
             [figure_output(surfaces.surface_distance_map({"USegNet-DS": surface})), turning],
         ),
     }
+    (run / "run.json").write_text(json.dumps({"preset": "quick", "cohort": ""}))
+    (run / "tables").mkdir()
+    shutil.copy(PUBLISHED / "scores.csv", run / "tables")
+    shutil.copy(PUBLISHED / "claims.csv", run / "tables")
+    table = pd.read_csv(PUBLISHED / "agreement.csv").to_html()
+    chapters["06_agreement"] = (
+        "# Agreement?\n\n## A wide table",
+        [v4.new_output("display_data", {"text/html": table})],
+    )
     (run / "notebooks").mkdir()
     for name, (prose, outputs) in chapters.items():
         cells = [v4.new_markdown_cell(prose), v4.new_code_cell("figure", outputs=outputs)]
@@ -89,3 +106,45 @@ def test_report_opens_offline_without_request_or_error(browser: Browser, report_
         text for text in errors if "WebGL" not in text
     ] == []  # a machine without 3D graphics keeps the static figure
     context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [420, 1400])
+def test_the_report_is_read_on_a_phone_in_the_dark_and_without_a_mouse(
+    browser: Browser, report_page: Path, width: int, scheme: str
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    page = context.new_page()
+    page.goto(report_page.as_uri())
+    page.screenshot(path=ARTIFACTS / f"report_{width}_{scheme}.png")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator(".opening dd").first.bounding_box()["width"] > 250
+    assert page.locator("nav ol").is_visible() == (width > 900)
+    page.add_script_tag(content=AXE.read_text(encoding="utf-8"))
+    found = page.evaluate(
+        "axe.run().then(result => result.violations.map(one => [one.id, one.impact, one.nodes[0].html]))"
+    )
+    assert found == []
+    context.close()
+
+
+def test_the_section_that_is_read_is_marked(browser: Browser, report_page: Path) -> None:
+    page = browser.new_page(viewport={"width": 1400, "height": 700}, reduced_motion="reduce")
+    page.goto(report_page.as_uri())
+    marked = page.locator("nav a[aria-current]")
+    assert marked.all_inner_texts() == ["Summary"]
+    page.evaluate("document.getElementById('06_agreement').scrollIntoView({behavior: 'instant'})")
+    page.wait_for_function("document.querySelector('nav a[aria-current]').hash === '#06_agreement'")
+    assert marked.count() == 1
+    page.close()
+
+
+def test_the_report_is_printed_in_black_on_white_without_folds(browser: Browser, report_page: Path) -> None:
+    page = browser.new_page(color_scheme="dark")
+    page.goto(report_page.as_uri())
+    printed = page.pdf(prefer_css_page_size=True)
+    assert len(re.findall(rb"/Type\s*/Page[^s]", printed)) <= 6
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator("details.code").first.is_hidden() and page.locator("table.claims").first.is_visible()
+    page.close()

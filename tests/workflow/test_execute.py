@@ -14,9 +14,17 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from fhlib.files import scrubber
+from fhlib.files import NO_PROGRESS, scrubber
 from fhlib.privacy import REMOVED
-from fhlib.workflow.execute import STARTER, NotebookError, check_parameters, execute_notebook, main, scrub_notebook
+from fhlib.workflow.execute import (
+    STARTER,
+    NotebookError,
+    check_parameters,
+    copy_name,
+    execute_notebook,
+    main,
+    scrub_notebook,
+)
 
 
 @pytest.fixture
@@ -67,6 +75,14 @@ def test_unknown_and_mistyped_parameters_stop_before_anything_runs(notebook, tmp
     assert not (tmp_path / "out.ipynb").exists()
 
 
+def test_a_variant_that_is_not_known_stops_before_anything_runs(notebook):
+    cells = nbformat.read(notebook, as_version=4)
+    cells.cells[1].source += '\nvariant = "USegNet-DS"'
+    nbformat.write(cells, notebook)
+    with pytest.raises(NotebookError, match="variant 'USegNet-SD' is not known; did you mean 'USegNet-DS'"):
+        check_parameters(notebook, {"variant": "USegNet-SD"})
+
+
 def test_text_stays_text_where_it_looks_like_a_number(notebook):
     assert check_parameters(notebook, {"run": "2020", "level": "4"}) == {"run": "2020", "level": 4}
 
@@ -75,12 +91,28 @@ def test_a_failing_cell_leaves_no_output_and_keeps_what_ran(notebook, tmp_path, 
     output = tmp_path / "tiny.ipynb"
     output.write_text("an older copy")
     code = main([str(notebook), str(output), "-p", "level", "9"])
-    assert code == 1 and "AssertionError: level is 9" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert code == 1 and "AssertionError: level is 9" in said
+    assert str(tmp_path) not in said and said.endswith("/tiny.failed.ipynb\n")
     assert not output.exists()
     failed = tmp_path / "tiny.failed.ipynb"
     assert "abab" in printed(failed) and f"{Path.home()}/" not in failed.read_text(encoding="utf-8")
     execute_notebook(notebook, output, {})
     assert output.exists() and not failed.exists()
+
+
+def test_a_quiet_run_prints_only_what_it_waits_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv(NO_PROGRESS, raising=False)
+    cell = "print('width 4')\nprint('another run is making the scans: waiting for it')\nimport os; print(os.environ['FHLIB_NO_PROGRESS'])"
+    nbformat.write(new_notebook(cells=[new_code_cell(cell)]), tmp_path / "talks.ipynb")
+    copy = execute_notebook(tmp_path / "talks.ipynb", tmp_path / "out" / "talks.ipynb", {}, quiet=True)
+    monkeypatch.delenv(NO_PROGRESS)
+    assert "waiting for it" in capsys.readouterr().out and "width 4" in printed(copy)
+
+
+def test_copies_are_named_for_what_they_were_made_of():
+    assert copy_name("03_train", {"variant": "USegNet-DS", "level": 2}) == "03_train-USegNet-DS-level2"
+    assert copy_name("05_accuracy", {"variant": "x"}) == "05_accuracy"
 
 
 def test_scrub_hides_named_folders_in_any_text_but_leaves_pictures():

@@ -19,6 +19,7 @@ import pytest
 from nbformat import v4
 from PIL import Image
 
+from fhlib.figures.captions import caption_of
 from fhlib.workflow import report
 from fhlib.workflow.fragments import Pictures, chapter_of
 from fhlib.workflow.report import write_report
@@ -107,7 +108,7 @@ def test_widget_gives_way_to_its_static_twin(tmp_path: Path) -> None:
     notebook(tmp_path, "08_attention", shown(**widget), shown(image__png=picture, text__plain="<Figure size 1x1>"))
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "VBox" not in page and "widget-view" not in page and "Figure size" not in page
-    assert page.count(f"data:image/png;base64,{picture}") == 1
+    assert page.count("<figure") == page.count("data:image/webp;base64,") == 1
 
 
 def test_page_loads_nothing_and_runs_no_script_of_a_notebook(tmp_path: Path) -> None:
@@ -120,7 +121,8 @@ def test_page_loads_nothing_and_runs_no_script_of_a_notebook(tmp_path: Path) -> 
         shown(**{"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>"}),
     )
     page = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "kept" in page and "example.org" not in page and "onclick" not in page and "<script" not in page
+    assert "kept" in page and "example.org" not in page and "onclick" not in page
+    assert page.count("<script") == 1 and "alert(1)" not in page  # the page's own, which marks where one is
     assert all(source.startswith("data:") for source in re.findall(r"\bsrc=\"([^\"]*)", page))
     assert "For research only, not a medical device" in page
 
@@ -217,7 +219,7 @@ def test_chapters_in_order_with_titles_of_the_notebooks(tmp_path: Path) -> None:
     notebook(tmp_path, "01_cohort", prose="# The cohort")
     notebook(tmp_path, "02_prepare.failed", prose="# Half a notebook")
     page = write_report(tmp_path).read_text(encoding="utf-8")
-    assert re.findall(r"<h2 id=\"[\w-]+\">(.*?)</h2>", page) == [
+    assert re.findall(r"<h2 id=\"[\w-]+\">(.*?)</h2>", page)[1:] == [  # after the box
         "01  The cohort",
         "03  Train one variant, USegNet-DS level 1",
         "Provenance",
@@ -234,9 +236,8 @@ def test_pictures_are_compressed_then_narrowed_until_the_page_fits(tmp_path: Pat
     notebook(tmp_path, "01_cohort", shown(image__png=png(1800, 300, noise=True)))
     full = write_report(tmp_path)
     size = full.stat().st_size
-    assert size > 1_000_000 and embedded(full).format == "PNG" and embedded(full).size == (1600, 267)
-    compressed = embedded(write_report(tmp_path, limit_bytes=size // 2))
-    assert compressed.format == "WEBP" and compressed.size == (1600, 267)
+    assert size > 400_000 and embedded(full).format == "WEBP" and embedded(full).size == (1800, 300)
+    assert 'style="width:900px"' in full.read_text(encoding="utf-8")  # two pixels to each of the screen's
     small = embedded(write_report(tmp_path, limit_bytes=130_000))
     assert small.format == "WEBP" and small.size in {(640, 107), (900, 150)}
     with pytest.raises(ValueError, match="show fewer figures"):
@@ -249,41 +250,107 @@ def test_figures_are_numbered_through_the_page_and_listed(tmp_path: Path) -> Non
         tmp_path, "05_accuracy", shown(image__png=png()), shown(image__png=png(50)), prose="# Accuracy: how close?"
     )
     page = write_report(tmp_path).read_text(encoding="utf-8")
-    captions = ["Figure 1. 01  The cohort: A gallery of scans", "Figure 2. 05  Accuracy", "Figure 3. 05  Accuracy"]
-    assert re.findall(r"<figcaption>(.*?)</figcaption>", page) == captions == re.findall(r'alt="(Figure .*?)"', page)
-    targets = set(re.findall(r'href="#([\w-]+)"', page))
+    captions = ["01  The cohort: A gallery of scans", "05  Accuracy"]  # the third is the first again
     assert (
-        {"figure-1", "figure-2", "figure-3", "figures", "01_cohort"}
-        <= targets
-        <= set(re.findall(r'id="([\w-]+)"', page))
+        re.findall(r"<figcaption>Figure \d. (.*?)</figcaption>", page)
+        == captions
+        == re.findall(r' alt="(.*?)"', page)[-2:]
     )
+    assert '<a href="#figure-1">See Figure 1.</a>' in page
+    targets = set(re.findall(r'href="#([\w-]+)"', page))
+    assert {"figure-1", "figure-2", "figures", "01_cohort"} <= targets <= set(re.findall(r'id="([\w-]+)"', page))
 
 
 def test_what_each_chapter_found_stands_first(tmp_path: Path) -> None:
     found = shown(text__markdown="**What we found.** It is **7 mL**. Next: **06_agreement**.")
     notebook(tmp_path, "05_accuracy", found, prose="# Accuracy: how close?")
     page = write_report(tmp_path).read_text(encoding="utf-8")
-    summary = page[page.index('<dl class="found">') : page.index("</dl>")]
+    summary = page[page.index('<dl class="found">') : page.index("</dl>", page.index('<dl class="found">'))]
     assert "It is <strong>7 mL</strong>." in summary and "Next" not in summary and 'href="#05_accuracy"' in summary
 
 
-def test_claims_that_could_be_tested_are_shown_and_all_are_counted(tmp_path: Path) -> None:
+def test_claims_that_could_be_tested_are_shown_and_the_others_folded(tmp_path: Path) -> None:
     claims = {
-        "statement": ["DSC is 96 %", "Two are better", "It is fast"],
+        "statement": ["DSC is 96 %", "A is better than B", "It is fast"],
         "where": ["Table 1", "abstract", "section 3"],
+        "kind": ["level", "count", "level"],
+        "rule": ["a rule", "another rule", "a rule"],
         "printed_value": [96.05, 2.0, 1.0],
         "unit": ["%", np.nan, "s"],
         "value_here": [90.098, 3.0, np.nan],
         "ci_low": [88.757, np.nan, np.nan],
         "ci_high": [91.211, np.nan, np.nan],
         "verdict": ["not reproduced", "reproduced", "not testable here"],
+        "reason": ["", "", "a time holds for one machine"],
+        "caveat": ["", "one training each", ""],
     }
     (tmp_path / "tables").mkdir()
     pd.DataFrame(claims).to_csv(tmp_path / "tables" / "claims.csv", index=False)
     notebook(tmp_path, "09_claims")
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "<td>90.1 % (88.76 to 91.21)</td>" in page and "<td>96.05 %</td>" in page and "<td>3</td>" in page
-    assert "3 claims: 1 not reproduced, 1 reproduced, 1 not testable here." in page and "It is fast" not in page
+    assert (
+        "3 claims: 1 not reproduced, 1 about which network is better, which one training cannot decide, 1 not testable"
+        in page
+    )
+    shown, folded = page.index("DSC is 96 %"), page.index("It is fast")
+    assert shown < page.index("1 claims that this run cannot test") < folded and "one machine" in page
+    assert '<tr class="grey"' in page and "reproduced (one training each)" in page and "another rule" in page
+
+
+def test_the_box_says_in_plain_words_what_was_done(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(
+        json.dumps({"preset": "quick", "cohort": "", "changes": {"training.steps": 1234}})
+    )
+    (tmp_path / "tables").mkdir()
+    cohort = {"case": list("abcd"), "subject": list("aabc"), "split": ["train", "train", "val", "test"]}
+    pd.DataFrame(cohort).to_csv(tmp_path / "tables" / "cohort.csv", index=False)
+    notebook(tmp_path, "05_accuracy")
+    path = tmp_path / "notebooks" / "05_accuracy.ipynb"
+    timed = nbformat.read(path, as_version=4)
+    timed.metadata["papermill"] = {"end_time": "2026-03-05T10:00:00+00:00", "duration": 600.0}
+    nbformat.write(timed, path)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    box = page[page.index('class="opening"') : page.index("</section>", page.index('class="opening"'))]
+    for words in (
+        "Simulated by a computer", "4 scans of 3 subjects: 2 to train, 1 to validate, 1 to test.", "voxels of 2 mm", "at 6.2 mm",
+        "trained once for 1 234 steps of 4 scans", "which are not public, and from 63 360", "https://doi.org/10.1016/j.cmpb.2020.105519",
+        "Apache-2.0",
+    ):  # fmt: skip
+        assert words in box, words
+    assert "5 March 2026. The notebooks took 10 min in all." in page
+    (tmp_path / "run.json").write_text(json.dumps({"preset": "quick", "cohort": "/clinic/Jane Doe/six scans"}))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Brought by the user" in page and "Jane Doe" not in page and "voxels of 2 mm" not in page
+
+
+def test_a_figure_that_the_run_keeps_is_shown_sharp_with_its_own_caption(tmp_path: Path) -> None:
+    drawn = shown(image__png=png(30))
+    drawn["metadata"] = {"fhlib": {"figure": "05_scores"}}
+    outside = shown(image__png=png(31))
+    outside["metadata"] = {"fhlib": {"figure": "../secret"}}
+    notebook(tmp_path, "05_accuracy", drawn, outside)
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "05_scores.svg").write_text("<svg/>")
+    (tmp_path / "secret.svg").write_text("<svg/>")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert page.count(f"data:image/svg+xml;base64,{base64.b64encode(b'<svg/>').decode()}") == 1
+    assert "<figcaption>Figure 1. Scores of the test scans (dots)" in page
+
+
+def test_every_figure_of_the_study_has_a_caption() -> None:
+    """Names as the notebooks keep them."""
+    sources = "".join(
+        path.read_text(encoding="utf-8") for path in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb")
+    )
+    names = re.findall(r'keep=study\.figures / f?\\"([^"\\]+)', sources)
+    assert len(names) > 25
+    assert [name for name in names if not caption_of(re.sub(r"\{\w+\}", "x", name))] == []
+    assert (
+        caption_of("04_USegNet-DS-HAS_s1-top")
+        == "Test scan s1-top in three planes: its true outline and that of USegNet-DS-HAS."
+    )
+    assert caption_of("03_learning-USegNet-level2").startswith("USegNet, level 2: loss")
 
 
 def test_plotly_is_embedded_once_however_many_surfaces(tmp_path: Path) -> None:

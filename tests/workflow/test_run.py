@@ -16,7 +16,7 @@ import pytest
 from fhlib.files import BusyError, write_json
 from fhlib.presets import load_preset
 from fhlib.study.run import Study
-from fhlib.workflow.progress import Narrator
+from fhlib.workflow.progress import Narrator, TimeLeft
 from fhlib.workflow.run import _run_snakemake, closing_words, end_children, only_start_of, run_study
 
 
@@ -65,6 +65,54 @@ def test_damaged_timings_are_as_none(tmp_path):
     for content in ("{", "[]", '{"a": "b"}', "null"):
         (tmp_path / "timings.json").write_text(content)
         assert Narrator(tmp_path / "timings.json").seconds == {}
+
+
+@pytest.fixture
+def expected(tmp_path):
+    """What 00 expects: two trainings of 60 and 120 s, two predictions of 10 s, claims of 20 s."""
+    rows = {"03_train A 1": 60, "03_train B 1": 120, "04_predict A": 10, "04_predict B": 10, "09_claims": 20}
+    path = tmp_path / "expected.csv"
+    path.write_text("step,seconds\n" + "".join(f"{step},{seconds}\n" for step, seconds in rows.items()))
+    return path
+
+
+def test_what_is_left_is_what_00_expects_corrected_by_what_steps_took(expected):
+    left = TimeLeft(expected, {})
+    waiting = {"train": 2, "predict": 2, "claims": 1}
+    assert left.of(waiting) == 60 + 120 + 10 + 10 + 20
+    left.took("03_train A 1", 90)  # half as long again: so will the other, and what has no measure of its own
+    assert left.of(waiting | {"train": 1}) == pytest.approx(1.5 * (120 + 10 + 10 + 20))
+    left.took("04_predict A", 10)
+    assert left.of({"train": 1, "predict": 1, "claims": 1}) == pytest.approx(1.5 * 120 + 10 + 20 * 100 / 70)
+
+
+def test_a_step_that_was_done_before_takes_as_long_again(expected):
+    left = TimeLeft(expected, {"03_train A 1": 33.0})
+    assert left.of({"train": 2}) == 33 + 120
+
+
+def test_nothing_is_said_before_00_has_measured(tmp_path):
+    left = TimeLeft(tmp_path / "expected.csv", {})
+    assert left.of({"train": 2, "claims": 1}) == 0
+    (tmp_path / "expected.csv").write_text("step,seconds\n09_claims,12\n")
+    left.took("00_start_here", 20)
+    assert left.of({"claims": 1}) == 12
+    (tmp_path / "expected.csv").write_text("damaged")
+    assert TimeLeft(tmp_path / "expected.csv", {}).expected == {}
+
+
+def test_in_a_file_a_step_is_one_line_with_what_is_left(expected, capsys):
+    narrator = Narrator(expected.with_name("timings.json"))
+    reason = "Missing output files: models/A"
+    narrator._run_info(SimpleNamespace(stats={"train": 2, "total": 2}))
+    for number, variant in enumerate("AB"):
+        wildcards = {"variant": variant, "level": 1}
+        narrator._job_info(SimpleNamespace(jobid=number, rule_name="train", wildcards=wildcards, reason=reason))
+        narrator._job_finished(SimpleNamespace(job_id=number))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 steps to be done; about 3 min left"
+    assert lines[1] == "[1/2] 03_train A 1 (not there yet: models/A); about 3 min left"
+    assert lines[2].startswith("[2/2] 03_train B 1 (not there yet: models/A)") and len(lines) == 3
 
 
 def test_children_and_theirs_are_ended_even_if_they_will_not():
