@@ -39,8 +39,9 @@ SHOWN = (
 
 def build(folder: Path) -> int:
     """Build the site anew into the folder's `html`; returns Sphinx's exit code, which is not 0 after any warning."""
-    shutil.rmtree(folder, ignore_errors=True)  # a page of an earlier build would keep its links
     source, cache, site = folder / "source", folder / "doctrees", folder / "html"
+    for earlier in (source, cache, site):  # its pages would keep their links
+        shutil.rmtree(earlier, ignore_errors=True)
     gather(source)
     strict = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
     code = sphinx_build([*strict, "-c", str(HERE), "-d", str(cache), str(source), str(site)])

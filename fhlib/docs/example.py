@@ -23,7 +23,7 @@ from fhlib.phantom.scan import Scan
 
 SEEDS = range(990101, 990106)
 AGE_WEEKS, SPACING_MM = 26, 0.8
-SHOWN_MM = 2.0
+SHOWN_MM = 1.6
 """Size of the surface's triangles. Finer ones would show the staircase of the network's grid."""
 
 
@@ -60,6 +60,8 @@ def head_beside_plane(image: Volume, reference: Volume, prediction: Volume, titl
     draw_plane(plane, (image, reference, prediction), middle, surface.axes, reach)
     norm = Normalize(0, common_limit({"": surface}))
     draw_surface(solid, surface, -surface.axes.forward, surface.axes.up, norm, reach)
+    high = solid.get_ylim()[1]
+    solid.set(ylim=(high - 2 * reach, high))  # the plane's scale
     solid.set_axis_off()
     solid.set_title("the outlined head in 3D, from its left", fontsize=SMALL)
     bar = figure.colorbar(ScalarMappable(norm, DISTANCE_MAP), ax=solid, shrink=0.7, aspect=18, extend="max")

@@ -131,9 +131,12 @@ def _regression_limits(axis: Axes, means: Floats, differences: Floats, numbers: 
     for level in (numbers.bias, numbers.loa_low, numbers.loa_high):
         axis.axhline(level, color="#888888", linewidth=0.8, linestyle=":", zorder=1)
     axis.set(xlim=ends)
-    slope = f"slope {fit.slope:.2f} ({numbers.slope_low:.2f} to {numbers.slope_high:.2f}): the error changes with size"
+    slope = f"slope {fit.slope:.2f} ({numbers.slope_low:.2f} to {numbers.slope_high:.2f})".replace("-", "−")
     constant = f"{_signed(numbers.bias)} ± {Z * numbers.sd:.1f} {unit}"
-    axis.set_title(f"{slope}\nlimits ± {Z * residual_sd:.1f} {unit}; dotted, ignoring it: {constant}", fontsize=SMALL)
+    axis.set_title(
+        f"{slope}: the error changes with size\nlimits ± {Z * residual_sd:.1f} {unit}; dotted, ignoring it: {constant}",
+        fontsize=SMALL,
+    )
 
 
 def _beside(axis: Axes, level: float, words: str, colour: str) -> None:
@@ -161,7 +164,7 @@ def repeated_measurements(points: pd.DataFrame, value: str = "volume_ml", unit: 
     found = points[points[value].notna()]
     by_subject = found.groupby("subject")[value]
     ranges = by_subject.agg(["mean", "min", "max"]).sort_values("mean")
-    figure, axes = new_figure(1, 1, (np.clip(0.28 * len(ranges) + 2, COLUMN, PAGE), 3.9))
+    figure, axes = new_figure(1, 1, (np.clip(0.28 * len(ranges) + 2, COLUMN, PAGE), 4.6))
     axis = axes[0, 0]
     axis.vlines(
         range(len(ranges)), ranges["min"], ranges["max"], color="#999999", linewidth=2.5, label="range", zorder=2
@@ -172,7 +175,10 @@ def repeated_measurements(points: pd.DataFrame, value: str = "volume_ml", unit: 
     for number, (direction, rows) in enumerate(found.groupby(directions)):
         marker, colour = MARKERS[number % len(MARKERS)], PALETTE[number % len(PALETTE)]
         dots = {"s": 26, "linewidths": 0.6, "edgecolors": "white", "zorder": 3}
-        axis.scatter(rows["subject"].map(place), rows[value], marker=marker, color=colour, label=str(direction), **dots)
+        aside = 0.16 * (number - (directions.nunique() - 1) / 2)  # so that equal volumes do not hide each other
+        axis.scatter(
+            rows["subject"].map(place) + aside, rows[value], marker=marker, color=colour, label=str(direction), **dots
+        )
 
     names = list(ranges.index) if len(ranges) <= MOST_NAMES else [""] * len(ranges)
     axis.set(xlabel="subject, ordered by mean", ylabel=f"head volume [{unit}]", xlim=(-0.7, len(ranges) - 0.3))

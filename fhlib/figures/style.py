@@ -31,7 +31,7 @@ CONTOURS: tuple[tuple[str, LineStyleType], ...] = (
     ("#F78FC7", (0, (1, 1))),
 )
 DARK = ".15"
-COLUMN, PAGE = 4.6, 9.8
+COLUMN, PAGE = 4.6, 9.7
 """Widest figure in inches for one column of a journal (85 mm) and for two (180 mm): its smallest letters, SMALL, then have 7 points."""
 SMALL = 9.68
 STYLE = {

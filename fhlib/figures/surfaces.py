@@ -28,7 +28,7 @@ PRINTED_FACES = 10_000
 MARGIN = 3
 """Voxels around a mask, so that its surface closes."""
 GHOST_MM = 1.5
-"""How finely the true head's silhouette is drawn; its points lie closer than that."""
+"""How finely the true head's silhouette is drawn, where its points lie close enough."""
 BELOW: Look = {"ha": "center", "va": "top", "fontsize": SMALL}
 Summary = tuple[float, float, float]
 """Minimum, mean and maximum."""
@@ -224,13 +224,14 @@ def draw_surface(axis: Axes, surface: Surface, right: Floats, up: Floats, norm: 
 
 def _ghost(axis: Axes, points: Floats) -> None:
     """The silhouette of a dense cloud of points: pale behind the surface, its outline before it."""
-    low = points.min(axis=0) - 4 * GHOST_MM
-    shape = np.ceil((points.max(axis=0) + 4 * GHOST_MM - low) / GHOST_MM).astype(int)
+    pixel = max(GHOST_MM, 2 * float(np.median(spatial.cKDTree(points).query(points, k=2)[0][:, 1])))
+    low = points.min(axis=0) - 4 * pixel
+    shape = np.ceil((points.max(axis=0) + 4 * pixel - low) / pixel).astype(int)
     hit = np.zeros(shape, bool)
-    hit[tuple(((points - low) / GHOST_MM).astype(int).T)] = True
+    hit[tuple(((points - low) / pixel).astype(int).T)] = True
     filled = ndimage.binary_fill_holes(ndimage.binary_closing(hit, iterations=2))
     soft = ndimage.gaussian_filter(filled.astype(float), 1.0).T
-    x, y = (low[k] + (np.arange(shape[k]) + 0.5) * GHOST_MM for k in (0, 1))
+    x, y = (low[k] + (np.arange(shape[k]) + 0.5) * pixel for k in (0, 1))
     axis.contourf(x, y, soft, levels=[0.5, 2], colors=[REFERENCE_COLOUR], alpha=0.25, zorder=1)
     axis.contour(x, y, soft, levels=[0.5], colors=[PALETTE[0]], linewidths=1.2, zorder=3)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from fhlib.figures.style import COLUMN
 from fhlib.phantom.anatomy import Head, draw_subject
 from fhlib.phantom.scan import rotation
 
@@ -26,6 +28,15 @@ def posed_head(seed: int) -> tuple[np.ndarray, tuple[float, ...], np.ndarray, np
     points = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1)[..., ::-1] @ turn.T
     mask = head.whole(tuple(np.moveaxis(points, -1, 0).astype(np.float32))) < 0
     return mask, spacing, -turn[1][::-1], turn[2][::-1]  # the face looks towards -y, the vertex towards z
+
+
+def smallest_letters(figure: Figure) -> float:
+    """Points of the smallest text once the figure is as wide as a journal's column (85 mm), or two (180 mm) where it is wider."""
+    figure.canvas.draw()
+    width = figure.get_figwidth()
+    printed_mm = 85 if width <= COLUMN else 180
+    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    return min(sizes) * printed_mm / 25.4 / width
 
 
 def texts(figure: Figure) -> str:

@@ -10,7 +10,7 @@ from fhlib.figures import agreement_charts
 from fhlib.figures.style import PALETTE
 from fhlib.measures.growth import fit_volume_chart
 from fhlib.paper.audit import printed_ratios
-from tests.figures.made import texts
+from tests.figures.made import smallest_letters, texts
 
 
 def test_bland_altman_numbers_by_hand() -> None:
@@ -33,6 +33,7 @@ def test_where_the_error_grows_with_size_limits_follow_it() -> None:
     figure = agreement_charts.correlation_and_agreement(mean + difference / 2, mean - difference / 2)
     title = texts(figure)
     assert "slope 0.10" in title and "the error changes with size" in title
+    assert smallest_letters(figure) >= 7
     assert "limits ± 3.6 mL" in title  # 1.96 sqrt(10 / 3)
     axis = figure.axes[1]
     fit = next(line for line in axis.lines if line.get_color() == PALETTE[0])
@@ -52,6 +53,7 @@ def test_repeated_measurements_are_points_and_ranges_by_hand() -> None:
     title = texts(figure)
     assert "n = 2 subjects, 6 scans, 1 missed" in title
     assert "mean 5.0, min 0.0, max 10.0 mL" in title  # SDs 10 and 0, ddof 1
+    assert smallest_letters(figure) >= 7
     ranges, *dots = figure.axes[0].collections
     assert [segment[:, 1].tolist() for segment in ranges.get_segments()] == [[100, 120], [200, 200]]
     assert sorted(y for part in dots for _, y in part.get_offsets()) == [100, 110, 120, 200, 200, 200]

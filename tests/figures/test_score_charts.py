@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from fhlib.figures import score_charts as charts
+from tests.figures.made import smallest_letters
 
 
 def scores() -> pd.DataFrame:
@@ -66,5 +67,6 @@ def test_a_forest_with_far_rows_has_a_broken_axis() -> None:
     left, right = (axis.get_xlim() for axis in figure.axes)
     assert left[0] < -16 and -5 < left[1] < -4 and left[1] < right[0] < -1 and 1.1 < right[1] < 2
     assert "n = 50 cases" in figure.get_supxlabel() and "axis broken" in figure.get_supxlabel()
+    assert smallest_letters(figure) >= 7
     near = charts.difference_forest(compared.iloc[2:], printed)
     assert len(near.axes) == 1 and "broken" not in near.get_supxlabel()

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.contour import ContourSet
 
 from fhlib.figures import surfaces
-from tests.figures.made import SPACING, ball, posed_head, texts
+from tests.figures.made import SPACING, ball, posed_head, smallest_letters, texts
 
 
 def test_surface_distance_of_concentric_balls_is_the_difference_of_radii() -> None:
@@ -36,6 +36,7 @@ def test_surface_map_says_mean_and_max_and_decimation_keeps_the_shape() -> None:
     _, mean, high = surface.summary()
     words = [text.get_text() for axis in figure.axes for text in axis.texts]
     assert words.count(f"mean {mean:.1f}\nmax {high:.1f} mm") == 2 and "case: 2 surfaces" in texts(figure)
+    assert smallest_letters(figure) >= 7
     assert words.count("depth down") == 4, "a ball has no face"
     small = surfaces.decimate(surface, 500)
     assert 100 < len(small.faces) < 900 and small.distance_mm.mean() == pytest.approx(mean, abs=0.2)

@@ -8,6 +8,7 @@ from matplotlib.colors import to_rgb
 from fhlib.figures import tissues
 from fhlib.images.volume import Volume
 from fhlib.phantom.tissues import ID, TISSUES
+from tests.figures.made import smallest_letters
 
 
 def test_every_tissue_of_the_simulator_has_a_colour_of_its_own() -> None:
@@ -31,6 +32,7 @@ def test_the_legend_names_what_is_seen_by_group() -> None:
     )
     lines = [text.get_text() for text in figure.legends[0].get_texts()]
     assert lines == ["Brain", "brain", "Mother", "maternal tissue"]
+    assert smallest_letters(figure) >= 7
     above = figure.axes[0].images[0].get_array()
     assert {tuple(np.round(colour, 3)) for colour in above.reshape(-1, 3)} == {
         tuple(np.round(to_rgb(tissues.COLOURS[name]), 3)) for name in ("brain", "maternal tissue")
