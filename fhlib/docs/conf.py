@@ -41,6 +41,7 @@ html_show_sourcelink = False
 html_show_search_summary = False  # a page opened from a folder may not read another
 html_static_path = ["static"]
 html_js_files = ["labels.js"]
+html_css_files = ["site.css"]
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "show_toc_level": 2,

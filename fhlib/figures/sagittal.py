@@ -135,7 +135,7 @@ def head_axes(mask: Volume | Array, spacing_mm: Sequence[float]) -> HeadAxes | N
     """
     inside = np.asarray(mask.array if isinstance(mask, Volume) else mask) > 0
     spacing = np.asarray(spacing_mm, float)
-    _, normal, _ = median_plane(inside, spacing)
+    _, normal, _ = median_plane(inside, spacing_mm)
     calvarium = _round_part(inside, spacing)
     beyond = inside & ~calvarium
     if beyond.sum() < SMALLEST_FACE * inside.sum():

@@ -103,7 +103,7 @@ def surface_distance(
 def _axes(mask: Mask, factors: tuple[int, ...], spacing_mm: Sequence[float]) -> HeadAxes | None:
     """How the head lies, from its mask averaged to the picture's resolution."""
     coarse = measure.block_reduce(mask.astype(np.float32), factors, np.mean) >= 0.5
-    return head_axes(coarse, np.multiply(factors, spacing_mm)) if coarse.any() else None
+    return head_axes(coarse, [n * step for n, step in zip(factors, spacing_mm)]) if coarse.any() else None
 
 
 def _mesh(mask: Mask, factors: tuple[int, ...], spacing_mm: Sequence[float]) -> tuple[Array, Array]:

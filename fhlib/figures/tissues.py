@@ -74,7 +74,7 @@ def tissues_beside_echo(
     legend = figure.legend(handles=_named(seen), loc="outside right center", **shape)
     for text in legend.get_texts():
         if text.get_text() in GROUPS:
-            text.set_weight("bold")
+            text.set_fontweight("bold")
     return figure
 
 
