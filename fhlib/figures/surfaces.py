@@ -178,7 +178,7 @@ def surface_distance_map(
     bar = figure.colorbar(ScalarMappable(norm, DISTANCE_MAP), ax=list(axes.flat), pad=0.02, **shape)
     bar.set_label("distance to the true surface [mm]; blue: outline of the true head", fontsize=SMALL)
     counted = f"{len(surfaces)} surface{'s' if len(surfaces) > 1 else ''}"
-    figure.suptitle(f"{title}: {counted}" if title else counted, fontsize=10.5, y=1.03)
+    figure.suptitle(f"{title}: {counted}" if title else counted, fontsize=10.5, y=1.06)
     return figure
 
 
