@@ -6,6 +6,7 @@
 #   make lab                                      JupyterLab with the right kernel
 #   make check                                    format, lint, types, imports and the fast tests, in minutes
 #   make test                                     all of that and the slow tests: whole studies, a browser, a wheel
+#   make docs                                     all pages, notebooks and the API as a site with search -> build/docs/html/index.html
 #   make lowest                                   the fast tests with every dependency at its lowest version, on Python 3.11
 #
 # On Linux torch's default build carries CUDA libraries of some gigabytes. For the small CPU build of the same version, give the
@@ -25,12 +26,13 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TESTED := .venv/.installed-for-tests
+DOCUMENTED := .venv/.installed-for-docs
 BROWSER = $(shell command -v "$$FHLIB_BROWSER" || command -v chromium || command -v chromium-browser || command -v google-chrome || command -v google-chrome-stable)
 
 # Two at a time, each with one thread; the slow ones start processes of their own, and run one after the other.
 FAST_TESTS = OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
-.PHONY: help study lab install check test lowest browser
+.PHONY: help study lab install check test docs lowest browser
 .DEFAULT_GOAL := help
 
 help:
@@ -57,6 +59,9 @@ test: $(TESTED) browser
 	$(FAST_TESTS)
 	$(BIN)/pytest -m slow
 
+docs: $(DOCUMENTED)
+	$(BIN)/python fhlib/docs/build.py
+
 install: $(INSTALLED)
 
 $(INSTALLED): requirements.lock pyproject.toml
@@ -72,7 +77,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 $(TESTED): $(INSTALLED)
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable ".[study,dicom,test]"
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable ".[study,dicom,docs,test]"
+	@touch $@
+
+$(DOCUMENTED): $(INSTALLED)
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable ".[study,dicom,docs]"
 	@touch $@
 
 # An environment of its own, some GB; remove .venv-lowest afterwards. Pages are written with the lock's pandas: older ones read fewer expressions.

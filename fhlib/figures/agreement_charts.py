@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from fhlib.figures.style import PALETTE, Look, new_figure
+from fhlib.figures.style import COLUMN, PAGE, PALETTE, SMALL, Look, new_figure
 from fhlib.images.volume import Floats
-from fhlib.measures.agreement import bland_altman
+from fhlib.measures.agreement import Agreement, bland_altman
 from fhlib.measures.growth import VolumeChart
 from fhlib.measures.intervals import Z
 
@@ -38,8 +38,10 @@ def correlation_and_agreement(
 ) -> Figure:
     """Fig. 8: measured against reference with a least-squares line, and the Bland-Altman plot with confidence intervals.
 
-    Numbers and intervals are those of `fhlib.measures.agreement.bland_altman`. Pairs with a missing value are left out
-    and counted.
+    Where the difference grows or falls with size (the slope's interval excludes 0), constant limits would be too wide for
+    some sizes and off for others: there stand the regression line and parallel limits 1.96 residual SD away from it, and the
+    constant ones thin. Numbers and intervals are those of `fhlib.measures.agreement.bland_altman`. Pairs with a missing
+    value are left out and counted.
 
     Args:
         measured: a value a case.
@@ -54,7 +56,7 @@ def correlation_and_agreement(
     found = pairs[np.isfinite(pairs).all(axis=1)]
     if len(found) < 3:
         raise ValueError(f"agreement needs at least 3 pairs of finite values, got {len(found)} of {len(pairs)}")
-    figure, axes = new_figure(1, 2, (9.2, 3.9), gridspec_kw={"width_ratios": [1, 1.35]})
+    figure, axes = new_figure(1, 2, (PAGE, 4.3), gridspec_kw={"width_ratios": [1, 1.25]})
     correlation, agreement = axes[0]
 
     counted = f"n = {len(found)}"
@@ -78,20 +80,30 @@ def _correlation(axis: Axes, pairs: Floats, counted: str) -> None:
     if np.ptp(x) > 0:
         fit = stats.linregress(x, y)
         sign = "+" if fit.intercept >= 0 else "−"
-        label = f"y = {fit.slope:.3f} x {sign} {abs(fit.intercept):.1f}"
+        label = f"y = {fit.slope:.2f} x {sign} {abs(fit.intercept):.1f}"
         axis.plot(line, fit.intercept + fit.slope * line, color=PALETTE[1], linewidth=1.4, label=label)
-        counted += f",  r = {fit.rvalue:.3f}"
+        counted += f", r = {fit.rvalue:.3f}"
     axis.scatter(x, y, **DOTS)
     axis.set(xlim=line, ylim=line, aspect="equal")
-    axis.set_title(counted, fontsize=9)
-    axis.legend(fontsize=8, loc="upper left")
+    axis.set_title(counted, fontsize=SMALL)
+    axis.legend(fontsize=SMALL, loc="upper left")
 
 
 def _bland_altman(axis: Axes, pairs: Floats, unit: str) -> None:
-    """Differences of pairs (measured, reference) over their means, with bias and limits and a band at each."""
+    """Differences of pairs (measured, reference) over their means, with bias and limits, along a slope where there is one."""
     measured, reference = pairs.T
+    means, differences = pairs.mean(axis=1), measured - reference
     numbers = bland_altman(measured, reference)
     axis.axhline(0, linewidth=0.8, **GUIDE)
+    axis.scatter(means, differences, **DOTS)
+    if numbers.slope_low > 0 or numbers.slope_high < 0:
+        _regression_limits(axis, means, differences, numbers, unit)
+    else:
+        _constant_limits(axis, numbers, unit)
+
+
+def _constant_limits(axis: Axes, numbers: Agreement, unit: str) -> None:
+    """Bias and limits as levels, each with the band of its exact 95 % interval."""
     levels = (
         (numbers.bias, numbers.bias_low, numbers.bias_high, "mean", PALETTE[0]),
         (numbers.loa_low, numbers.loa_low_low, numbers.loa_low_high, "−1.96 SD", PALETTE[3]),
@@ -100,19 +112,49 @@ def _bland_altman(axis: Axes, pairs: Floats, unit: str) -> None:
     for level, low, high, name, colour in levels:
         axis.axhspan(low, high, color=colour, alpha=0.13, linewidth=0)
         axis.axhline(level, color=colour, linewidth=1.3)
-        words, beside = f"{name}\n{_signed(level)}", ("axes fraction", "data")
-        axis.annotate(words, (1.01, level), xycoords=beside, va="center", fontsize=8, color=colour)
-    axis.scatter(pairs.mean(axis=1), measured - reference, **DOTS)
-    spread = f"{_signed(numbers.bias)} ± {Z * numbers.sd:.1f} {unit} (1.96 SD)"
+        _beside(axis, level, f"{name}\n{_signed(level)}", colour)
     inside = f"{round(numbers.within_limits * numbers.n)} of {numbers.n} inside"
-    axis.set_title(f"{spread}, {inside}; bands: exact 95 % CI", fontsize=9)
+    spread = f"{_signed(numbers.bias)} ± {Z * numbers.sd:.1f} {unit} (1.96 SD), {inside}"
+    axis.set_title(f"{spread}\nbands: exact 95 % CI", fontsize=SMALL)
 
 
-def reproducibility_boxes(points: pd.DataFrame, value: str = "volume_ml", unit: str = "mL") -> Figure:
-    """Fig. 9: repeated measurements of each subject, a box and points by scan direction, subjects ordered by their mean.
+def _regression_limits(axis: Axes, means: Floats, differences: Floats, numbers: Agreement, unit: str) -> None:
+    """The regression of differences on means, and limits parallel to it (Bland and Altman 1999, section 3.2)."""
+    fit = stats.linregress(means, differences)
+    residual_sd = np.sqrt(np.sum((differences - fit.intercept - fit.slope * means) ** 2) / (numbers.n - 2))
+    reach = 0.04 * np.ptp(means)
+    ends = np.array([means.min() - reach, means.max() + reach])
+    for offset, name, colour in ((0, "fit", PALETTE[0]), (-Z, "−1.96 SD", PALETTE[3]), (Z, "+1.96 SD", PALETTE[3])):
+        line = fit.intercept + fit.slope * ends + offset * residual_sd
+        axis.plot(ends, line, color=colour, linewidth=1.5)
+        _beside(axis, line[1], name, colour)
+    for level in (numbers.bias, numbers.loa_low, numbers.loa_high):
+        axis.axhline(level, color="#888888", linewidth=0.8, linestyle=":", zorder=1)
+    axis.set(xlim=ends)
+    slope = f"slope {fit.slope:.2f} ({numbers.slope_low:.2f} to {numbers.slope_high:.2f})".replace("-", "−")
+    constant = f"{_signed(numbers.bias)} ± {Z * numbers.sd:.1f} {unit}"
+    axis.set_title(
+        f"{slope}: the error changes with size\nlimits ± {Z * residual_sd:.1f} {unit}; dotted, ignoring it: {constant}",
+        fontsize=SMALL,
+    )
 
-    Missing values are left out and counted in the title, which gives mean, minimum and maximum of the subjects'
-    standard deviations (ddof 1).
+
+def _beside(axis: Axes, level: float, words: str, colour: str) -> None:
+    axis.annotate(
+        words.replace("-", "−"),
+        (1.01, level),
+        xycoords=("axes fraction", "data"),
+        va="center",
+        fontsize=SMALL,
+        color=colour,
+    )
+
+
+def repeated_measurements(points: pd.DataFrame, value: str = "volume_ml", unit: str = "mL") -> Figure:
+    """Fig. 9: repeated measurements of each subject as points and their range, subjects ordered by their mean.
+
+    A box of three scans would show quartiles that nobody measured. Missing values are left out and counted above, with mean
+    and largest of the subjects' standard deviations (ddof 1).
 
     Args:
         points: subject, scan_direction (optional) and the value, a row a scan.
@@ -121,39 +163,41 @@ def reproducibility_boxes(points: pd.DataFrame, value: str = "volume_ml", unit: 
     """
     found = points[points[value].notna()]
     by_subject = found.groupby("subject")[value]
-    means = by_subject.mean().sort_values()
-    figure, axes = new_figure(1, 1, (np.clip(0.28 * len(means) + 2, 5.0, 10.5), 3.8))
+    ranges = by_subject.agg(["mean", "min", "max"]).sort_values("mean")
+    figure, axes = new_figure(1, 1, (np.clip(0.28 * len(ranges) + 2, COLUMN, PAGE), 4.6))
     axis = axes[0, 0]
-    axis.boxplot(
-        [by_subject.get_group(subject) for subject in means.index],
-        positions=range(len(means)),
-        widths=0.6,
-        whis=(0, 100),
-        patch_artist=True,
-        boxprops={"facecolor": "#D9D9D9", "linewidth": 0.7},
-        medianprops={"color": "black"},
+    axis.vlines(
+        range(len(ranges)), ranges["min"], ranges["max"], color="#999999", linewidth=2.5, label="range", zorder=2
     )
-    place = pd.Series(range(len(means)), means.index)
+    axis.plot(ranges["mean"].to_numpy(), "_", color="black", markersize=11, markeredgewidth=1.2, label="mean", zorder=2)
+    place = pd.Series(range(len(ranges)), ranges.index)
     directions = found.get("scan_direction", pd.Series("scan", found.index))
     for number, (direction, rows) in enumerate(found.groupby(directions)):
         marker, colour = MARKERS[number % len(MARKERS)], PALETTE[number % len(PALETTE)]
-        dots = {"s": 16, "linewidths": 0, "zorder": 3}
-        axis.scatter(rows["subject"].map(place), rows[value], marker=marker, color=colour, label=str(direction), **dots)
+        dots = {"s": 26, "linewidths": 0.6, "edgecolors": "white", "zorder": 3}
+        aside = 0.16 * (number - (directions.nunique() - 1) / 2)  # so that equal volumes do not hide each other
+        axis.scatter(
+            rows["subject"].map(place) + aside, rows[value], marker=marker, color=colour, label=str(direction), **dots
+        )
 
-    names = list(means.index) if len(means) <= MOST_NAMES else [""] * len(means)
-    axis.set(xlabel="subject, ordered by mean", ylabel=f"head volume [{unit}]", xlim=(-0.7, len(means) - 0.3))
-    axis.set_xticks(range(len(means)), names, rotation=90, fontsize=7)
+    names = list(ranges.index) if len(ranges) <= MOST_NAMES else [""] * len(ranges)
+    axis.set(xlabel="subject, ordered by mean", ylabel=f"head volume [{unit}]", xlim=(-0.7, len(ranges) - 0.3))
+    axis.set_xticks(range(len(ranges)), names, rotation=90, fontsize=SMALL)
     axis.grid(axis="x", visible=False)
-    axis.legend(fontsize=8, loc="upper left")
-
-    deviations = by_subject.std(ddof=1).dropna()
-    if len(deviations):
-        missed = f", {len(points) - len(found)} scans missed" if len(found) < len(points) else ""
-        smallest, largest = deviations.min(), deviations.max()
-        spread = f"mean {deviations.mean():.1f}, min {smallest:.1f}, max {largest:.1f} {unit}"
-        counted = f"{len(means)} subjects, {len(found)} scans{missed}"
-        axis.set_title(f"{counted}. SD of a subject's scans: {spread}", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=SMALL, handletextpad=0.2, columnspacing=1.0)
+    axis.set_title(
+        _spread_of_repeats(by_subject.std(ddof=1).dropna(), len(ranges), len(found), len(points), unit), fontsize=SMALL
+    )
     return figure
+
+
+def _spread_of_repeats(deviations: pd.Series, subjects: int, found: int, scans: int, unit: str) -> str:
+    missed = f", {scans - found} missed" if found < scans else ""
+    counted = f"n = {subjects} subjects, {found} scans{missed}"
+    if deviations.empty:
+        return counted
+    spread = f"mean {deviations.mean():.1f}, min {deviations.min():.1f}, max {deviations.max():.1f} {unit}"
+    return f"{counted}\nSD of a subject's scans: {spread}"
 
 
 def volume_chart(chart: VolumeChart, points: pd.DataFrame | None = None) -> Figure:

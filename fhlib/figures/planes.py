@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from fhlib.figures.style import CONTOURS, AxesGrid, new_figure
+from fhlib.figures.style import CONTOURS, SMALL, AxesGrid, new_figure
 from fhlib.images.grids import bounding_box
 from fhlib.images.volume import Array, Floats, Mask, Volume
 
@@ -100,7 +98,7 @@ class Panel:
         extent = self.extent(cut)
         grey = cut_array(self.volume.array, cut, self.point)
         axis.imshow(grey, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear")
-        _undress(axis)
+        undress(axis)
 
         if self.values is not None:
             shown = cut_array(self.values, cut, self.point)
@@ -154,7 +152,7 @@ def planes(
 
     bar_inch = 0.2 if values is None else 0.9
     title_inch = 0.9 if title else 0.6
-    figure, axes = _plane_axes(panel, 1, (9.0, 4.2), (bar_inch, title_inch), title)
+    figure, axes = plane_axes(panel, 1, (9.0, 4.2), (bar_inch, title_inch), title)
     for axis, cut in zip(axes[0], panel.cuts, strict=True):
         panel.draw(axis, cut, see_through=True, crosshair=crosshair is not None)
         axis.set_title(panel.place(cut), fontsize=8)
@@ -213,40 +211,6 @@ def gallery(
     if shown_cut is not None:
         scale_bar(axes[0, 0])
     figure.suptitle(f"{title + ': ' if title else ''}n = {len(panels)}", fontsize=9)
-    return figure
-
-
-def tissues_beside_echo(
-    tissues: Volume | Array, image: Volume, names: Sequence[str], mask: Volume | Array | None = None
-) -> Figure:
-    """Three orthogonal planes through a head: the tissue of each voxel above, its echo below.
-
-    Colours are given in the order of the tissues' share of what is shown, the largest first; the legend names them.
-
-    Args:
-        tissues: of each voxel the index into `names`, in the image's shape.
-        image: the echo.
-        names: of the tissues.
-        mask: the planes go through its centre of mass; by default through the middle.
-    """
-    indices = _array(tissues)
-    panel = Panel(image, _centred(image, mask).point)
-    slices = [cut_array(indices, cut, panel.point) for cut in panel.cuts]
-    colours = _tissue_colours(slices)
-    # (tissues, RGBA), so that a slice of indices looks up its colours
-    lookup = np.zeros((len(names), 4))
-    lookup[list(colours)] = list(colours.values())
-
-    figure, axes = _plane_axes(panel, 2, (7.5, 3.6), (2.2, 0.6))
-    for (above, below), cut, shown in zip(axes.T, panel.cuts, slices, strict=True):
-        above.imshow(lookup[shown], extent=panel.extent(cut), interpolation="nearest")
-        _undress(above)
-        above.set_title(panel.place(cut), fontsize=8)
-        panel.draw(below, cut)
-
-    scale_bar(axes[1, 0])
-    handles = [Patch(color=tuple(colour), label=names[index]) for index, colour in colours.items()]
-    figure.legend(handles=handles, loc="outside right center", fontsize=7)
     return figure
 
 
@@ -377,7 +341,7 @@ def scale_bar(axis: Axes) -> None:
     left, right = 0.05 * wide_mm, 0.05 * wide_mm + length
     axis.plot([left, right], [0.95 * high_mm] * 2, color="white", linewidth=2.2, solid_capstyle="butt")
     middle = left + length / 2
-    axis.text(middle, 0.93 * high_mm, f"{length} mm", color="white", fontsize=7, ha="center", va="bottom")
+    axis.text(middle, 0.93 * high_mm, f"{length} mm", color="white", fontsize=SMALL, ha="center", va="bottom")
 
 
 def contour_legend(figure: Figure, names: Sequence[str]) -> None:
@@ -390,7 +354,7 @@ def contour_legend(figure: Figure, names: Sequence[str]) -> None:
                   facecolor="#333333", labelcolor="white", edgecolor="none", handlelength=2.6)  # fmt: skip
 
 
-def _plane_axes(
+def plane_axes(
     panel: Panel, rows: int, largest: tuple[float, float], margin: tuple[float, float], title: str | None = None
 ) -> tuple[Figure, AxesGrid]:
     """Axes for rows of a panel's planes, at one scale that keeps a row within `largest` (width, height) in inches."""
@@ -401,7 +365,7 @@ def _plane_axes(
     return new_figure(rows, len(widths_mm), size, title, gridspec_kw={"width_ratios": widths_mm})
 
 
-def _undress(axis: Axes) -> None:
+def undress(axis: Axes) -> None:
     """A picture has no ticks and no frame, and its millimetres are as long down as across."""
     axis.set(xticks=[], yticks=[], aspect="equal")
     axis.grid(False)
@@ -420,15 +384,6 @@ def _colour_bar(
 ) -> None:
     mappable = ScalarMappable(Normalize(0, 1), cmap)
     figure.colorbar(mappable, ax=list(axes.flat), shrink=shrink, pad=0.01, aspect=aspect, label=label)
-
-
-def _tissue_colours(slices: Sequence[Array]) -> dict[int, Floats]:
-    """A colour (RGBA) for each tissue that is seen, by its index, the most frequent first."""
-    seen, counts = np.unique(np.concatenate([shown.ravel() for shown in slices]), return_counts=True)
-    steps = np.linspace(0, 1, 20)
-    colours = np.vstack([matplotlib.colormaps[name](steps) for name in ("tab20", "tab20b")])
-    ordered = seen[np.argsort(-counts)]
-    return {int(index): colours[place % len(colours)] for place, index in enumerate(ordered)}
 
 
 def _centred(volume: Volume, mask: Volume | Array | None, title: str = "") -> Panel:

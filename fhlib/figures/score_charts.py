@@ -7,13 +7,15 @@ percent.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from fhlib.figures.style import PALETTE, Look, new_figure
+from fhlib.figures.style import COLUMN, PALETTE, SMALL, Look, new_figure
 from fhlib.images.volume import Floats
 
 MEASURES = {
@@ -26,6 +28,9 @@ MEASURES = {
     "surface_dice_1mm": "surface Dice at 1 mm [%]",
     "relative_volume_error": "volume error [%]",
 }
+
+FAR = 4
+"""An interval further from the middle one than so many times their spread is drawn behind a break of the axis."""
 
 
 def percent(measure: str) -> int:
@@ -82,6 +87,8 @@ def _box(axis: Axes, values: Floats, place: int, heights: Floats, colour: str) -
 def difference_forest(compared: pd.DataFrame, printed: pd.DataFrame, measure: str = "dsc") -> Figure:
     """Mean difference of each variant from the baseline with its 95 % interval, and the paper's (a cross), a row a variant.
 
+    Where few variants lie far from the others the axis is broken, so that the others can be told apart.
+
     Args:
         compared: rows of `compare_variants` for the measure.
         printed: the paper's table: variant, and `<measure>_percent` or `<measure>_mm`.
@@ -91,23 +98,72 @@ def difference_forest(compared: pd.DataFrame, printed: pd.DataFrame, measure: st
     column = f"{measure}_percent" if factor == 100 else measure
     paper = printed.drop_duplicates("variant").set_index("variant")[column]
     baseline = compared["baseline"].iloc[0]
-    figure, axes = new_figure(1, 1, (7.0, 0.36 * len(compared) + 1.3))
-    axis = axes[0, 0]
-    axis.axvline(0, color="black", linewidth=0.8)
+    gains = compared["variant"].map(paper - paper.get(baseline, np.nan)).to_numpy(float)
+    low, middle, high = (factor * compared[name].to_numpy(float) for name in ("low", "difference", "high"))
+    parts = _axis_parts(low, middle, high, gains)
 
-    middle = factor * compared["difference"]
-    ends = [factor * (compared["difference"] - compared["low"]), factor * (compared["high"] - compared["difference"])]
+    widths = [2.2 if first <= 0 <= last else 1.0 for first, last in parts]
+    size = (COLUMN, 0.3 * len(compared) + 1.7)
+    figure, axes = new_figure(1, len(parts), size, sharey=True, gridspec_kw={"width_ratios": widths, "wspace": 0.03})
     places = range(len(compared))
-    label = "here, 95 % interval"
-    axis.errorbar(middle, places, xerr=ends, fmt="o", color=PALETTE[0], capsize=3, label=label)
-    gains = compared["variant"].map(paper - paper.get(baseline, np.nan))
-    if gains.notna().any():
-        axis.plot(gains, places, "x", color=PALETTE[3], markersize=8, label="paper (other data)")
+    ends = [middle - low, high - middle]
+    for axis, limits in zip(axes[0], parts, strict=True):
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.errorbar(middle, places, xerr=ends, fmt="o", color=PALETTE[0], capsize=3, label="here, 95 % interval")
+        if np.isfinite(gains).any():
+            axis.plot(gains, places, "x", color=PALETTE[3], markersize=7, label="paper (other data)")
+        axis.set(xlim=limits)
+        axis.xaxis.set_major_locator(MaxNLocator(5 if limits[0] <= 0 <= limits[1] else 2))
+    for left, right in pairwise(axes[0]):
+        _break(left, right)
 
-    figure.legend(loc="outside lower center", ncols=2)
-    _name_rows(axis, compared["variant"])
-    axis.set(xlabel=f"{MEASURES[measure]}, difference from {baseline}")
+    figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.3)
+    _name_rows(axes[0, 0], compared["variant"])
+    words = [f"{MEASURES[measure]}, difference from {baseline}"]
+    if "n" in compared:
+        words.append(f"n = {_range(compared['n'])} cases, paired")
+    if len(parts) > 1:
+        words.append("axis broken: each part has a scale of its own")
+    figure.supxlabel("\n".join(words), fontsize=SMALL)
     return figure
+
+
+def _axis_parts(low: Floats, middle: Floats, high: Floats, gains: Floats) -> list[tuple[float, float]]:
+    """Limits of the parts of a broken axis, from left to right: one part where no interval lies far from the others."""
+    centre = np.median(middle)
+    usual = max(2 * float(np.median(np.abs(middle - centre))), float(np.median(high - low)))
+    far = np.abs(middle - centre) > FAR * usual
+    near = np.concatenate([low[~far], high[~far], gains[np.isfinite(gains)], [0.0]])
+    parts = [(near.min(), near.max())]
+    for beyond in (far & (high < near.min()), far & (low > near.max())):
+        if beyond.any():
+            parts.append((low[beyond].min(), high[beyond].max()))
+        else:
+            far &= ~beyond
+    if (reached := np.flatnonzero(far & (high >= near.min()) & (low <= near.max()))).size:
+        parts[0] = (min(parts[0][0], low[reached].min()), max(parts[0][1], high[reached].max()))
+    margins = [0.06 * (last - first) or 0.1 for first, last in parts]
+    return sorted((first - margin, last + margin) for (first, last), margin in zip(parts, margins, strict=True))
+
+
+def _break(left: Axes, right: Axes) -> None:
+    """Mark that the axis is broken between two neighbours: two slanted strokes, and no frame between."""
+    right.spines["left"].set_visible(False)
+    right.tick_params(axis="y", length=0)
+    stroke: Look = {
+        "marker": [(-0.5, -1), (0.5, 1)],
+        "markersize": 9,
+        "linestyle": "none",
+        "color": "0.15",
+        "clip_on": False,
+    }
+    left.plot([1], [0], transform=left.transAxes, **stroke)
+    right.plot([0], [0], transform=right.transAxes, **stroke)
+
+
+def _range(counts: pd.Series) -> str:
+    """A number, or the smallest and the largest of several."""
+    return f"{counts.min():.0f}" if counts.nunique() == 1 else f"{counts.min():.0f} to {counts.max():.0f}"
 
 
 def table_beside_paper(

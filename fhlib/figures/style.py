@@ -31,18 +31,21 @@ CONTOURS: tuple[tuple[str, LineStyleType], ...] = (
     ("#F78FC7", (0, (1, 1))),
 )
 DARK = ".15"
+COLUMN, PAGE = 4.6, 9.7
+"""Widest figure in inches for one column of a journal (85 mm) and for two (180 mm): its smallest letters, SMALL, then have 7 points."""
+SMALL = 9.68
 STYLE = {
     "figure.dpi": 110, "savefig.dpi": 200, "figure.constrained_layout.use": True,
     "svg.hashsalt": "fhlib",  # the same figure gives the same file
     "font.size": 10.56,
     "font.sans-serif": ["Arial", "DejaVu Sans", "Liberation Sans", "Bitstream Vera Sans", "sans-serif"],
     "text.color": DARK, "axes.labelcolor": DARK, "axes.edgecolor": DARK, "xtick.color": DARK, "ytick.color": DARK,
-    "axes.titlesize": 10.56, "axes.labelsize": 10.56, "xtick.labelsize": 9.68, "ytick.labelsize": 9.68,
+    "axes.titlesize": 10.56, "axes.labelsize": 10.56, "xtick.labelsize": SMALL, "ytick.labelsize": SMALL,
     "axes.linewidth": 1, "axes.spines.top": False, "axes.spines.right": False, "axes.prop_cycle": f"cycler(color={list(PALETTE)})",
     "axes.grid": True, "axes.axisbelow": True, "grid.color": "#E3E3E3", "grid.linewidth": 0.6,
     "xtick.major.size": 4.8, "ytick.major.size": 4.8, "xtick.major.width": 1, "ytick.major.width": 1,
     "xtick.minor.size": 3.2, "ytick.minor.size": 3.2, "xtick.minor.width": 0.8, "ytick.minor.width": 0.8,
-    "legend.frameon": False, "legend.fontsize": 9.68, "legend.title_fontsize": 10.56,
+    "legend.frameon": False, "legend.fontsize": SMALL, "legend.title_fontsize": 10.56,
     "lines.linewidth": 1.2, "lines.markersize": 4.8, "lines.solid_capstyle": "round",
     "patch.linewidth": 0.8, "patch.edgecolor": "w", "patch.force_edgecolor": True,
 }  # fmt: skip

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from mpl_toolkits.mplot3d.art3d import Poly3DCollection
-from mpl_toolkits.mplot3d.axes3d import Axes3D
 from numpy.typing import NDArray
 from scipy import ndimage, spatial
 from skimage import measure
 
-from fhlib.figures.style import Look, new_figure
+from fhlib.figures.sagittal import HeadAxes, head_axes
+from fhlib.figures.style import PAGE, PALETTE, REFERENCE_COLOUR, SMALL, Look, new_figure
 from fhlib.images.volume import Array, Floats, Mask, Volume
 
 DISTANCE_MAP = "YlOrRd"
 PRINTED_FACES = 10_000
 MARGIN = 3
 """Voxels around a mask, so that its surface closes."""
+GHOST_MM = 1.5
+"""How finely the true head's silhouette is drawn, where its points lie close enough."""
+BELOW: Look = {"ha": "center", "va": "top", "fontsize": SMALL}
 Summary = tuple[float, float, float]
 """Minimum, mean and maximum."""
 
@@ -43,6 +47,10 @@ class Surface:
     """(m, 3) vertex numbers."""
     distance_mm: NDArray[np.float32]
     """(n,) to the reference surface, unsigned."""
+    true_mm: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 3), np.float32))
+    """(k, 3) vertices of the reference surface, as `vertices_mm`."""
+    axes: HeadAxes | None = None
+    """How the reference head lies; None where its shape does not tell."""
 
     def summary(self) -> Summary:
         """Minimum, mean and maximum of the distance over vertices, in mm."""
@@ -87,7 +95,15 @@ def surface_distance(
     along = np.abs(np.einsum("ij,ij->i", vertices - true_vertices[nearest], normals))
     across = np.sqrt(np.maximum(gap**2 - along**2, 0))
     distance = np.where(across <= 1.5 * resolution_mm, along, gap)
-    return Surface((vertices + corner).astype(np.float32), faces.astype(np.int32), distance.astype(np.float32))
+    shifted = [(points + corner).astype(np.float32) for points in (vertices, true_vertices)]
+    axes = _axes(true[box], factors, spacing_mm)
+    return Surface(shifted[0], faces.astype(np.int32), distance.astype(np.float32), shifted[1], axes)
+
+
+def _axes(mask: Mask, factors: tuple[int, ...], spacing_mm: Sequence[float]) -> HeadAxes | None:
+    """How the head lies, from its mask averaged to the picture's resolution."""
+    coarse = measure.block_reduce(mask.astype(np.float32), factors, np.mean) >= 0.5
+    return head_axes(coarse, [n * step for n, step in zip(factors, spacing_mm)]) if coarse.any() else None
 
 
 def _mesh(mask: Mask, factors: tuple[int, ...], spacing_mm: Sequence[float]) -> tuple[Array, Array]:
@@ -119,22 +135,18 @@ def _unit(vectors: Array) -> Array:
 
 
 def surface_distance_map(
-    surfaces: Mapping[str, Surface],
-    columns: int = 5,
-    limit_mm: float | None = None,
-    views: Sequence[tuple[float, float]] = ((12, -60), (12, 120)),
-    title: str | None = None,
+    surfaces: Mapping[str, Surface], columns: int = 5, limit_mm: float | None = None, title: str | None = None
 ) -> Figure:
-    """Fig. 4 and 5: lit surfaces coloured by distance on one common scale, each bar marked with its min, mean and max.
+    """Fig. 4 and 5: surfaces in two standard views, coloured by distance on one scale, the true head's outline around them.
 
-    The first array axis (d) points down.
+    The first row looks at the left side of the head, the face to the left; the second at the face. Where the true mask does
+    not tell the face (`fhlib.figures.sagittal.head_axes`), depth points down, and the panels say so. All have one scale in mm.
 
     Args:
         surfaces: by their titles.
         columns: at most so many surfaces a row.
-        limit_mm: the scale's upper end; by default the largest 99th percentile of all surfaces.
-        views: elevation and azimuth in degrees, one below the other; by default from two opposite sides.
-        title: above the figure.
+        limit_mm: the colours' upper end; by default the largest 99th percentile of all surfaces.
+        title: above the figure, with the number of surfaces.
 
     Raises:
         ValueError: there is no surface.
@@ -143,64 +155,102 @@ def surface_distance_map(
         raise ValueError("surface_distance_map needs at least one surface")
     columns = min(columns, len(surfaces))
     rows = math.ceil(len(surfaces) / columns)
-    limit = limit_mm or _common_limit(surfaces)
-    norm, cmap = Normalize(0, limit), colormaps[DISTANCE_MAP]
-    size = (2.2 * columns + 0.2, (1.95 * len(views) + 0.65) * rows + (0.3 if title else 0.0))
-    figure, axes = new_figure(rows * len(views), columns, size, title, subplot_kw={"projection": "3d"})
-    reach = max(float(np.ptp(surface.vertices_mm, axis=0).max()) for surface in surfaces.values()) / 2
+    cell = min(2.0, PAGE / columns)
+    figure, axes = new_figure(2 * rows, columns, (cell * columns, (2.1 * cell + 0.8) * rows + 0.9), title)
+    norm = Normalize(0, limit_mm or common_limit(surfaces))
+    clouds = [
+        points for surface in surfaces.values() for points in (surface.vertices_mm, surface.true_mm) if len(points)
+    ]
+    reach = 0.56 * max(float(np.ptp(points, axis=0).max()) for points in clouds)
     for axis in axes.flat:
         axis.set_axis_off()
     for number, (name, surface) in enumerate(surfaces.items()):
         row, column = divmod(number, columns)
-        panels = axes[row * len(views) : (row + 1) * len(views), column]
-        drawn = decimate(surface, PRINTED_FACES)
-        for axis, view in zip(panels, views, strict=True):
-            _draw(axis, drawn, cmap(norm(drawn.distance_mm)), reach, view)
-        panels[0].set_title(name, fontsize=8)
-        _distance_bar(figure, panels[-1], surface.summary(), norm)
+        side, front = axes[2 * row : 2 * row + 2, column]
+        _draw_views(side, front, surface, norm, reach)
+        side.set_title(name.replace(": ", "\n"), fontsize=SMALL)
+        _, mean, most = surface.summary()
+        front.text(0.5, 0.0, f"mean {mean:.1f}\nmax {most:.1f} mm", transform=front.transAxes, **BELOW)
+
+    _millimetres(axes[0, 0], reach)
+    beyond = any(surface.summary()[2] > (norm.vmax or 0) for surface in surfaces.values())
+    shape: Look = {"orientation": "horizontal", "shrink": 0.6, "aspect": 30, "extend": "max" if beyond else "neither"}
+    bar = figure.colorbar(ScalarMappable(norm, DISTANCE_MAP), ax=list(axes.flat), pad=0.02, **shape)
+    bar.set_label("distance to the true surface [mm]; blue: outline of the true head", fontsize=SMALL)
+    counted = f"{len(surfaces)} surface{'s' if len(surfaces) > 1 else ''}"
+    figure.suptitle(f"{title}: {counted}" if title else counted, fontsize=10.5, y=1.06)
     return figure
 
 
-def _draw(axis: Axes3D, surface: Surface, colours: Array, reach: float, view: tuple[float, float]) -> None:
-    """Draw a lit surface in a cube that reaches equally far to all sides; `colours` (n, RGBA) are of its vertices."""
-    points = surface.vertices_mm[:, [2, 1, 0]] * np.array([1, -1, -1])  # d down by a half turn: no mirror image
+def _draw_views(side: Axes, front: Axes, surface: Surface, norm: Normalize, reach: float) -> None:
+    """A surface from its left, face to the left, and from its face."""
+    known = surface.axes is not None
+    forward, up = (surface.axes.forward, surface.axes.up) if surface.axes else (np.eye(3)[2], -np.eye(3)[0])
+    drawn = decimate(surface, PRINTED_FACES)
+    draw_surface(side, drawn, -forward, up, norm, reach)
+    # from (d, h, w) to (x, y, z) and back, since a cross product turns with the order of the axes
+    left = np.cross(-forward[::-1], up[::-1])[::-1]
+    draw_surface(front, drawn, left, up, norm, reach)
+    words = ("◄ face", "from the front") if known else ("depth down", "depth down")
+    for axis, word in zip((side, front), words, strict=True):
+        axis.text(0.5, 0.02, word, transform=axis.transAxes, ha="center", fontsize=SMALL)
+
+
+def draw_surface(axis: Axes, surface: Surface, right: Floats, up: Floats, norm: Normalize, reach: float) -> None:
+    """Draw a lit surface and the outline of the true one as they look with `right` and `up` (d, h, w) on the paper.
+
+    Far triangles are drawn first. The reach is from the middle to each side, in mm.
+    """
+    x, y = right[::-1], up[::-1]
+    screen = np.array([x, y, np.cross(x, y)])  # rows: to the right, up, to the viewer
+    points, truth = surface.vertices_mm[:, ::-1] @ screen.T, surface.true_mm[:, ::-1] @ screen.T
     triangles = points[surface.faces]
-    faces = colours[surface.faces].mean(axis=1)
-    faces[:, :3] *= _shade(triangles, points.mean(axis=0), view)[:, None]
-    mesh = Poly3DCollection(triangles, facecolors=faces, edgecolors=faces, linewidths=0.4, rasterized=True)
-    axis.add_collection3d(mesh)
+    order = np.argsort(triangles[:, :, 2].mean(axis=1))
+    colours = colormaps[DISTANCE_MAP](norm(surface.distance_mm[surface.faces].mean(axis=1)))
+    colours[:, :3] *= _shade(triangles, points.mean(axis=0))[:, None]
+    shown = colours[order]
+    flat: Look = {"facecolors": shown, "edgecolors": shown, "linewidths": 0.4, "rasterized": True}
+    axis.add_collection(PolyCollection(triangles[order, :, :2], zorder=2, **flat))
+    if len(truth):
+        _ghost(axis, truth[:, :2])
 
-    x, y, z = (points.max(axis=0) + points.min(axis=0)) / 2
-    axis.set(xlim=(x - reach, x + reach), ylim=(y - reach, y + reach), zlim=(z - reach, z + reach))
-    axis.set_box_aspect((1, 1, 1), zoom=1.45)
-    axis.view_init(*view)
-    axis.set_axis_off()
+    both = np.concatenate([points, truth])[:, :2]
+    x_middle, y_middle = (both.max(axis=0) + both.min(axis=0)) / 2
+    axis.set(
+        xlim=(x_middle - reach, x_middle + reach), ylim=(y_middle - 1.25 * reach, y_middle + reach), aspect="equal"
+    )
+    axis.grid(False)
 
 
-def _shade(triangles: Array, centre: Floats, view: tuple[float, float]) -> Floats:
-    """Brightness (m,) of triangles in a light that comes from above and beside the viewer."""
-    elevation, azimuth = np.radians(view)
-    eye = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
-    up = np.array([0, 0, 1])
-    side = np.cross(up, eye)
-    light = eye + 0.7 * up - 0.6 * side / np.linalg.norm(side)
+def _ghost(axis: Axes, points: Floats) -> None:
+    """The silhouette of a dense cloud of points: pale behind the surface, its outline before it."""
+    pixel = max(GHOST_MM, 2 * float(np.median(spatial.cKDTree(points).query(points, k=2)[0][:, 1])))
+    low = points.min(axis=0) - 4 * pixel
+    shape = np.ceil((points.max(axis=0) + 4 * pixel - low) / pixel).astype(int)
+    hit = np.zeros(shape, bool)
+    hit[tuple(((points - low) / pixel).astype(int).T)] = True
+    filled = ndimage.binary_fill_holes(ndimage.binary_closing(hit, iterations=2))
+    soft = ndimage.gaussian_filter(filled.astype(float), 1.0).T
+    x, y = (low[k] + (np.arange(shape[k]) + 0.5) * pixel for k in (0, 1))
+    axis.contourf(x, y, soft, levels=[0.5, 2], colors=[REFERENCE_COLOUR], alpha=0.25, zorder=1)
+    axis.contour(x, y, soft, levels=[0.5], colors=[PALETTE[0]], linewidths=1.2, zorder=3)
+
+
+def _millimetres(axis: Axes, reach: float) -> None:
+    """A bar of 10 to 50 mm in the upper left corner."""
+    length = next((value for value in (50, 20) if value < 0.6 * reach), 10)
+    left, top = axis.get_xlim()[0], axis.get_ylim()[1]
+    axis.plot([left, left + length], [top] * 2, color="black", linewidth=2, clip_on=False, solid_capstyle="butt")
+    axis.text(left, top - 0.04 * reach, f"{length} mm", fontsize=SMALL, va="top")
+
+
+def _shade(triangles: Array, centre: Floats) -> Floats:
+    """Brightness (m,) of triangles (right, up, to the viewer) in a light from above and beside the viewer."""
+    light = _unit(np.array([-0.6, 0.7, 1.0]))
     normals = _unit(_face_normals(triangles))
     # marching cubes does not say which way its triangles turn: most normals of a head point away from its centre
     outward = np.sign(np.einsum("ij,ij->i", normals, triangles.mean(axis=1) - centre).sum()) or 1.0
-    return 0.6 + 0.4 * np.clip(outward * normals @ (light / np.linalg.norm(light)), 0, 1)
-
-
-def _distance_bar(figure: Figure, axis: Axes3D, summary: Summary, norm: Normalize) -> None:
-    """A colour bar below the surface with ticks of the common scale, arrows at min, mean and max, and the three numbers."""
-    low, mean, high = summary
-    limit = float(norm.vmax or 1.0)
-    shape: Look = {"orientation": "horizontal", "shrink": 0.75, "pad": 0.0, "aspect": 22}
-    shape["extend"] = "max" if high > limit else "neither"
-    bar = figure.colorbar(ScalarMappable(norm, DISTANCE_MAP), ax=axis, **shape)
-    bar.ax.tick_params(labelsize=7, length=2)
-    arrows: Look = {"color": "black", "markersize": 3.5, "clip_on": False}
-    bar.ax.plot(np.minimum(summary, limit), [1.35] * 3, "v", transform=bar.ax.get_xaxis_transform(), **arrows)
-    bar.set_label(f"min {low:.2f}, mean {mean:.2f}, max {high:.2f} mm", fontsize=8)
+    return 0.65 + 0.35 * np.clip(outward * normals @ light, 0, 1)
 
 
 def interactive_surfaces(
@@ -220,7 +270,7 @@ def interactive_surfaces(
     """
     if not surfaces:
         raise ValueError("interactive_surfaces needs at least one surface")
-    limit = limit_mm or _common_limit(surfaces)
+    limit = limit_mm or common_limit(surfaces)
     meshes, buttons = [], []
     for number, (name, surface) in enumerate(surfaces.items()):
         bar = _marked_bar(surface.summary(), limit)
@@ -265,7 +315,7 @@ def _marked_bar(summary: Summary, limit: float) -> Look:
     return {"title": title, "thickness": 16, "len": 0.8, "tickvals": list(marks), "ticktext": list(marks.values())}
 
 
-def _common_limit(surfaces: Mapping[str, Surface]) -> float:
+def common_limit(surfaces: Mapping[str, Surface]) -> float:
     """The largest 99th percentile of all surfaces' distances in mm, so that a few far points do not bleach the rest."""
     return max(float(np.percentile(surface.distance_mm, 99)) for surface in surfaces.values()) or 1.0
 
@@ -287,4 +337,5 @@ def decimate(surface: Surface, faces: int) -> Surface:
     # a triangle stays where its three corners lie in three cells
     a, b, c = owner[surface.faces].T
     kept = owner[surface.faces][(a != b) & (b != c) & (a != c)]
-    return Surface(vertices.astype(np.float32), kept.astype(np.int32), distance.astype(np.float32))
+    moved, averaged = vertices.astype(np.float32), distance.astype(np.float32)
+    return replace(surface, vertices_mm=moved, faces=kept.astype(np.int32), distance_mm=averaged)

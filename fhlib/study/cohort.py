@@ -14,7 +14,8 @@ from fhlib.cohorts.manifest import MANIFEST, Cohort, load_cohort
 from fhlib.cohorts.simulated import simulate_cohort
 from fhlib.cohorts.splits import assign_splits
 from fhlib.figures.cohort_charts import growth_curve, invisible_edges
-from fhlib.figures.planes import gallery, planes, tissues_beside_echo
+from fhlib.figures.planes import gallery, planes
+from fhlib.figures.tissues import tissues_beside_echo
 from fhlib.files import DATA, write_csv
 from fhlib.phantom.realism import edge_contrast, invisible_share
 from fhlib.phantom.scan import SCAN_DIRECTIONS, set_up, simulate_scan, tissue_map

@@ -58,12 +58,3 @@ def test_fig6_fig7_and_augmentation_in_2d_and_3d(scan: Volume) -> None:
     assert len(planes.augmentation_grid([(scan.array, mask)] * 4, SPACING, list("abcd")).axes) == 12
     batch = image.array[None, None]
     assert len(planes.augmentation_grid([(batch, flat[None])], (0.5, 2.0), ["original"]).axes) == 1
-
-
-def test_tissues_have_a_colour_each_and_are_named() -> None:
-    tissues = Volume(np.arange(24, dtype=np.uint8).reshape(2, 3, 4).repeat(6, 0).repeat(4, 1).repeat(3, 2), (1, 1, 2))
-    names = [f"tissue {number}" for number in range(24)]
-    figure = planes.tissues_beside_echo(tissues, tissues, names)
-    handles = figure.legends[0].legend_handles
-    assert len({handle.get_facecolor() for handle in handles}) == len(handles) >= 12
-    assert {text.get_text() for text in figure.legends[0].get_texts()} <= set(names)

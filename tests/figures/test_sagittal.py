@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fhlib.figures.sagittal import median_plane, sagittal_comparison
+from fhlib.figures.sagittal import head_axes, median_plane, sagittal_comparison
 from fhlib.images.volume import Volume
-from tests.figures.made import SPACING, texts
+from tests.figures.made import SPACING, ball, posed_head, texts
 
 TILT = np.array([0.3, 0.5, 0.812])  # of length 1 to three digits
 
@@ -57,3 +57,15 @@ def test_a_sagittal_plane_across_the_last_axis_is_that_slice(scan: Volume) -> No
     np.testing.assert_allclose(
         np.diff(rows), 1.0, atol=0.02
     )  # grey grows by one each voxel of d, 0.5 mm, the plane's step
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_face_and_vertex_are_found_in_any_pose(seed: int) -> None:
+    mask, spacing, forward, up = posed_head(seed)
+    axes = head_axes(mask, spacing)
+    assert axes is not None
+    assert np.degrees(np.arccos([axes.forward @ forward, axes.up @ up])).max() < 8
+
+
+def test_a_ball_has_no_face() -> None:
+    assert head_axes(ball(12), SPACING) is None

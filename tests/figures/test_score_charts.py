@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from fhlib.figures import score_charts as charts
+from tests.figures.made import smallest_letters
 
 
 def scores() -> pd.DataFrame:
@@ -46,8 +47,26 @@ def test_forest_of_differences_has_the_papers_beside() -> None:
         }
     )
     printed = pd.DataFrame({"variant": ["A", "B"], "dsc_percent": [90.0, 91.5]})
-    axis = charts.difference_forest(compared, printed).axes[0]
+    figure = charts.difference_forest(compared, printed)
+    (axis,) = figure.axes
     cross = next(line for line in axis.lines if line.get_marker() == "x")
-    assert cross.get_xdata()[0] == pytest.approx(1.5) and axis.get_xlabel().endswith("difference from A")
+    assert cross.get_xdata()[0] == pytest.approx(1.5) and figure.get_supxlabel().endswith("difference from A")
     ends = [sorted(x for x, _ in segment) for segment in axis.collections[0].get_segments()]
     assert ends[0] == pytest.approx([0.5, 2.0]) and ends[1] == pytest.approx([-3.0, 1.0])
+
+
+def test_a_forest_with_far_rows_has_a_broken_axis() -> None:
+    """Two rows lie 14 and 6 points below the others, which differ by less than 1: they get a part of their own."""
+    rows = [("a", -0.14, 0.02), ("b", -0.06, 0.01), ("c", 0.006, 0.003), ("d", 0.004, 0.003), ("e", 0.0, 0.004)]
+    rows += [("f", 0.008, 0.003), ("g", 0.005, 0.002)]
+    compared = pd.DataFrame(
+        [{"variant": v, "baseline": "z", "n": 50, "difference": m, "low": m - w, "high": m + w} for v, m, w in rows]
+    )
+    printed = pd.DataFrame({"variant": ["z", "a"], "dsc_percent": [95.0, 94.0]})
+    figure = charts.difference_forest(compared, printed)
+    left, right = (axis.get_xlim() for axis in figure.axes)
+    assert left[0] < -16 and -5 < left[1] < -4 and left[1] < right[0] < -1 and 1.1 < right[1] < 2
+    assert "n = 50 cases" in figure.get_supxlabel() and "axis broken" in figure.get_supxlabel()
+    assert smallest_letters(figure) >= 7
+    near = charts.difference_forest(compared.iloc[2:], printed)
+    assert len(near.axes) == 1 and "broken" not in near.get_supxlabel()

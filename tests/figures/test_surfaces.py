@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.contour import ContourSet
 
 from fhlib.figures import surfaces
-from tests.figures.made import SPACING, ball
+from tests.figures.made import SPACING, ball, posed_head, smallest_letters, texts
 
 
 def test_surface_distance_of_concentric_balls_is_the_difference_of_radii() -> None:
@@ -29,15 +30,43 @@ def test_surfaces_refuse_images_and_empty_masks() -> None:
         surfaces.surface_distance(np.zeros_like(ball(12)), ball(12), SPACING)
 
 
-def test_surface_map_prints_min_mean_max_and_decimation_keeps_the_shape() -> None:
+def test_surface_map_says_mean_and_max_and_decimation_keeps_the_shape() -> None:
     surface = surfaces.surface_distance(ball(12), ball(15), SPACING)
-    figure = surfaces.surface_distance_map({"USegNet": surface, "USegNet-DS": surface})
-    low, mean, high = surface.summary()
-    assert [axis.get_xlabel() for axis in figure.axes].count(f"min {low:.2f}, mean {mean:.2f}, max {high:.2f} mm") == 2
-    assert sum(bool(axis.collections) for axis in figure.axes if hasattr(axis, "zaxis")) == 4  # two, from two sides
+    figure = surfaces.surface_distance_map({"USegNet": surface, "USegNet-DS": surface}, title="case")
+    _, mean, high = surface.summary()
+    words = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert words.count(f"mean {mean:.1f}\nmax {high:.1f} mm") == 2 and "case: 2 surfaces" in texts(figure)
+    assert smallest_letters(figure) >= 7
+    assert words.count("depth down") == 4, "a ball has no face"
     small = surfaces.decimate(surface, 500)
     assert 100 < len(small.faces) < 900 and small.distance_mm.mean() == pytest.approx(mean, abs=0.2)
     assert np.linalg.norm(small.vertices_mm - (20, 21, 22), axis=1).mean() == pytest.approx(12, abs=0.6)
+
+
+def test_a_ghost_has_the_size_of_the_truth() -> None:
+    """The truth is a ball of 15 mm around the predicted one of 12 mm: its outline is a circle of 15 mm."""
+    surface = surfaces.surface_distance(ball(12), ball(15), SPACING)
+    side = surfaces.surface_distance_map({"": surface}).axes[0]
+    outline = next(part for part in side.collections if isinstance(part, ContourSet) and not part.filled)
+    (line,) = (path.vertices for path in outline.get_paths())
+    assert np.linalg.norm(line - line.mean(axis=0), axis=1).mean() == pytest.approx(15, abs=1.0)
+
+
+def test_standard_views_show_a_head_from_its_left_and_from_its_face() -> None:
+    """A head of the simulator in a drawn pose: what lies forward is drawn on the left, then in front; up is up."""
+    mask, spacing, forward, up = posed_head(3)
+    figure = surfaces.surface_distance_map({"": surfaces.surface_distance(mask, mask, spacing, resolution_mm=3)})
+    side, front, *_ = figure.axes
+    assert [text.get_text() for text in (side.texts[0], front.texts[0])] == ["◄ face", "from the front"]
+    left = np.cross(-forward[::-1], up[::-1])[::-1]  # of the fetus: z up, y back and x left are right-handed
+    surface = surfaces.surface_distance(mask, mask, spacing, resolution_mm=3)
+    for axis, right in ((side, -forward), (front, left)):
+        drawn = np.concatenate([path.vertices for path in axis.collections[0].get_paths()])
+        expected = np.column_stack([surface.vertices_mm @ right, surface.vertices_mm @ up])
+        for low_or_high in (np.min, np.max):
+            assert low_or_high(drawn, axis=0) == pytest.approx(
+                low_or_high(expected, axis=0), abs=8
+            )  # turned by a few degrees
 
 
 def test_turning_surfaces_share_a_scale_and_mark_min_mean_and_max() -> None:
