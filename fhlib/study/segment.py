@@ -61,11 +61,8 @@ def cards_of(study: Study, variant: str = "", weights: str = "", skull_weights: 
 
 
 def results_folder(study: Study, volumes: Path | str) -> Path:
-    """Where results go: of one's own volumes to a folder of their own, else to the run's."""
-    if not volumes:
-        return study.folder / "segmented"
-    path = Path(volumes).absolute()
-    return DATA / "segmented" / plain_name(path if path.is_dir() else path.parent)
+    """Where results go: of one's own volumes to a folder of their own, which has their name; else to the run's."""
+    return DATA / "segmented" / plain_name(Path(volumes).absolute()) if volumes else study.folder / "segmented"
 
 
 def figures_folder(study: Study, volumes: Path | str) -> Path:

@@ -26,8 +26,9 @@ def study(tmp_path, monkeypatch):
 def test_ones_own_volumes_leave_the_run_alone(study, tmp_path):
     scans = tmp_path / "ward 7"
     scans.mkdir()
-    own = tmp_path / "data" / "segmented" / "ward 7"
-    for volumes in (scans, str(scans), scans / "a.nrrd"):
+    places = {scans: "ward 7", str(scans): "ward 7", scans / "a.nrrd": "a"}  # a folder above a scan may name a woman
+    for volumes, name in places.items():
+        own = tmp_path / "data" / "segmented" / name
         assert results_folder(study, volumes) == own and figures_folder(study, volumes) == own / "figures"
         keep_table(study, table_of([{"case": "a"}]), volumes)
     assert (study.tables / "segment.csv").read_text() == "the run's own"

@@ -157,17 +157,16 @@ def test_no_folder_above_a_users_scans_is_named_anywhere_in_a_run(finished, tmp_
         "NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = gone.raw\n"
     )
     table = (run / "tables" / "segment.csv").read_bytes()
-    (run / "segmented").rename(run / "kept")
+    own = finished / "data" / "segmented"
     execute_notebook(finished, "10_segment", run / "10.ipynb", volumes=volumes)
     with pytest.raises(AssertionError, match=r"there is no 'none\.nrrd'"):
         execute_notebook(finished, "10_segment", run / "11.ipynb", volumes=volumes / "none.nrrd")
-    rows = pd.read_csv(run / "segmented" / "segment.csv").set_index("volume")
+    rows = pd.read_csv(own / "volumes" / "segment.csv").set_index("case")
     assert rows.loc["bad", "status"] == rows.loc["detached", "status"] == "failed"
-    assert (run / "11.failed.ipynb").exists() and telling(run) == []
+    assert (run / "11.failed.ipynb").exists() and telling(run) == telling(own) == []
+    assert (run / "tables" / "segment.csv").read_bytes() == table
 
-    shutil.rmtree(run / "segmented")
-    (run / "kept").rename(run / "segmented")
-    (run / "tables" / "segment.csv").write_bytes(table)
+    shutil.rmtree(own)
     for name in ("10", "11.failed"):
         (run / f"{name}.ipynb").unlink()
     shutil.rmtree(finished / "data" / "runs" / "planted")
