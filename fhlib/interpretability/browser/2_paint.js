@@ -9,16 +9,21 @@ function sheet(rows, columns) {
   return {canvas, pixels: image.data, done: () => (context.putImageData(image, 0, 0), canvas)};
 }
 
-/** A plane of the scan between two grey levels. */
+/** A plane of the scan between two grey levels. The loop stands here, not in `visitPlane`: it runs over the most voxels. */
 function paintGrey(scan, cut, own, [black, white]) {
   const [down, across] = keptAxes(cut);
-  const {pixels, done} = sheet(scan.shape[down], scan.shape[across]);
+  const [rows, columns] = [scan.shape[down], scan.shape[across]];
+  const {pixels, done} = sheet(rows, columns);
+  const whole = new Uint32Array(pixels.buffer);  // red, green, blue and opacity at once
   const gain = 255 / Math.max(white - black, 1e-9);
-  scan.visitPlane(cut, own, (value, place) => {
-    const grey = (value - black) * gain;
-    pixels[4 * place] = pixels[4 * place + 1] = pixels[4 * place + 2] = grey;
-    pixels[4 * place + 3] = 255;
-  });
+  const {raw, strides} = scan;
+  for (let row = 0, to = 0; row < rows; row++) {
+    let from = own * strides[cut] + row * strides[down];
+    for (let column = 0; column < columns; column++, to++, from += strides[across]) {
+      const grey = (raw[from] - black) * gain;
+      whole[to] = 0xff000000 | (0x010101 * (grey < 0 ? 0 : grey > 255 ? 255 : grey + 0.5 | 0));
+    }
+  }
   return done();
 }
 

@@ -17,7 +17,7 @@ function element(tag, {className = "", text = "", ...attributes} = {}, ...childr
 /** A frame with a canvas that knows its size and takes focus. */
 class Pane {
   constructor(explorer, title) {
-    this.explorer = explorer;
+    [this.explorer, this.kept] = [explorer, new Map()];
     this.canvas = element("canvas", {tabindex: 0, role: "img"});
     this.whole = element("button", {className: "fhx-whole", type: "button", "aria-label": `${title}: whole frame`, title: "whole frame (m)", text: "⤢"});
     this.root = element("div", {className: "fhx-pane"}, this.canvas, this.whole);
@@ -32,6 +32,12 @@ class Pane {
       event.stopPropagation();  // JupyterLab has meanings of its own for most keys
     });
     this.listen();
+  }
+
+  /** What a function made, made once for as long as `key` is the same. */
+  once(name, key, make) {
+    if (this.kept.get(name)?.key !== key) this.kept.set(name, {key, made: make()});
+    return this.kept.get(name).made;
   }
 
   /** The context, cleared and in CSS pixels. */
@@ -51,7 +57,7 @@ class Pane {
 class SlicePane extends Pane {
   constructor(explorer, row, cut) {
     super(explorer, `plane across ${AXES[cut]}`);
-    [this.row, this.cut, this.turned, this.kept] = [row, cut, 0, new Map()];
+    [this.row, this.cut, this.turned] = [row, cut, 0];
   }
 
   get axes() {
@@ -122,12 +128,6 @@ class SlicePane extends Pane {
     index[down] = (view.centre[down] + (offsetY - this.canvas.clientHeight / 2) / this.pixelsPerMm) / scan.spacing[down];
     index[across] = (view.centre[across] + (offsetX - this.canvas.clientWidth / 2) / this.pixelsPerMm) / scan.spacing[across];
     return index;
-  }
-
-  /** What a function made, made once for as long as `key` is the same. */
-  once(name, key, make) {
-    if (this.kept.get(name)?.key !== key) this.kept.set(name, {key, made: make()});
-    return this.kept.get(name).made;
   }
 
   draw(pixelsPerMm) {
@@ -253,11 +253,13 @@ class SurfacePane extends Pane {
     const pixelsPerMm = this.zoomed * 0.95 * Math.min(width, height) / Math.hypot(...sizes);
     const {meshes, said} = this.explorer.meshesOf(this.row);
     if (meshes.length) {
-      const {canvas, pixels, done} = sheet(height, width);
-      for (let at = 3; at < pixels.length; at += 4) pixels[at] = 255;
-      for (const {mesh, rgb, opacity} of meshes) paintMesh(pixels, width, height, mesh, matrix, centre, pixelsPerMm, rgb, opacity);
-      done();
-      context.drawImage(canvas, 0, 0);
+      const look = [scan.key, width, height, this.yaw, this.pitch, pixelsPerMm, ...meshes.map(({key}) => key)].join(" ");
+      context.drawImage(this.once("surface", look, () => {
+        const {pixels, done} = sheet(height, width);
+        for (let at = 3; at < pixels.length; at += 4) pixels[at] = 255;
+        for (const {mesh, rgb, opacity} of meshes) paintMesh(pixels, width, height, mesh, matrix, centre, pixelsPerMm, rgb, opacity);
+        return done();
+      }), 0, 0);
     }
     const place = point => {
       const [x, y] = turned(matrix, ...point.map((value, axis) => value - centre[axis]));

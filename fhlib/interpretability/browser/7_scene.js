@@ -90,9 +90,9 @@ class Scene {
     const truth = this.contours.find(line => line.role === "reference" && this.view.outlines.includes("reference"));
     const mesh = this.mesh(found?.key);
     if (mesh?.empty) return {meshes: [], said: mesh.empty};
-    const meshes = mesh ? [{mesh, rgb: rgbOf(found.colour), opacity: 1}] : [];
+    const meshes = mesh ? [{mesh, key: found.key, rgb: rgbOf(found.colour), opacity: 1}] : [];
     const ghost = truth ? this.mesh(truth.key) : null;
-    if (ghost && !ghost.empty) meshes.push({mesh: ghost, rgb: rgbOf(truth.colour), opacity: 0.4});
+    if (ghost && !ghost.empty) meshes.push({mesh: ghost, key: truth.key, rgb: rgbOf(truth.colour), opacity: 0.4});
     const said = mesh ? `surface found${ghost ? ", reference as ghost" : ""}` : "surface …";
     return {meshes, said};
   }

@@ -179,7 +179,9 @@ class Explorer extends Scene {
       title.textContent = this.rows[row].title;
       const map = this.mapOf(row);
       bar.hidden = !map;
-      if (!map || !bar.clientWidth) return;
+      const look = map && [map.key, this.view.colours, this.view.lower, this.view.upper, bar.clientWidth].join(" ");
+      if (!map || !bar.clientWidth || bar.look === look) return;
+      bar.look = look;
       const ratio = window.devicePixelRatio || 1;
       [bar.width, bar.height] = [bar.clientWidth * ratio, bar.clientHeight * ratio];
       const context = bar.getContext("2d");
