@@ -154,8 +154,10 @@ def _prepare_box(
     box = true if split == "train" and true is not None else located
     longest_mm = preparation.box_enlarged * max((box[1] - box[0]) * region.spacing_mm)
 
-    stored = in_unit_range(resample(region, longest_mm / preparation.box_voxels, smooth=True))
-    label = label_to_spacing(_within(truth, region), stored.spacing_mm)
+    # what is found can be a speck in the whole volume, which would be huge at the speck's resolution
+    part, _ = crop_to_box(region, enlarged(box, REGION_ENLARGED, region.shape))
+    stored = in_unit_range(resample(part, longest_mm / preparation.box_voxels, smooth=True))
+    label = label_to_spacing(_within(truth, part), stored.spacing_mm)
     context = resample(probability, like=stored)
     steps = [np.rint(volume.array * STEPS).astype(np.uint8) for volume in (stored, context)]
     for path, array in zip(arrays, (steps[0], label.array, steps[1]), strict=True):
