@@ -44,6 +44,30 @@ def test_a_scan_without_a_head_is_read_where_something_was_found_or_whole(cohort
         assert max(drawn.shape) == 40 and not label.any()
 
 
+class Once(Bright):
+    """Finds what is bright at its first look alone."""
+
+    def forward(self, x, with_attention=True):
+        self.level = 0.5 if not self.seen else 9.0
+        return super().forward(x, with_attention)
+
+
+def test_a_speck_in_the_whole_volume_is_stored_without_the_volume(cohort, tmp_path):
+    """Where the second look finds nothing the region is the volume; at the speck's resolution it would have 300 voxels a side."""
+    volume, truth = scan(0)
+    speck = np.zeros_like(volume.array)
+    speck[8:12, 8:12, 8:12] = 200
+    case = cohort.table.iloc[[0]].assign(split="val")
+    for name, array in ((case["image"].item(), speck), (case["label"].item(), np.zeros_like(truth.array))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_volume(volume.with_array(array), tmp_path / name)
+    cascade = Cascade([Once(0.5)], replace(parameters("USegNet-DS"), preparation=PREPARATION), Execution())
+    found = prepare_boxes(replace(cohort, folder=tmp_path), case, cascade, "m", PREPARATION, tmp_path / "boxes")
+    image, label, _ = found.located("c0")
+    assert max(image.shape) == 40 and not label.any()
+    assert max(found.image("c0").shape) <= 40 * 2 / 1.4 + 8  # twice as large as the speck, in whole voxels of the scan
+
+
 @pytest.fixture(scope="module")
 def boxes(cohort, tmp_path_factory):
     """The small cohort around its heads, located by a threshold between noise (up to 40) and head (100 to 140)."""
