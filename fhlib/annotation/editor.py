@@ -6,7 +6,7 @@ has the scan's geometry again.
 
 from __future__ import annotations
 
-import io
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
@@ -24,12 +24,13 @@ from scipy import ndimage
 from fhlib.annotation.between import fill_between
 from fhlib.annotation.corrected import Corrected, carried_over, coarse_steps
 from fhlib.figures.notebook import show
-from fhlib.figures.planes import planes
 from fhlib.images.formats import write_volume
 from fhlib.images.volume import Mask, Volume
 from fhlib.presets import suggestion
 from fhlib.segmentation.rows import Found
 
+SESSION = "JPY_SESSION_NAME"
+"""Environment variable that a Jupyter server sets for its kernels."""
 LONGEST = 192
 """Voxels along an axis of what is shown: a drawing is sent after each stroke."""
 PENS = {"look": None, "draw": 1, "erase": 0}
@@ -122,11 +123,11 @@ class MaskEditor:
         return carried_over(self._drawn, self._shown, self._mask, self.steps)
 
     def show(self) -> None:
-        """Display the widget; beside it the output carries a picture, for readers without widgets and for the report."""
-        twin = io.BytesIO()
-        figure = planes(self.image, {"to correct": self.image.with_array(self._mask.astype(np.uint8))})
-        figure.savefig(twin, format="png", dpi=110)
-        display({**self.widget._repr_mimebundle_(), "image/png": twin.getvalue()}, raw=True)
+        """Display the widget where a reader can use it, else a sentence: not in a batch run, whose kernel no browser talks to."""
+        if SESSION in os.environ:
+            display(self.widget)
+        else:
+            show("Open this notebook in JupyterLab and run this cell to correct the outline with a pen.")
 
     def fill(self) -> int:
         """Fill between the planes that were corrected; returns how many planes it filled."""

@@ -70,6 +70,11 @@ def figures_folder(study: Study, volumes: Path | str) -> Path:
     return results_folder(study, volumes) / "figures" if volumes else study.figures
 
 
+def corrected_folder(study: Study, volumes: Path | str) -> Path:
+    """Where corrected scans gather: of one's own in `data/corrected`, whatever call they came from; else with the run."""
+    return DATA / "corrected" if volumes else study.folder / "corrected"
+
+
 def keep_table(study: Study, rows: pd.DataFrame, volumes: Path | str) -> None:
     """Write the run's tables/segment.csv; one's own volumes leave it as it is."""
     if not volumes:
