@@ -74,9 +74,9 @@ def choose(given: Path | str) -> Chosen:
 
 
 def _of_folder(folder: Path) -> Chosen:
-    """Raises FileNotFoundError for a folder without weights, as loading it would."""
+    """Raises what loading it would for a folder without weights, or with something else under their name."""
     files = weights_files(folder)
-    if not files:
+    if not files or not all(path.is_file() for path in files):
         from fhlib.models.weights import load_cascade
 
         load_cascade(folder)

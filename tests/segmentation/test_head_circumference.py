@@ -38,7 +38,7 @@ HC = circumference(30, 24)
 class Bright:
     """A cascade that finds what is brighter than one half."""
 
-    slices = False
+    slices = reads_box = False
     parameters = SimpleNamespace(spatial_dims=2, outline="skull")
 
     def reading(self, volume, around=None):
