@@ -111,8 +111,8 @@ class Chart:
 def read_measurements(path: Path | str) -> pd.DataFrame:
     """A table of measurements: subject, ga_weeks and volume_ml, and the 95 % interval low_ml, high_ml where it is known.
 
-    With an interval the column `error_sd` is added, SD of the error of ln(volume). Raises ChartError for a missing column and a cell that is no
-    number; `require_chartable` looks at the values.
+    With an interval the column `error_sd` is added, SD of the error of ln(volume).
+    Raises ChartError for a missing column and a cell that is no number; `require_chartable` looks at the values.
     """
     frame = read_table(Path(path), COLUMNS).frame
     if missing := [name for name in COLUMNS if name not in frame]:
@@ -124,10 +124,11 @@ def read_measurements(path: Path | str) -> pd.DataFrame:
     except ValueError as error:
         raise ChartError(f"{Path(path).name}: {error}") from None
     if {"low_ml", "high_ml"} <= set(table):
-        wrong = ~((0 < table["low_ml"]) & (table["low_ml"] <= table["high_ml"]))
+        wrong = ~((table["low_ml"] > 0) & (table["low_ml"] <= table["high_ml"]))
         if wrong.any():
             raise ChartError(
-                f"{counted(int(wrong.sum()), 'interval')} not 0 < low_ml <= high_ml ({listed(table['subject'][wrong])}): mend or empty both columns"
+                f"{counted(int(wrong.sum()), 'interval')} not 0 < low_ml <= high_ml ({listed(table['subject'][wrong])}): "
+                "mend them, or leave both columns out"
             )
         table["error_sd"] = np.log(table["high_ml"] / table["low_ml"]) / (2 * Z95)
     return table
@@ -136,8 +137,8 @@ def read_measurements(path: Path | str) -> pd.DataFrame:
 def require_chartable(table: pd.DataFrame, column: str = "volume_ml") -> None:
     """Raise ChartError, with all reasons, for measurements that cannot carry a chart.
 
-    Fifty subjects, ages in five periods of two weeks that span eight weeks, and no gap of more than four weeks: two visit ages say nothing about the
-    ages between them.
+    Needed are fifty subjects, and ages in five periods of two weeks that span eight weeks, without a gap of more than four: two
+    visit ages say nothing about the ages between them.
     """
     if obstacles := [*_unusable(table, column), *_too_few(table)]:
         raise ChartError(f"no chart can be made of {counted(len(table), 'measurement')}: {'; '.join(obstacles)}")
@@ -185,7 +186,10 @@ def choose(table: pd.DataFrame, column: str = "volume_ml") -> tuple[Chart, pd.Da
 def quantile_lines(
     table: pd.DataFrame, chart: Chart, ga_weeks: ArrayLike, centiles: Sequence[float] = CENTILES
 ) -> pd.DataFrame:
-    """Centiles by quantile regression of ln(volume) on the chart's powers: ga_weeks, centile, value. Of no distribution, it checks the chart's."""
+    """Centiles by quantile regression of ln(volume) on the chart's powers: ga_weeks, centile, value.
+
+    It assumes no distribution, and so checks the chart's.
+    """
     weeks = np.asarray(ga_weeks, float)
     design = fractional(table["ga_weeks"].to_numpy(float), chart.model.mean_powers)
     model = sm.QuantReg(np.log(table["volume_ml"].to_numpy(float)), design)
@@ -272,4 +276,4 @@ def _too_few(table: pd.DataFrame) -> Iterator[str]:
     gap = np.diff(weeks)
     if len(gap) and gap.max() > WIDEST_GAP_WEEKS:
         k = int(gap.argmax())
-        yield f"nobody was measured between {weeks[k]:.1f} and {weeks[k + 1]:.1f} weeks, and a gap may be {WIDEST_GAP_WEEKS:g} weeks at most"
+        yield f"nobody was measured between {weeks[k]:.1f} and {weeks[k + 1]:.1f} weeks: a gap may be {WIDEST_GAP_WEEKS:g} weeks"

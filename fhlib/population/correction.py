@@ -12,8 +12,8 @@ from scipy.special import ndtri
 
 from fhlib.images.volume import Floats
 from fhlib.measures.growth import CENTILES
-from fhlib.population.charts import Chart, choose, fit_model, fit_chart
-from fhlib.population.errors import ErrorModel
+from fhlib.population.charts import Chart, choose, fit_chart, fit_model
+from fhlib.population.drawn.errors import ErrorModel
 from fhlib.population.models import ChartModel, Curves, curves_of
 
 ADDED = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -43,8 +43,8 @@ def simex(
 ) -> pd.DataFrame:  # fmt: skip
     """Centiles by SIMEX: more error is added, and what the curves do is carried back to none. Columns ga_weeks, centile, value.
 
-    ln M and S^2 are extrapolated by straight lines in the added variance, which is exact for a lognormal chart; L stays. It needs no likelihood that
-    knows of an error, and so checks `corrected_chart`.
+    ln M and S^2 are extrapolated by straight lines in the added variance, which is exact for a lognormal chart; L stays. It needs no
+    likelihood that knows of an error, and so checks `corrected_chart`.
     """
     weeks, rng = np.asarray(ga_weeks, float), np.random.default_rng([seed, 604])
     ready = error.corrected(table).drop(columns="error_sd")

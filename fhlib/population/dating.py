@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from fhlib.images.volume import Floats
 from fhlib.population.charts import Z95, Chart
-from fhlib.population.draw import HC_ERROR_SD
-from fhlib.population.errors import ErrorModel
+from fhlib.population.drawn.errors import ErrorModel
+from fhlib.population.drawn.visits import HC_ERROR_SD
 
 TRIMESTERS = {"first (to 13+6)": (0.0, 14.0), "second (14+0 to 27+6)": (14.0, 28.0), "third (28+0 on)": (28.0, 45.0)}
 STEPS = 2001

@@ -13,9 +13,9 @@ from statsmodels.stats.proportion import proportion_confint
 
 from fhlib.images.volume import Floats
 from fhlib.population.charts import Chart
-from fhlib.population.draw import HC_ERROR_SD, draw_population
-from fhlib.population.errors import ErrorModel
-from fhlib.population.protocol import CONDITIONS, HEALTHY, Protocol
+from fhlib.population.drawn.errors import ErrorModel
+from fhlib.population.drawn.protocol import CONDITIONS, HEALTHY, Protocol
+from fhlib.population.drawn.visits import HC_ERROR_SD, draw_population
 
 MEASURES: Mapping[str, tuple[str, ...]] = {
     "HC in 2D": ("hc_mm",),
@@ -115,7 +115,7 @@ def detection_table(
         for condition in conditions or [name for name in CONDITIONS if name != HEALTHY]:
             for measure, count, scores in _scored(charts, sd, condition, subjects, visits):
                 found = dict(zip(("sensitivity", "low", "high"), sensitivity(*scores), strict=True))
-                of = {"condition": condition, "error": level, "measure": measure}
+                of: dict[str, object] = {"condition": condition, "error": level, "measure": measure}
                 rows.append({**of, "visits": count, **found, "area": area(*scores)})
                 if count == max(visits):
                     points = [

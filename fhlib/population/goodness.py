@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ def z_scores(chart: Chart, table: pd.DataFrame, column: str = "volume_ml") -> pd
     """The measurements with their z-scores as measured (`z`), and the quarter of the ages that each is of (`ages`)."""
     z = chart.z(table[column].to_numpy(float), table["ga_weeks"].to_numpy(float), with_error=True)
     edges = np.quantile(table["ga_weeks"], np.linspace(0, 1, BANDS + 1))
-    names = [f"{low:.1f} to {high:.1f} weeks" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    names = [f"{low:.1f} to {high:.1f} weeks" for low, high in pairwise(edges)]
     ages = pd.cut(table["ga_weeks"], edges, labels=names, include_lowest=True)
     return table.assign(z=z, ages=ages)
 

@@ -21,9 +21,9 @@ from fhlib.population.charts import Chart, choose, fit_chart
 from fhlib.population.correction import corrected_chart
 from fhlib.population.dating import compared_measures, dating_table
 from fhlib.population.detection import detection_table, largest_useful_error
-from fhlib.population.draw import draw_population, measure, true_centiles
-from fhlib.population.errors import ErrorModel, fit_error_model, segmentor_error
-from fhlib.population.protocol import CONDITIONS, HEALTHY, Protocol
+from fhlib.population.drawn.errors import ErrorModel, fit_error_model, segmentor_error
+from fhlib.population.drawn.protocol import CONDITIONS, HEALTHY, Protocol
+from fhlib.population.drawn.visits import draw_population, measure, true_centiles
 
 OUT = DATA / "results" / "growth"
 LOOKED_AT = (3, 50, 97)
@@ -133,8 +133,8 @@ def _log_centiles(chart: Chart, weeks: Floats) -> Floats:
 def intergrowth_hc(draws: int = 4000, repetitions: int = 20) -> pd.DataFrame:
     """INTERGROWTH-21st's HC from draws of its own equations, fitted anew, 14 to 40 weeks.
 
-    Columns: centile, draws, repetitions, error_first (largest error over the ages, percent, of the first draw), error_median, error_p95, model
-    (of the first draw).
+    Columns: centile, draws, repetitions, error_first (largest error over the ages, percent, of the first draw), error_median,
+    error_p95, model (of the first draw).
     """
     grid = np.linspace(14, 40, 105)
     mean, sd = growth.reference("hc", grid)

@@ -14,9 +14,9 @@ from fhlib.files import write_csv
 from fhlib.images.volume import Floats
 from fhlib.measures.growth import CENTILES
 from fhlib.phantom.anatomy import SIZE_CORRELATION
-from fhlib.population.errors import ErrorModel
-from fhlib.population.heads import diameter_mm, head_model
-from fhlib.population.protocol import CONDITIONS, HEALTHY, SEVERITY, Protocol
+from fhlib.population.drawn.errors import ErrorModel
+from fhlib.population.drawn.heads import diameter_mm, head_model
+from fhlib.population.drawn.protocol import CONDITIONS, HEALTHY, SEVERITY, Protocol
 
 SUBJECTS, MEASUREMENTS = "subjects.csv", "measurements.csv"
 HC_ERROR_SD = 0.030 / 1.96 / np.sqrt(2)
@@ -104,7 +104,7 @@ def true_centiles(
 def write_population(folder: Path | str, protocol: Protocol, error: ErrorModel) -> pd.DataFrame:
     """Draw a population into a folder: subjects.csv is the truth, measurements.csv what was measured. Returns the truth.
 
-    The scans of these visits can be made later (`fhlib.population.scans`).
+    The scans of these visits can be made later (`fhlib.population.drawn.scans`).
     """
     population = draw_population(protocol)
     write_csv(population, Path(folder) / SUBJECTS)

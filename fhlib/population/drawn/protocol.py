@@ -11,15 +11,16 @@ from fhlib.images.volume import Floats
 from fhlib.phantom.anatomy import OLDEST_WEEKS
 from fhlib.phantom.probe import SITES
 from fhlib.phantom.scan import ANY
-from fhlib.population.heads import DRAWN_WEEKS
+from fhlib.population.drawn.heads import DRAWN_WEEKS
 
 HEALTHY = "healthy"
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A disorder of growth: how BPD, OFD and the skull's height change, in shares, from `onset_weeks` on, in full at `full_weeks` and after.
+    """A disorder of growth: how BPD, OFD and the skull's height change, in shares.
 
+    They do from `onset_weeks` on, in full at `full_weeks` and after.
     Each subject has a severity of its own, 0.6 to 1.4 times these changes.
     """
 

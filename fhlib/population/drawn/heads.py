@@ -7,7 +7,7 @@ heads are kept (`data/reference/drawn_heads.csv`), and three equations say what 
 - volume of the whole head: OFD cubed, times a power of BPD / OFD, times a function of age (below 20 weeks the face is smaller), times
   a subject's own form (height, scalp and face), which is lognormal.
 
-`python -m fhlib.population.heads` draws the table anew.
+`python -m fhlib.population.drawn.heads` draws the table anew.
 """
 
 from __future__ import annotations
