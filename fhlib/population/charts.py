@@ -80,7 +80,7 @@ class Chart:
 
         self.curves(weeks)
         middle = logs(self.params)
-        slopes = approx_fprime(self.params, logs, centered=True)
+        slopes = approx_fprime(self.params, logs, centered=True).reshape(len(middle), -1)
         variance = np.einsum("ij,jk,ik->i", slopes, self.covariance, slopes)
         for weight, model, params in self.others:
             variance = variance + weight * (logs(params, model) - middle) ** 2

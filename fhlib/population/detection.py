@@ -110,20 +110,20 @@ def detection_table(
     Returns:
         condition, error, measure, visits, sensitivity, low, high, area; and condition, error, measure, rate, sensitivity, low, high.
     """
-    rows, curves = [], []
+    rows: list[dict[str, object]] = []
+    curves: list[dict[str, object]] = []
     for level, sd in error_levels(error).items():
         for condition in conditions or [name for name in CONDITIONS if name != HEALTHY]:
             for measure, count, scores in _scored(charts, sd, condition, subjects, visits):
-                found = dict(zip(("sensitivity", "low", "high"), sensitivity(*scores), strict=True))
                 of: dict[str, object] = {"condition": condition, "error": level, "measure": measure}
-                rows.append({**of, "visits": count, **found, "area": area(*scores)})
+                rows.append({**of, "visits": count, **_found(*scores), "area": area(*scores)})
                 if count == max(visits):
-                    points = [
-                        dict(zip(("sensitivity", "low", "high"), sensitivity(*scores, rate), strict=True))
-                        for rate in RATES
-                    ]
-                    curves += [{**of, "rate": rate, **point} for rate, point in zip(RATES, points, strict=True)]
+                    curves += [{**of, "rate": rate, **_found(*scores, rate)} for rate in RATES]
     return pd.DataFrame(rows), pd.DataFrame(curves)
+
+
+def _found(healthy: Floats, affected: Floats, rate: float = FALSE_ALARMS) -> dict[str, object]:
+    return dict(zip(("sensitivity", "low", "high"), sensitivity(healthy, affected, rate), strict=True))
 
 
 def error_levels(error: ErrorModel) -> dict[str, float]:
@@ -169,7 +169,7 @@ def scores_of_growth(
     Scores are the size at the last visit, the velocity since the one before, the conditional z-score, and the discriminant of all visits.
     The direction of the disorder is taken as known.
     """
-    rows = []
+    rows: list[dict[str, object]] = []
     healthy, affected = (_followed(charts, error.calibrated_sd, name, subjects, 0) for name in (HEALTHY, condition))
     for measure, column in (("HC in 2D", "hc_mm"), ("volume", "volume_ml")):
         h, a = healthy.z[column], affected.z[column]
@@ -180,11 +180,9 @@ def scores_of_growth(
             "conditional": (conditional_z(h, h), conditional_z(a, h)),
         }
         for score, (of_healthy, of_affected) in pairs.items():
-            found, low, high = sensitivity(sign * of_healthy, sign * of_affected)
-            rows.append({"score": score, "measure": measure, "sensitivity": found, "low": low, "high": high})
+            rows.append({"score": score, "measure": measure, **_found(sign * of_healthy, sign * of_affected)})
     for measure, _, scores in _scored(charts, error.calibrated_sd, condition, subjects, (3,)):
-        found, low, high = sensitivity(*scores)
-        rows.append({"score": "all visits", "measure": measure, "sensitivity": found, "low": low, "high": high})
+        rows.append({"score": "all visits", "measure": measure, **_found(*scores)})
     return pd.DataFrame(rows)
 
 

@@ -21,7 +21,8 @@ from fhlib.population.drawn.protocol import CONDITIONS, Protocol
 from fhlib.population.drawn.visits import draw_population, measure, true_centiles
 
 AGES_SHOWN, MARGIN_WEEKS = 60, 0.25
-LOOKED_AT = (3, 50, 97)
+CENTILE_NAMES = {3: "3rd centile", 50: "median", 97: "97th centile"}
+LOOKED_AT = tuple(CENTILE_NAMES)
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,17 @@ class Measurements:
         return self.table if self.error is None else self.error.corrected(self.table)
 
 
-def measurements(path: str = "", subjects: int = 1000, seed: int = 1) -> Measurements:
-    """One's own table (`read_measurements`), or subjects with three visits, drawn and measured with the shipped segmentor's error."""
+def measurements(path: str = "", subjects: int = 1000, seed: int = 1, weights: str = "") -> Measurements:
+    """One's own table (`read_measurements`), or subjects with three visits, drawn and measured with the shipped segmentor's error.
+
+    Args:
+        path: of the table; empty: drawn.
+        subjects: how many are drawn.
+        seed: of the drawing.
+        weights: by which one's own volumes were measured (`head`): their calibration then says bias and error. Empty: the intervals do.
+    """
     if path:
-        table = read_measurements(path)
-        known = "nothing says how exact they are: low_ml and high_ml would"
-        if "error_sd" in table:
-            known = "their intervals say how exact they are"
-        said = f"{counted(len(table), 'measurement')} of {counted(table['subject'].nunique(), 'subject')}; {known}."
-        return Measurements(table, None, None, said)
+        return _own(path, weights)
     error = segmentor_error()
     population = draw_population(Protocol(subjects=subjects, seed=seed))
     said = (
@@ -70,6 +73,24 @@ def measurements(path: str = "", subjects: int = 1000, seed: int = 1) -> Measure
         f"{error.n} scans; {error.left_out} heads flagged or grossly wrong are left out)."
     )
     return Measurements(measure(population, error, seed), error, population, said)
+
+
+def _own(path: str, weights: str) -> Measurements:
+    table = read_measurements(path)
+    count = f"{counted(len(table), 'measurement')} of {counted(table['subject'].nunique(), 'subject')}"
+    if weights:
+        error = segmentor_error(weights)
+        known = (
+            f"bias {100 * error.offset:+.1f} % and error {100 * error.calibrated_sd:.1f} % are those of the weights {weights!r}, "
+            "as measured where they were calibrated, which for shipped weights is on simulated scans"
+        )
+        return Measurements(table.drop(columns="error_sd", errors="ignore"), error, None, f"{count}; {known}.")
+    if "error_sd" not in table:
+        known = "nothing says how exact they are (low_ml and high_ml would): the chart is as wide as the measurements"
+        return Measurements(table, None, None, f"{count}; {known}.")
+    aside = 50 * float(np.log(table["low_ml"] * table["high_ml"] / table["volume_ml"] ** 2).mean())
+    known = f"their intervals say how exact they are; the intervals' middles lie {aside:+.1f} % from the volumes, which stays as it is"
+    return Measurements(table, None, None, f"{count}; {known}.")
 
 
 def ages_of(chart: Chart, count: int = AGES_SHOWN) -> Floats:
@@ -108,7 +129,10 @@ def against_truth(data: Measurements, raw: Chart, chart: Chart) -> tuple[Figure 
     for name, table in {**tables, "corrected by SIMEX": extended}.items():
         off = (100 * (table["value"] / truth["value"] - 1)).abs().groupby(truth["centile"]).max()
         rows.append(
-            {"chart": name, **{f"{centile:g}th centile, largest error [%]": off[centile] for centile in LOOKED_AT}}
+            {
+                "chart": name,
+                **{f"{name_of}, largest error [%]": off[centile] for centile, name_of in CENTILE_NAMES.items()},
+            }
         )
     return truth_raw_corrected(tables, truth), pd.DataFrame(rows)
 

@@ -68,7 +68,7 @@ def measure(
 ) -> pd.DataFrame:
     """What a segmentor and a sonographer would measure, a row a visit: subject, visit, ga_weeks, volume_ml, low_ml, high_ml, hc_mm.
 
-    Errors of visits are independent of each other. The interval is the segmentor's 95 % one about the measured value.
+    Errors of visits are independent of each other. The interval is a 95 % one about the value without its bias.
 
     Args:
         population: of `draw_population`.
