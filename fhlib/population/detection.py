@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 from scipy.stats import rankdata
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import proportion_confint, proportions_ztest
 
 from fhlib.images.volume import Floats
 from fhlib.population.charts import Chart
@@ -137,9 +137,10 @@ def largest_useful_error(
     subjects: int = 2000,
     errors: Sequence[float] = tuple(np.arange(0, 0.13, 0.01)),
 ) -> tuple[float, pd.DataFrame]:
-    """The SD of the volume's error (of its logarithm) at which volume finds no more than HC, by all visits; NaN where it never finds more.
+    """The SD of the volume's error (of its logarithm) at which volume finds no more than HC, by all visits.
 
-    Where it still finds more at the largest error tried, that error is given. Also the sensitivities: error_sd, volume, hc.
+    NaN where volume without error finds no more than HC, or no more than chance could (p of two proportions above 0.05). Where it still
+    finds more at the largest error tried, that error is given. Also the sensitivities: error_sd, volume, hc.
     """
     rows = []
     for sd in errors:
@@ -149,7 +150,8 @@ def largest_useful_error(
         )
     table = pd.DataFrame(rows)
     gain = (table["volume"] - table["hc"]).to_numpy()
-    if gain[0] <= 0:
+    counts = np.round(table[["volume", "hc"]].iloc[0] * subjects)
+    if gain[0] <= 0 or proportions_ztest(counts, [subjects, subjects])[1] > 0.05:
         return float("nan"), table
     lost = np.flatnonzero(gain <= 0)
     if not len(lost):

@@ -246,14 +246,10 @@ def detection_findings(detection: pd.DataFrame, lost: pd.DataFrame, error: Error
         )
     gained = lost.dropna()
     limits = ", ".join(f"{row.gain_lost_at_percent:.1f} % ({row.condition})" for row in gained.itertuples())
-    said.append(
-        (
-            f"Volume finds more than HC only below an error of {limits}; "
-            if limits
-            else "Volume finds more than HC at no error; "
-        )
-        + f"the segmentor's is {100 * error.calibrated_sd:.1f} %."
-    )
+    below = "Volume finds no more than HC at any error, beyond chance"
+    if limits:
+        below = f"Volume finds more than HC, beyond chance, only below an error of {limits}"
+    said.append(f"{below}; the segmentor's is {100 * error.calibrated_sd:.1f} %.")
     return said
 
 
