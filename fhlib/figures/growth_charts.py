@@ -111,11 +111,14 @@ def standard_errors(sizes: pd.DataFrame) -> Figure:
     """Standard error of the outer centiles against the number of subjects; `sizes`: subjects, centile, se_true, se_corrected, royston."""
     figure, axes = new_figure(1, 1, (6.0, 3.8))
     axis = axes[0, 0]
+    names = {3: "3rd centile", 97: "97th centile"}
     kinds = {"se_corrected": ("measured by the segmentor, corrected", 0), "se_true": ("measured without error", 2)}
     for column, (name, colour) in kinds.items():
         for centile, marker in ((3, "o-"), (97, "s--")):
             of_it = sizes[sizes["centile"] == centile]
-            axis.plot(of_it["subjects"], of_it[column], marker, color=PALETTE[colour], label=f"{name}, {centile}")
+            axis.plot(
+                of_it["subjects"], of_it[column], marker, color=PALETTE[colour], label=f"{name}, {names[centile]}"
+            )
     one = sizes[sizes["centile"] == 3]
     axis.plot(one["subjects"], one["royston"], ":", color="black", label="Royston's formula")
     axis.set(xscale="log", yscale="log", xlabel="subjects, one visit each", ylabel="SE of the centile [%]")

@@ -21,7 +21,7 @@ class Calculator:
     Args:
         chart: of true volumes.
         ga_weeks: at the start.
-        volume_ml: at the start.
+        volume_ml: at the start; without bias, as the chart's.
     """
 
     def __init__(self, chart: Chart, ga_weeks: float, volume_ml: float) -> None:
@@ -54,11 +54,19 @@ class Calculator:
         except ChartError as obstacle:
             return str(obstacle)
         z = float(self.chart.z(volume, weeks))
-        age, youngest, oldest = (float(value) for value in age_by_value(self.chart, volume, error))
         return (
             f"{volume:g} mL at {weeks:g} weeks: centile {middle:.0f} (95 % interval {low:.0f} to {high:.0f}), z {z:+.2f}. "
-            f"By its volume alone the head is {_weeks(age)} old ({_weeks(youngest, 'before the chart')} to {_weeks(oldest, 'after it')})."
+            f"By its volume alone it would be {self._age(volume, error)}."
         )
+
+    def _age(self, volume: float, error: float) -> str:
+        age, youngest, oldest = (float(value) for value in age_by_value(self.chart, volume, error))
+        first, last = (f"{weeks:.1f} weeks" for weeks in self.chart.weeks)
+        if np.isnan(age):
+            return f"outside the chart's {first} to {last}"
+        low = f"before {first}" if np.isnan(youngest) else f"{youngest:.1f}"
+        high = f"after {last}" if np.isnan(oldest) else f"{oldest:.1f}"
+        return f"{age:.1f} weeks old ({low} to {high})"
 
     def static(self) -> Figure:
         """The chart with this head on it."""
@@ -79,7 +87,3 @@ class Calculator:
 
     def _update(self, _: object = None) -> None:
         self.said.value = f"<p>{html.escape(self.sentence())}</p>"
-
-
-def _weeks(weeks: float, otherwise: str = "beyond the chart") -> str:
-    return otherwise if np.isnan(weeks) else f"{weeks:.1f} weeks"

@@ -86,7 +86,12 @@ def test_summary_of_repeated_charts_by_hand():
 def test_the_calculator_says_centile_interval_and_age():
     calculator = Calculator(STEADY, ga_weeks=25.0, volume_ml=float(np.exp(2.5)))
     assert "centile 50 (95 % interval 50 to 50), z +0.00" in calculator.sentence()
-    assert "25.0 weeks old (23.0 weeks to 27.0 weeks)" in calculator.sentence()
+    assert "25.0 weeks old (23.0 to 27.0)" in calculator.sentence()
+    calculator.age.value, calculator.volume.value = 40.0, float(np.exp(3.9))
+    assert calculator.sentence().endswith("39.0 weeks old (37.0 to after 40.0 weeks).")
+    calculator.volume.value = 90.0
+    assert calculator.sentence().endswith("outside the chart's 14.0 weeks to 40.0 weeks.")
+    calculator.age.value, calculator.volume.value = 25.0, float(np.exp(2.5))
     calculator.error.value = 10.0
     assert "95 % interval 2 to 98" in calculator.said.value
     assert len(calculator.static().axes) == 1

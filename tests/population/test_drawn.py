@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fhlib.files import own_or_shipped
 from fhlib.measures import growth
 from fhlib.phantom.anatomy import draw_subject
 from fhlib.population.drawn.errors import ErrorModel, fit_error_model, segmentor_error
@@ -111,7 +112,7 @@ def test_bias_and_error_of_a_segmentor_by_hand():
 
 def test_the_shipped_weights_error_counts_every_head():
     error = segmentor_error("head")
-    table = pd.read_csv("data/weights/head/coverage.csv")
+    table = pd.read_csv(own_or_shipped("weights", "head") / "coverage.csv")
     assert error.n + error.left_out == int((table["has_head"] & (table["true_ml"] > 0)).sum())
     assert 0 < error.sd < 0.3 and abs(error.offset) < 0.2
 

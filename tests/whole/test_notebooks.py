@@ -12,9 +12,6 @@ from fhlib.cohorts.manifest import load_cohort
 from fhlib.phantom.realism import (
     MEASURES,
 )
-from fhlib.population.drawn.errors import ErrorModel
-from fhlib.population.drawn.protocol import Protocol
-from fhlib.population.drawn.visits import write_population
 from tests.clones import copy_clone, execute_notebook
 from tests.cohorts.made_hc18 import make_hc18
 
@@ -51,7 +48,7 @@ def test_the_notebook_compares_real_and_simulated_planes(tmp_path):
     assert "has no scores yet" in out.read_text(encoding="utf-8")
 
 
-def test_the_notebooks_of_growth_run_on_a_drawn_population_and_on_ones_own_table(tmp_path):
+def test_the_notebooks_of_growth_run_on_a_drawn_population(tmp_path):
     clone = copy_clone(tmp_path / "clone")
     small = {"subjects": 150, "repetitions": 2}
     execute_notebook(clone, "15_growth", tmp_path / "drawn.ipynb", **small)
@@ -60,11 +57,6 @@ def test_the_notebooks_of_growth_run_on_a_drawn_population_and_on_ones_own_table
         lambda v: v.iloc[-1] > v.iloc[0]
     ).all()
     assert "As measured, its 3rd centile is off" in (tmp_path / "drawn.ipynb").read_text(encoding="utf-8")
-
-    write_population(tmp_path, Protocol(150), ErrorModel(0.05))
-    execute_notebook(clone, "15_growth", tmp_path / "own.ipynb", table=tmp_path / "measurements.csv", **small)
-    text = (tmp_path / "own.ipynb").read_text(encoding="utf-8")
-    assert "their intervals say how exact they are" in text and "Not known for your own measurements." in text
 
     execute_notebook(clone, "16_longitudinal", tmp_path / "16.ipynb", subjects=150)
     found = pd.read_csv(clone / "data" / "runs" / "smoke" / "tables" / "detection.csv")
