@@ -15,7 +15,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 NAMES = {
     *("00_start_here", "01_cohort", "02_prepare", "03_train", "04_predict", "05_accuracy", "06_agreement"),
     *("07_reproducibility", "08_attention", "09_claims", "10_segment", "11_benchmark", "12_realism", "13_ablation"),
-    "14_few_cases",
+    *("14_few_cases", "15_growth", "16_longitudinal"),
 }
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

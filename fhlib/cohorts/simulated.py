@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -63,14 +63,27 @@ def simulate_cohort(
     """
     folder = Path(folder)
     require_sites(spec)
-    tasks = plan_cohort(spec, val_fraction)
-    code = digest(code_digest("fhlib.phantom.scan"), file_digest(growth.GROWTH_TABLE))
-    voxels = math.prod(largest_box_mm(spec)) / spec.spacing_mm**3
-    frame = _simulate(_simulate_scan, folder, code, tasks, voxels, workers)
+    frame = simulate_tasks(folder, plan_cohort(spec, val_fraction), workers)
     write_csv(frame[list(SUBJECT_COLUMNS)].drop_duplicates("subject"), folder / "subjects.csv")
-    frame["reference_hc_mm"] = frame["hc_mm"].where(frame["has_head"])
     write_csv(frame[list(COLUMNS)], folder / "cohort.csv")
     return load_cohort(folder)
+
+
+def simulate_tasks(folder: Path, tasks: list[Task], workers: int | None = None) -> pd.DataFrame:
+    """Simulate planned scans into `folder`, images, labels and records; returns a row a scan.
+
+    What a record says is done is kept. Raises OSError where the disk is too small.
+
+    Args:
+        folder: is made where it is missing.
+        tasks: at least one, all with one spacing.
+        workers: as in `simulate_cohort`.
+    """
+    code = digest(code_digest("fhlib.phantom.scan"), file_digest(growth.GROWTH_TABLE))
+    voxels = math.prod(_largest_box_mm(task.site for task in tasks)) / tasks[0].spacing_mm ** 3
+    frame = _simulate(_simulate_scan, folder, code, tasks, voxels, workers)
+    frame["reference_hc_mm"] = frame["hc_mm"].where(frame["has_head"])
+    return frame
 
 
 def require_sites(spec: SimulatedCohort) -> None:
@@ -83,7 +96,11 @@ def require_sites(spec: SimulatedCohort) -> None:
 
 def largest_box_mm(spec: SimulatedCohort) -> tuple[float, ...]:
     """Edges of the largest field of view in a cohort, (d, h, w)."""
-    boxes = [SITES[site].box_mm if site in SITES else LARGEST_ANY_MM for site in spec.sites]
+    return _largest_box_mm(spec.sites)
+
+
+def _largest_box_mm(sites: Iterable[str]) -> tuple[float, ...]:
+    boxes = [SITES[site].box_mm if site in SITES else LARGEST_ANY_MM for site in sites]
     return max(boxes, key=math.prod)
 
 

@@ -29,6 +29,8 @@ BESIDE: dict[str, dict[str, object]] = {
     "12_realism": {"planes": 3},
     "13_ablation": {},
     "14_few_cases": {"counts": [1, 2]},
+    "15_growth": {"subjects": 200, "repetitions": 2},
+    "16_longitudinal": {"subjects": 200},
 }
 # Small enough to be made here, fine enough to be looked at
 SMALL_RUN = """

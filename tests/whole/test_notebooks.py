@@ -46,3 +46,18 @@ def test_the_notebook_compares_real_and_simulated_planes(tmp_path):
     split = load_cohort(clone / "data" / "cohorts" / "sim-to-real").table["split"]
     assert (split == "train").sum() == 2 and (split == "test").sum() >= 3
     assert "has no scores yet" in out.read_text(encoding="utf-8")
+
+
+def test_the_notebooks_of_growth_run_on_a_drawn_population(tmp_path):
+    clone = copy_clone(tmp_path / "clone")
+    small = {"subjects": 150, "repetitions": 2}
+    execute_notebook(clone, "15_growth", tmp_path / "drawn.ipynb", **small)
+    chart = pd.read_csv(clone / "data" / "runs" / "smoke" / "tables" / "growth_chart.csv")
+    assert (chart["low"] < chart["value"]).all() and chart.groupby("centile")["value"].apply(
+        lambda v: v.iloc[-1] > v.iloc[0]
+    ).all()
+    assert "As measured, its 3rd centile is off" in (tmp_path / "drawn.ipynb").read_text(encoding="utf-8")
+
+    execute_notebook(clone, "16_longitudinal", tmp_path / "16.ipynb", subjects=150)
+    found = pd.read_csv(clone / "data" / "runs" / "smoke" / "tables" / "detection.csv")
+    assert len(found) == 3 * 5 * 3 * 3 and (found["low"] <= found["sensitivity"]).all()

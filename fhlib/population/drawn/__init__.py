@@ -1,0 +1,1 @@
+"""Subjects by protocol: heads, visits, errors of measurement, and their scans."""
