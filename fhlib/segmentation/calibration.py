@@ -24,7 +24,7 @@ from fhlib.segmentation.quality import Calibration, log_spread
 from fhlib.segmentation.segmentor import Segmentation, Segmentor
 
 COVERAGE = 0.95
-SPARED = 0.95
+SPARED = 0.99
 """Share of scans with a head that the threshold of each look lets pass."""
 FLOORS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 INTENSITY_MARGIN = 0.25
