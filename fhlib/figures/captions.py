@@ -43,6 +43,14 @@ CAPTIONS = {
     r"13_differences": "Difference in DSC from the baseline with 95 % intervals, beside what the paper prints on its own data.",
     r"13_validation": "DSC of the validation scans during each training (left) and at its end (right).",
     r"14_few_cases": "DSC on held-out scans against the number of corrected scans that were learnt from.",
+    r"15_chart": "Head volume against gestational age: measurements, and centiles with their 95 % bands after the error is taken out.",
+    r"15_truth": "The chart as measured and the corrected one beside the true centiles (dashed).",
+    r"15_worms": "How the z-scores depart from a normal distribution, by age: a worm within its grey band fits.",
+    r"15_sizes": "Standard error of the outer centiles against the number of subjects, beside Royston's formula.",
+    r"15_dating": "Error of the age told by HC and by head volume, by trimester.",
+    r"16_trajectories": "Head volumes of some subjects over five visits, over the centiles of healthy ones.",
+    r"16_roc": "Disorders found against false alarms, for each measure, from three visits.",
+    r"16_useful_error": "Disorders found at 5 % false alarms against the error of measurement (lines), beside HC (dashed).",
 }
 """Captions by a pattern of the name; its named groups fill the braces."""
 
