@@ -15,7 +15,7 @@ from typing import Any
 
 from fhlib import __version__
 from fhlib.cli.arguments import fail, given_path, missing_input, pixel_size, spacing, weeks
-from fhlib.cli.notebooks import add_notebook, add_notebooks
+from fhlib.cli.execution import add_notebook, add_notebooks
 from fhlib.cli.others import add_gpu_study, add_submission
 from fhlib.cli.results import add_cohort, add_export, add_publish, add_report
 from fhlib.cli.stopped import told

@@ -16,7 +16,7 @@ import pytest
 from fhlib import files
 from fhlib.__main__ import main
 from fhlib.cli.arguments import spacing
-from fhlib.cli.notebooks import notebook_named
+from fhlib.cli.execution import notebook_named
 from fhlib.cli.stopped import told as told_options
 from fhlib.cli.study import run_name
 from fhlib.study import run as study

@@ -35,7 +35,7 @@ FAR_SHARE = 0.10
 
 
 @dataclass(frozen=True)
-class Chart:
+class Published:
     """Published values of one measure: mean and SD (NaN where none is printed) between two ages, and where from."""
 
     measure: str
@@ -57,24 +57,24 @@ def _of_growth(measure: str) -> tuple[Callable[[float], float], Callable[[float]
 
 NASAL_WEEKS, NASAL_MM, NASAL_SD_MM = (11.5, 12.5, 13.5), (2.18, 2.46, 2.91), (0.53, 0.45, 0.55)
 CHARTS = (
-    Chart("inside the skull", "mL", "Chang 2003, 3D ultrasound", (22, 34), _of_growth("icv")[0]),
-    Chart("inside the skull", "mL", "Jarvis 2019, MR, 200 fetuses", (18, 37), None, note="its tables could not be read"),
-    Chart("inside the skull", "mL", "Kyriakopoulou 2017, MR, 127 fetuses", (21, 38), None, note="its tables could not be read"),
-    Chart("cerebellum, across", "mm", "INTERGROWTH-21st", (14, 40), *_of_growth("tcd")),
-    Chart("orbit", "mm", "Suh 2006", (16, 38), lambda weeks: 0.654 * weeks - 0.856),
-    Chart("outer orbital", "mm", "Suh 2006", (16, 38), lambda weeks: 1.679 * weeks + 0.510),
-    Chart("outer orbital", "mm", "Sukonpan 2008", (15, 40), lambda weeks: 2.590 + 1.420 * weeks),
-    Chart(
+    Published("inside the skull", "mL", "Chang 2003, 3D ultrasound", (22, 34), _of_growth("icv")[0]),
+    Published("inside the skull", "mL", "Jarvis 2019, MR, 200 fetuses", (18, 37), None, note="its tables could not be read"),
+    Published("inside the skull", "mL", "Kyriakopoulou 2017, MR, 127 fetuses", (21, 38), None, note="its tables could not be read"),
+    Published("cerebellum, across", "mm", "INTERGROWTH-21st", (14, 40), *_of_growth("tcd")),
+    Published("orbit", "mm", "Suh 2006", (16, 38), lambda weeks: 0.654 * weeks - 0.856),
+    Published("outer orbital", "mm", "Suh 2006", (16, 38), lambda weeks: 1.679 * weeks + 0.510),
+    Published("outer orbital", "mm", "Sukonpan 2008", (15, 40), lambda weeks: 2.590 + 1.420 * weeks),
+    Published(
         "nasal bone", "mm", "Clin Exp Obstet Gynecol 2014, 41:556", (11.5, 13.5),
         lambda weeks: float(np.interp(weeks, NASAL_WEEKS, NASAL_MM)),
         lambda weeks: float(np.interp(weeks, NASAL_WEEKS, NASAL_SD_MM)),
     ),
-    Chart(
+    Published(
         "nasal bone", "mm", "Guis 1995", (14, 35), lambda weeks: 4 + 8 * (weeks - 14) / 21,
         note="a line between the two ends that are printed",
     ),
-    Chart("mandible", "BPD", "from memory, unconfirmed", (11, 40), lambda weeks: 0.31, lambda weeks: 0.04, "0.27 to 0.35"),
-    Chart("crown-rump", "mm", "Robinson 1975", (11, 14), crown_rump_mm),
+    Published("mandible", "BPD", "from memory, unconfirmed", (11, 40), lambda weeks: 0.31, lambda weeks: 0.04, "0.27 to 0.35"),
+    Published("crown-rump", "mm", "Robinson 1975", (11, 14), crown_rump_mm),
 )  # fmt: skip
 
 
