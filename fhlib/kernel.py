@@ -21,7 +21,7 @@ INJECTED = "# Parameters\n"
 """How the cell begins that papermill puts after a notebook's own parameters."""
 
 FIRST_PARAMETERS = {"run", "preset"}
-"""What every notebook of fhlib takes: the cell that sets them is the one of parameters."""
+"""Parameters of every notebook of fhlib. The cell that sets them is the one of parameters."""
 
 DESIGNED = (ValueError, OSError, RuntimeError)
 """Kinds of errors that fhlib raises with a sentence for the reader."""
