@@ -47,6 +47,8 @@ class Explorer extends Scene {
       return element("div", {className: "fhx-view"}, element("div", {className: "fhx-strip"}, strip.title, strip.bar), grid);
     });
     this.frame.replaceChildren(...rows);
+    this.resized.disconnect();
+    for (const part of [this.frame, ...this.panes.map(pane => pane.root)]) this.resized.observe(part);  // a title that wraps makes panes lower
     this.frame.dataset.rows = this.scan.flat ? "flat" : rows.length;
   }
 
