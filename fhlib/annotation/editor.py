@@ -123,11 +123,8 @@ class MaskEditor:
         return carried_over(self._drawn, self._shown, self._mask, self.steps)
 
     def show(self) -> None:
-        """Display the widget where a reader can use it, else a sentence: not in a batch run, whose kernel no browser talks to."""
-        if SESSION in os.environ:
-            display(self.widget)
-        else:
-            show("Open this notebook in JupyterLab and run this cell to correct the outline with a pen.")
+        """Display the widget."""
+        display(self.widget)
 
     def fill(self) -> int:
         """Fill between the planes that were corrected; returns how many planes it filled."""
@@ -246,7 +243,7 @@ class MaskEditor:
 
 
 def correct(results: Mapping[str, Found], folder: Path, case: str = "", run: str = "mine") -> MaskEditor | None:
-    """Show the editor of one segmented scan; None, and a sentence, where there is none to correct.
+    """Show the editor of one segmented scan; None, and a sentence, in a batch run and where there is none to correct.
 
     Args:
         results: of `fhlib.segmentation.own_volumes.segment_files`, by name.
@@ -263,6 +260,11 @@ def correct(results: Mapping[str, Found], folder: Path, case: str = "", run: str
         )
     if not volumes:
         show("There is no volume to correct here: single images are corrected in a drawing program.")
+        return None
+    if (
+        SESSION not in os.environ
+    ):  # a batch run: no browser talks to its kernel, and the notebook would keep the viewer's 5 MB
+        show("Open this notebook in JupyterLab and run this cell to correct the outline with a pen.")
         return None
     name = case or next(iter(volumes))
     editor = MaskEditor(volumes[name].volume, volumes[name].head.mask, name, Corrected(folder), run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -76,3 +78,11 @@ def test_what_cannot_be_done_is_said(scan, tmp_path):
     with pytest.raises(ValueError, match="'b' is no volume that was segmented here"):
         correct({}, tmp_path, case="b")
     assert correct({}, tmp_path) is None
+
+
+def test_a_batch_run_gets_a_sentence_and_no_viewer(scan, tmp_path, monkeypatch):
+    found = SimpleNamespace(volume=scan, head=SimpleNamespace(mask=scan.with_array(np.ones(scan.shape, np.uint8))))
+    monkeypatch.delenv(module.SESSION, raising=False)
+    assert correct({"a": found}, tmp_path) is None
+    monkeypatch.setenv(module.SESSION, "10_segment.ipynb")
+    assert correct({"a": found}, tmp_path).name == "a"
