@@ -52,6 +52,25 @@ def saved(page: Page, path: Path, seconds: float) -> nbformat.NotebookNode:
     raise AssertionError(f"{path.name} did not run to its end within {seconds} s")
 
 
+def watched_offline(browser: Browser) -> tuple[Page, list[str], list[str]]:
+    """A page without a network, the addresses that it asks for, and its errors."""
+    page = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True).new_page()
+    requests: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return page, requests, errors
+
+
+def wait_until(page: Page, condition: str, seconds: float = 20) -> None:
+    """Until a JavaScript expression is true. `Page.wait_for_function` evaluates within the page, whose own policy may forbid that."""
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(50)
+
+
 SHUT_DOWN = """async () => {
     const token = document.cookie.match(/_xsrf=([^;]+)/)[1];
     for (const {id} of await (await fetch("/api/sessions")).json())

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser
 import fhlib
 from tests.clones import REPOSITORY, environment_of
 from tests.whole.conftest import need
-from tests.whole.jupyterlab import ARTIFACTS
+from tests.whole.jupyterlab import ARTIFACTS, watched_offline
 
 pytestmark = pytest.mark.slow
 NO_NETWORK = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "all")}
@@ -122,13 +122,7 @@ def test_the_public_names_stand_first(pages: dict[Path, Links], site: Path) -> N
 
 
 def test_the_site_opens_offline_and_is_searched(browser: Browser, site: Path) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
-    page = context.new_page()
-    requests: list[str] = []
-    errors: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
+    page, requests, errors = watched_offline(browser)
     for name in ("index", "doors", "glossary", "notebooks/05_accuracy", "data/weights/README", "api/measures"):
         page.goto((site / f"{name}.html").as_uri())
         page.screenshot(path=ARTIFACTS / f"docs-{Path(name).name}.png")
@@ -137,4 +131,4 @@ def test_the_site_opens_offline_and_is_searched(browser: Browser, site: Path) ->
     page.locator("#search-results li a[href*='glossary.html']").first.wait_for()  # results come one by one
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
     assert errors == []
-    context.close()
+    page.context.close()

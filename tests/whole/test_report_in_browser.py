@@ -20,7 +20,7 @@ from fhlib.figures import planes as figures
 from fhlib.figures import surfaces
 from fhlib.images.volume import Volume
 from fhlib.workflow.report import write_report
-from tests.whole.jupyterlab import ARTIFACTS
+from tests.whole.jupyterlab import ARTIFACTS, wait_until, watched_offline
 
 pytestmark = pytest.mark.slow
 
@@ -77,13 +77,7 @@ def report_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_report_opens_offline_without_request_or_error(browser: Browser, report_page: Path) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
-    page = context.new_page()
-    requests: list[str] = []
-    errors: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
+    page, requests, errors = watched_offline(browser)
     page.goto(report_page.as_uri())
     widths = page.evaluate("[...document.images].map(image => image.complete ? image.naturalWidth : 0)")
     page.screenshot(path=ARTIFACTS / "report.png", full_page=True)
@@ -96,7 +90,7 @@ def test_report_opens_offline_without_request_or_error(browser: Browser, report_
     marks = page.locator("details.interactive .colorbar").first.text_content() or ""
     assert all(word in marks for word in ("min", "mean", "max"))
     page.locator("details.interactive .updatemenu-button", has_text="HAS").click()
-    page.wait_for_function("document.querySelector('details.interactive .js-plotly-plot').data[1].visible === true")
+    wait_until(page, "document.querySelector('details.interactive .js-plotly-plot').data[1].visible === true")
     page.screenshot(path=ARTIFACTS / "report_surface.png")
     assert page.evaluate("[...document.querySelectorAll('nav a')].every(a => document.getElementById(a.hash.slice(1)))")
     page.emulate_media(media="print")
@@ -105,7 +99,7 @@ def test_report_opens_offline_without_request_or_error(browser: Browser, report_
     assert [
         text for text in errors if "WebGL" not in text
     ] == []  # a machine without 3D graphics keeps the static figure
-    context.close()
+    page.context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -134,7 +128,7 @@ def test_the_section_that_is_read_is_marked(browser: Browser, report_page: Path)
     marked = page.locator("nav a[aria-current]")
     assert marked.all_inner_texts() == ["Summary"]
     page.evaluate("document.getElementById('06_agreement').scrollIntoView({behavior: 'instant'})")
-    page.wait_for_function("document.querySelector('nav a[aria-current]').hash === '#06_agreement'")
+    wait_until(page, "document.querySelector('nav a[aria-current]').hash === '#06_agreement'")
     assert marked.count() == 1
     page.close()
 
