@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fhlib.models.device import Execution, step_seconds
+from fhlib.models.device import Execution, has_bf16, step_seconds
 from fhlib.models.inputs import network_spacing_mm
 from fhlib.networks.build import build_network
 from fhlib.phantom.scan import simulate_scan
@@ -44,15 +44,15 @@ PREDICTED_SHARE = 0.35
 TRIED_SCAN_MM = 2.0
 """Finest spacing at which a scan is simulated to time it; finer ones are scaled from it by their number of voxels."""
 SIMPLE_STEPS = {
-    "02_prepare": (8.0, 0.1),
-    "04_predict": (8.0, 0.5),
-    "05_accuracy": (10.0, 1.0),
+    "02_prepare": (3.0, 0.06),
+    "04_predict": (8.0, 0.05),
+    "05_accuracy": (10.0, 0.2),
     "06_agreement": (12.0, 0.0),
     "07_reproducibility": (10.0, 0.0),
-    "08_attention": (60.0, 0.5),
-    "09_claims": (30.0, 0.0),
-    "10_segment": (20.0, 0.0),
-    "report": (15.0, 0.0),
+    "08_attention": (28.0, 0.2),
+    "09_claims": (16.0, 0.0),
+    "10_segment": (9.0, 0.0),
+    "report": (10.0, 0.0),
 }
 """Seconds of a step on two quiet cores, and of each scan in it, beside those of the network. They are corrected as a run goes."""
 
@@ -74,16 +74,18 @@ def check_environment() -> pd.DataFrame:
 
 
 def measure_machine(preset: Preset) -> pd.DataFrame:
-    """Seconds a volume in a training step of this preset's networks (3D), timed on random numbers.
+    """Seconds a volume in a training step of this preset's networks (3D), timed on random numbers, in batches as the preset's.
 
     A row for a network without and one for a network with attention: network, shape, seconds_a_volume.
     """
     shape = network_shape(preset)
     trial = tuple(np.minimum(shape, LARGEST_TRIAL).tolist())
     scale = math.prod(shape) / math.prod(trial)
+    # small volumes share what a step costs anyway; of larger ones a single one is tried, for the memory's sake
+    batch = preset.training.batch_size if trial == tuple(shape) else 1
     rows = []
     for name in ("USegNet-DS", "USegNet-DS-HAS"):
-        seconds = _step_seconds(name, preset.training.width, trial) * scale
+        seconds = _step_seconds(name, preset.training.width, (batch, 1, *trial)) / batch * scale
         rows.append({"network": name, "shape": "x".join(map(str, shape)), "seconds_a_volume": seconds})
     return pd.DataFrame(rows)
 
@@ -110,6 +112,8 @@ def expected_minutes(preset: Preset, machine: pd.DataFrame) -> pd.DataFrame:
         steps = preset.training.steps * (1 + folds)
         if preset.tuning:
             steps += preset.tuning.total_steps
+        # at half the resolution a volume has an eighth of the voxels
+        steps *= 1 - preset.training.half_resolution_share * (1 - 1 / 8)
         training = steps * preset.training.batch_size * volume
         predicting = scans * level * PREDICTED_SHARE * volume
         minutes = {"training": training / 60, "predicting": predicting / 60, "minutes": (training + predicting) / 60}
@@ -159,6 +163,7 @@ def network_shape(preset: Preset) -> tuple[int, ...]:
 
 
 def _step_seconds(variant: str, width: int, shape: tuple[int, ...]) -> float:
-    execution = Execution(channels_last=True)
+    on_cpu = not torch.cuda.is_available()
+    execution = Execution("bf16" if on_cpu and has_bf16() else "no", channels_last=True)
     net = execution.place(build_network(variant, width), execution.accelerator().device)
-    return step_seconds(net, execution, (1, 1, *shape), lambda output, label: composite_loss(output, label)[0])
+    return step_seconds(net, execution, shape, lambda output, label: composite_loss(output, label)[0])

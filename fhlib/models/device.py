@@ -46,7 +46,7 @@ class Execution:
         """
         if torch.cuda.is_available():
             return _on_gpu()
-        slow = self.precision == "fp16" or (self.precision == "bf16" and not _has_bf16())
+        slow = self.precision == "fp16" or (self.precision == "bf16" and not has_bf16())
         return replace(self, precision="no" if slow else self.precision, threads=0)
 
     def accelerator(self, keep_memory: bool = True) -> Accelerator:
@@ -120,7 +120,7 @@ def choose_execution(
         chosen = Execution()  # another accelerator: the format that all of them have
     else:
         threads = torch.get_num_threads()
-        precisions = ("no", "bf16") if _has_bf16() else ("no",)
+        precisions = ("no", "bf16") if has_bf16() else ("no",)
         candidates = [Execution(p, layout, threads) for p in precisions for layout in (False, True)]
         timed = {}
         for candidate in candidates:
@@ -149,7 +149,7 @@ def _on_gpu() -> Execution:
     return Execution("bf16" if fast else "fp16", channels_last=True)
 
 
-def _has_bf16() -> bool:
+def has_bf16() -> bool:
     """Whether the processor has instructions for bf16; emulated it is many times slower.
 
     No measurement: it must not depend on the load. Older versions of PyTorch do not tell, and then it is taken to have none.

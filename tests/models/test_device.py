@@ -50,7 +50,7 @@ def test_execution_is_measured_once_and_kept(tmp_path):
 def test_weights_run_as_the_machine_at_hand_wants(monkeypatch):
     trained = Execution("no", False, 2)
     assert trained.here() == Execution("no", False, 0)
-    monkeypatch.setattr(device, "_has_bf16", lambda: False)
+    monkeypatch.setattr(device, "has_bf16", lambda: False)
     assert Execution("bf16", True, 8).here() == Execution("no", True, 0)
     assert Execution("fp16", True, 0).here() == Execution("no", True, 0)  # a GPU's
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
