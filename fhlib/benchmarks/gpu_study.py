@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from fhlib.benchmarks.card import check_device, describe_device, survey, throughput
+from fhlib.figures.charts.training import learning_curves
 from fhlib.figures.style import save_figure
-from fhlib.figures.training_charts import learning_curves
 from fhlib.files import atomic_path, read_json, require_free_space, write_csv, write_json
 from fhlib.fingerprints import code_digest, digest, kept_or_made
 from fhlib.measures.comparison import compare_trainings

@@ -109,7 +109,7 @@ def expected_minutes(preset: Preset, machine: pd.DataFrame) -> pd.DataFrame:
         volume = seconds["USegNet-DS-HAS" if attention else "USegNet-DS"]
         # a second level trains on contexts that networks of the first give, one for each fold
         folds = preset.training.context_folds if level > 1 else 0
-        steps = preset.training.steps * (1 + folds)
+        steps: float = preset.training.steps * (1 + folds)
         if preset.tuning:
             steps += preset.tuning.total_steps
         # at half the resolution a volume has an eighth of the voxels

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from fhlib.cohorts.importers import import_cohort
 from fhlib.cohorts.manifest import load_cohort
 from fhlib.cohorts.simulated import add_planes
-from fhlib.figures.cohort_charts import compare_distributions
+from fhlib.figures.charts.cohort import compare_distributions
 from fhlib.figures.planes import gallery
 from fhlib.files import DATA, progress, read_csv, write_csv
 from fhlib.measures.comparison import by_head_size

@@ -10,7 +10,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
-from fhlib.figures.growth_charts import reference_chart
+from fhlib.figures.charts.growth import reference_chart
 from fhlib.population.charts import Chart, ChartError
 from fhlib.population.dating import age_by_value
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fhlib.figures.growth_charts import reference_chart, trajectories, truth_raw_corrected, useful_error
+from fhlib.figures.charts.growth import reference_chart, trajectories, truth_raw_corrected, useful_error
 from fhlib.images.volume import Floats
 from fhlib.measures.growth import CENTILES
 from fhlib.measures.inputs import counted

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fhlib.figures.score_charts import difference_forest
-from fhlib.figures.training_charts import validation_course
+from fhlib.figures.charts.scores import difference_forest
+from fhlib.figures.charts.training import validation_course
 from fhlib.files import DATA, SHIPPED, read_csv, safe_name, write_csv
 from fhlib.measures.comparison import compare_trainings
 from fhlib.models.parameters import HISTORY_FILE, PARAMETERS_FILE, SegmentorParameters

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fhlib.figures.agreement_charts import correlation_and_agreement, volume_chart
+from fhlib.figures.charts.agreement import correlation_and_agreement, volume_chart
 from fhlib.files import write_csv
 from fhlib.measures.agreement import Agreement, bland_altman
 from fhlib.measures.biometry import biometry

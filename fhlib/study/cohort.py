@@ -13,7 +13,7 @@ from fhlib.cohorts.importers import import_cohort
 from fhlib.cohorts.manifest import MANIFEST, Cohort, load_cohort
 from fhlib.cohorts.simulated import simulate_cohort
 from fhlib.cohorts.splits import assign_splits
-from fhlib.figures.cohort_charts import growth_curve, invisible_edges
+from fhlib.figures.charts.cohort import growth_curve, invisible_edges
 from fhlib.figures.planes import gallery, planes
 from fhlib.figures.tissues import tissues_beside_echo
 from fhlib.files import DATA, write_csv

@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from nbformat import NotebookNode
 
-from fhlib.figures.score_charts import table_beside_paper
+from fhlib.figures.charts.scores import table_beside_paper
 from fhlib.files import DATA, REFERENCE_TABLES, read_json, scrubber, write_text
 from fhlib.paper.ledger import ledger_html, verdict_counts
 from fhlib.privacy import Scrubber, paths_in

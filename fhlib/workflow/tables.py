@@ -7,7 +7,7 @@ import re
 
 from bs4 import BeautifulSoup, Tag
 
-from fhlib.figures.score_charts import MEASURES
+from fhlib.figures.charts.scores import MEASURES
 
 LONG = 20
 """Rows; a longer table is folded."""

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fhlib.figures import agreement_charts
+from fhlib.figures.charts import agreement as agreement_charts
 from fhlib.figures.style import PALETTE
 from fhlib.measures.growth import fit_volume_chart
 from fhlib.paper.audit import printed_ratios

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fhlib.figures.cohort_charts import compare_distributions, growth_curve
+from fhlib.figures.charts.cohort import compare_distributions, growth_curve
 
 
 def test_distributions_of_two_tables_put_together() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fhlib.figures import score_charts as charts
+from fhlib.figures.charts import scores as charts
 from tests.figures.made import smallest_letters
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fhlib.figures.training_charts import learning_curves, validation_course
+from fhlib.figures.charts.training import learning_curves, validation_course
 
 
 def test_the_course_of_validation_puts_seeds_in_one_row_and_changes_in_their_own() -> None:

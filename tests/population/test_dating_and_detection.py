@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fhlib.figures.growth_charts import reference_chart, useful_error, worm_plot
+from fhlib.figures.charts.growth import reference_chart, useful_error, worm_plot
 from fhlib.population.calculator import Calculator
 from fhlib.population.charts import Chart, fit_chart
 from fhlib.population.dating import age_by_value, dating_table

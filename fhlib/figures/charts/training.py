@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from fhlib.figures.score_charts import MEASURES, percent
+from fhlib.figures.charts.scores import MEASURES, percent
 from fhlib.figures.style import PALETTE, new_figure
 
 PANELS = {
