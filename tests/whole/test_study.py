@@ -135,10 +135,14 @@ PLANTED = ("planted_user", "Doe, Jane", "DOE^JANE 1984", "Jane")
 
 
 def telling(folder: Path) -> list[str]:
-    """Files, whatever they are, that hold a planted name."""
+    """Files, whatever they are, that hold a planted name.
+
+    Encoded pictures are left out: among 400,000 of their letters four in a row are a short name's by chance.
+    """
     names = [name.encode() for name in PLANTED]
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "run.json"]
-    found = [str(path) for path in files if any(name in path.read_bytes() for name in names)]
+    texts = {path: re.sub(rb"[A-Za-z0-9+/=]{200,}", b"", path.read_bytes()) for path in files}
+    found = [str(path) for path, text in texts.items() if any(name in text for name in names)]
     return found + [str(path) for path in folder.rglob("*") if any(name in path.name for name in PLANTED)]
 
 
