@@ -51,6 +51,7 @@ def add_train(commands: Any) -> None:
     )
     train.add_argument("--run", required=True, help="a run whose cohort is prepared (02_prepare)")
     train.add_argument("--variant", required=True)
+    train.add_argument("--seed", type=int, help="one of the preset's seeds (default: the run's own)")
     train.set_defaults(call=_train)
 
 
@@ -173,7 +174,7 @@ def _train(options: argparse.Namespace) -> int:
 
     try:
         require_known(options.variant)
-        study = reopen_study(options.run)
+        study = reopen_study(options.run).of_seed(options.seed)
         for variant, level in levels_of(options.variant):
             train(study, variant, level)
     except (ValueError, OSError, RuntimeError) as error:

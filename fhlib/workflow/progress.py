@@ -69,8 +69,7 @@ class Narrator(logging.Filter):
             return
         self.listed.add(record.jobid)
         self.started += 1
-        words = [TITLES.get(record.rule_name, record.rule_name), *map(str, record.wildcards.values())]
-        title = " ".join(words)
+        title = title_of(record.rule_name, record.wildcards)
         self.running[record.jobid] = (record.rule_name, title, time.monotonic())
         left = "" if self.dry_run else self._remaining()
         say(f"[{self.started}/{self.total}] {title} ({explain(record.reason)}){left}")
@@ -108,6 +107,13 @@ class Narrator(logging.Filter):
         """`; about 12 min left`, once 00_start_here has measured this machine."""
         seconds = self.left.of(self.waiting)
         return f"; about {duration(seconds)} left" if seconds else ""
+
+
+def title_of(rule: str, wildcards: Mapping[str, Any]) -> str:
+    """A step in words, such as `03_train USegNet-DS 1`; of a further seed with `seed 1` at its end."""
+    named = {name: str(value) for name, value in wildcards.items()}
+    seed = named.pop("seed", "").replace("_seed", "seed ")
+    return " ".join(filter(None, [TITLES.get(rule, rule), *named.values(), seed]))
 
 
 class TimeLeft:

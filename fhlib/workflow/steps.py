@@ -12,5 +12,6 @@ TITLES = {
     "attention": "08_attention",
     "claims": "09_claims",
     "segment": "10_segment",
+    "ablation": "13_ablation",
     "few_cases": "14_few_cases",
 }

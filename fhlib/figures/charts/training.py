@@ -21,7 +21,7 @@ PANELS = {
 RUNNING_STEPS = 25
 ENDS_WITHIN_POINTS = 1.0
 """A training that ends further below the best, in points of DSC, stands at the chart's edge."""
-TRAINING = ["variant", "level", "run"]
+TRAINING = ["variant", "level", "run", "seed"]
 
 
 def learning_curves(histories: Mapping[str, pd.DataFrame], title: str | None = None) -> Figure:
