@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from fhlib.figures.charts.scores import MEASURES, percent
 from fhlib.figures.style import PALETTE, new_figure
+from fhlib.files import blank_gaps
 
 PANELS = {
     "loss": "loss (cross-entropy, log scale)",
@@ -84,7 +85,7 @@ def validation_course(curves: pd.DataFrame) -> Figure:
     of one training share a row. An end more than `ENDS_WITHIN_POINTS` below the best stands at the edge with its
     number. `curves` is that of `fhlib.study.ablation.validation_curves`, with at least one row.
     """
-    changed = curves["changed"].fillna("")
+    changed = blank_gaps(curves["changed"])
     training = (curves["variant"] + " " + changed.str.replace(", ", "\n")).str.strip()
     named = curves.assign(dsc=100 * curves["val_dsc"], dashed=changed != "", training=training)
     networks = list(dict.fromkeys(named["variant"]))
