@@ -51,6 +51,7 @@ IDS = ("case", "subject")
 """Columns whose cells are names, whatever they look like."""
 
 Item = TypeVar("Item")
+Table = TypeVar("Table", pd.DataFrame, pd.Series)
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system answers on a full disk, above a quota, and above the size that a file may have."""
@@ -230,6 +231,11 @@ def read_csv(path: Path | str) -> pd.DataFrame:
     if not ids:
         return table
     return table.assign(**pd.read_csv(path, usecols=ids, dtype=str, keep_default_na=False))
+
+
+def blank_gaps(table: Table) -> Table:
+    """Missing values as empty text. `fillna` does that no longer where a column has no text at all and so is of numbers."""
+    return table.astype(object).where(table.notna(), "")
 
 
 def write_json(content: Any, path: Path | str) -> Path:

@@ -19,6 +19,7 @@ from fhlib.files import (
     BusyError,
     DiskFullError,
     atomic_path,
+    blank_gaps,
     files_below,
     read_csv,
     read_json,
@@ -207,3 +208,10 @@ def test_files_below_leave_out_what_systems_and_tools_put_there(tmp_path):
         write_text("x", tmp_path / name)
     (tmp_path / "sub" / "circle").symlink_to(tmp_path)
     assert files_below(tmp_path) == [tmp_path / "a", tmp_path / "sub" / "b"]
+
+
+def test_gaps_are_blank_in_columns_of_numbers_too(tmp_path):
+    (tmp_path / "a.csv").write_text("none,number,text\n,1.5,a\n,,\n")
+    table = blank_gaps(pd.read_csv(tmp_path / "a.csv"))
+    assert table.to_numpy().tolist() == [["", 1.5, "a"], ["", "", ""]]
+    assert blank_gaps(pd.Series([float("nan")])).tolist() == [""]

@@ -18,7 +18,7 @@ from fhlib.cohorts.hc18 import hc18_scans
 from fhlib.cohorts.manifest import MANIFEST, PATHS, Cohort, load_cohort, write_manifest
 from fhlib.cohorts.nnunet import nnunet_scans
 from fhlib.cohorts.pairs import SourceScan, contents_of, pair_scans
-from fhlib.files import progress, read_json, require_free_space, write_json
+from fhlib.files import blank_gaps, progress, read_json, require_free_space, write_json
 from fhlib.fingerprints import code_digest, digest, file_digest, kept_or_made
 from fhlib.images.formats import write_volume
 from fhlib.images.parts import files_of
@@ -137,7 +137,7 @@ def _write(scans: list[SourceScan], source: Path, destination: Path) -> Cohort:
     for scan in progress(scans, f"Importing {destination.name}"):
         mark = marks / f"{scan.row['case']}.json"
         rows.append(kept_or_made(mark, digest(state), [], partial(_write_scan, scan, destination)))
-    cohort = write_manifest(pd.DataFrame(rows).fillna(""), destination)
+    cohort = write_manifest(blank_gaps(pd.DataFrame(rows)), destination)
     shutil.rmtree(marks)
     return cohort
 

@@ -14,7 +14,7 @@ import pandas as pd
 import psutil
 
 from fhlib.cohorts.manifest import Cohort, load_cohort, write_manifest
-from fhlib.files import require_free_space, write_csv
+from fhlib.files import blank_gaps, require_free_space, write_csv
 from fhlib.fingerprints import code_digest, digest, file_digest, kept_or_made, stamped_row
 from fhlib.images.formats import write_volume
 from fhlib.measures import growth
@@ -175,7 +175,7 @@ def add_planes(cohort: Cohort, count: int, val_fraction: float = 0.2, workers: i
     code = digest(code_digest("fhlib.phantom.plane"), file_digest(growth.GROWTH_TABLE))
     planes = _simulate(_simulate_plane, cohort.folder, code, tasks, math.prod(SHAPE), workers)
     real = cohort.table[~cohort.table["case"].str.startswith("plane-")].assign(split="test")
-    return write_manifest(pd.concat([real, planes]).fillna(""), cohort.folder)
+    return write_manifest(blank_gaps(pd.concat([real, planes])), cohort.folder)
 
 
 def _simulate_plane(folder: Path, task: Task) -> Row:

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from fhlib.figures.style import CONTOURS, SMALL, AxesGrid, new_figure
+from fhlib.figures.style import CONTOURS, PAGE, SMALL, AxesGrid, new_figure
 from fhlib.images.grids import bounding_box
 from fhlib.images.volume import Array, Floats, Mask, Volume
 
@@ -152,10 +152,10 @@ def planes(
 
     bar_inch = 0.2 if values is None else 0.9
     title_inch = 0.9 if title else 0.6
-    figure, axes = plane_axes(panel, 1, (9.0, 4.2), (bar_inch, title_inch), title)
+    figure, axes = plane_axes(panel, 1, (PAGE - 0.9, 4.2), (bar_inch, title_inch), title)
     for axis, cut in zip(axes[0], panel.cuts, strict=True):
         panel.draw(axis, cut, see_through=True, crosshair=crosshair is not None)
-        axis.set_title(panel.place(cut), fontsize=8)
+        axis.set_title(panel.place(cut), fontsize=SMALL)
 
     scale_bar(axes[0, 0])
     if values is not None:
@@ -204,13 +204,13 @@ def gallery(
         axis.set_axis_off()
     for axis, panel in zip(axes.flat, panels, strict=False):
         panel.draw(axis, shown_cut)
-        axis.set_title(panel.title, fontsize=8)
+        axis.set_title(panel.title, fontsize=SMALL)
         if shown_cut is not None:
+            if axis is axes[0, 0]:
+                scale_bar(axis)  # on the slice: around it the paper is as white as the bar
             _frame(axis, panel.size_mm(shown_cut), (high_mm, wide_mm))
 
-    if shown_cut is not None:
-        scale_bar(axes[0, 0])
-    figure.suptitle(f"{title + ': ' if title else ''}n = {len(panels)}", fontsize=9)
+    figure.suptitle(f"{title + ': ' if title else ''}n = {len(panels)}", fontsize=10)
     return figure
 
 
@@ -278,13 +278,13 @@ def plane_grid(
     """
     sizes_mm = np.max([panel.sizes_mm for panel in panels], axis=0)
     heights_mm, wide_mm = sizes_mm[:, 0], sizes_mm[:, 1].max()
-    cell = min(2.4, 10.5 / len(panels))
+    cell = min(2.4, (PAGE - 0.9) / len(panels))
     size = (cell * len(panels) + (0.9 if label else 0.2), heights_mm.sum() * cell / wide_mm + 0.9)
     figure, axes = new_figure(len(heights_mm), len(panels), size, title, gridspec_kw={"height_ratios": heights_mm})
     for column, panel in zip(axes.T, panels, strict=True):
         for axis, cut in zip(column, panel.cuts, strict=True):
             panel.draw(axis, cut, cmap=cmap, crosshair=crosshair, linewidth=1.0)
-        column[0].set_title(panel.title, fontsize=8)
+        column[0].set_title(panel.title, fontsize=SMALL)
 
     scale_bar(axes[0, 0])
     if label:
@@ -350,7 +350,7 @@ def contour_legend(figure: Figure, names: Sequence[str]) -> None:
         return
     styles = [CONTOURS[number % len(CONTOURS)] for number in range(len(names))]
     handles = [Line2D([], [], color=colour, linestyle=style, linewidth=2) for colour, style in styles]
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8, frameon=True,
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=SMALL, frameon=True,
                   facecolor="#333333", labelcolor="white", edgecolor="none", handlelength=2.6)  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from fhlib.figures.planes import Panel, contour_legend, grey_window, masks_like, planes, scale_bar
-from fhlib.figures.style import new_figure
+from fhlib.figures.style import SMALL, new_figure
 from fhlib.images.volume import Array, Floats, Mask, Volume
 
 FIRST_DIRECTIONS = 400
@@ -77,7 +77,7 @@ def sagittal_comparison(
     window = grey_window(volume.array)
     for axis, panel, side in zip(axes[0], panels, sides, strict=True):
         panel.draw(axis, None, window)
-        axis.set_title(side + panel.title, fontsize=8)
+        axis.set_title(side + panel.title, fontsize=SMALL)
 
     scale_bar(axes[0, 0])
     contour_legend(figure, list(masks))

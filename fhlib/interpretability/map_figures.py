@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from fhlib.figures.planes import KEPT_AXES, Panel, centre_of, contour_legend, cut_array, scale_bar
-from fhlib.figures.style import new_figure
+from fhlib.figures.style import PAGE, SMALL, new_figure
 from fhlib.images.volume import Mask
 from fhlib.interpretability.summaries import (
     ATTENTION_MAP,
@@ -39,7 +39,9 @@ from fhlib.interpretability.summaries import (
 )
 from fhlib.networks.features import Features, repeats
 
-CELL_INCH, WIDEST_INCH = 2.4, 11.0
+CELL_INCH, WIDEST_INCH, BAR_INCH = 2.4, PAGE - 0.2, 0.1
+LETTER_INCH = 0.07
+"""Width of a letter of the size SMALL, on average."""
 NOTHING = 1e-4
 """A weight that is smaller everywhere is said, since its colours would look like a finding."""
 
@@ -88,7 +90,7 @@ def attention_maps(
         if chosen.isdigit():
             title += f"\nchannel {chosen} > 0.5\nin {percent_of(values > 0.5)}"
         else:
-            title += f"\none channel > {DECIDED:.0%}\nin {percent_of(_decided(values, features, name, chosen))}"
+            title += f"\na channel > {DECIDED:.0%}\nin {percent_of(_decided(values, features, name, chosen))}"
         limits = log_limits(values) if logarithmic else colour_limits(values)
         label = summary_words("rest") if logarithmic else "weight" if chosen.isdigit() else summary_words(chosen)
         if not logarithmic and values.max() < NOTHING:
@@ -138,23 +140,25 @@ def _map_grid(
     panel = Panel(features.image, point, masks, title="image")
     heights_mm, wide_mm = panel.sizes_mm[:, 0], panel.sizes_mm[:, 1].max()
     cell = min(CELL_INCH, WIDEST_INCH / (len(columns) + 1))
-    size = (cell * (len(columns) + 1) + 0.2, heights_mm.sum() * cell / wide_mm + 1.7)
-    figure, axes = new_figure(len(heights_mm), len(columns) + 1, size, gridspec_kw={"height_ratios": heights_mm})
+    size = (cell * (len(columns) + 1) + 0.2, heights_mm.sum() * cell / wide_mm + 2.1)
+    letters = int(cell / LETTER_INCH)
+    ratios = [*heights_mm, BAR_INCH * wide_mm / cell]
+    figure, grid = new_figure(len(ratios), len(columns) + 1, size, gridspec_kw={"height_ratios": ratios})
+    axes, bars = grid[:-1], grid[-1]
+    bars[0].remove()
 
     for axis, cut in zip(axes[:, 0], panel.cuts, strict=True):
         panel.draw(axis, cut, linewidth=1.0)
-    axes[0, 0].set_title("image", fontsize=8)
+    axes[0, 0].set_title("image", fontsize=SMALL)
     scale_bar(axes[0, 0])
 
     for number, column in enumerate(columns, start=1):
         for axis, cut in zip(axes[:, number], panel.cuts, strict=True):
             _draw_map(axis, panel, column, cut, smooth)
-        axes[0, number].set_title(column.title + ("\ndrawn smooth" if smooth else ""), fontsize=7)
-        bar = figure.colorbar(
-            ScalarMappable(column.norm, column.cmap), ax=list(axes[:, number]), location="bottom", pad=0.02, aspect=14
-        )
-        bar.set_label(textwrap.fill(column.label, 26), fontsize=7)
-        bar.ax.tick_params(labelsize=7)
+        lines = [*column.title.split("\n"), *(["drawn smooth"] if smooth else [])]
+        axes[0, number].set_title("\n".join(textwrap.fill(line, letters) for line in lines), fontsize=SMALL)
+        bar = figure.colorbar(ScalarMappable(column.norm, column.cmap), cax=bars[number], orientation="horizontal")
+        bar.set_label(textwrap.fill(column.label, letters - 2), fontsize=SMALL)
         bar.ax.minorticks_off()
         if isinstance(column.norm, LogNorm):
             bar.set_ticks(LogLocator(numticks=4))

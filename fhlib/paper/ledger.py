@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from fhlib.files import blank_gaps
 from fhlib.paper.claims import NOT_TESTABLE, VERDICTS, is_testable
 
 HEADINGS = ("claim", "where", "printed", "here (95 % CI)", "verdict")
@@ -18,7 +19,7 @@ def verdict_counts(claims: pd.DataFrame) -> str:
     Args:
         claims: of `evaluate_claims`.
     """
-    caveats = claims["caveat"].fillna("") if "caveat" in claims else pd.Series("", claims.index)
+    caveats = blank_gaps(claims["caveat"]) if "caveat" in claims else pd.Series("", claims.index)
     testable = is_testable(claims)
     firm = claims.loc[testable & (caveats == ""), "verdict"].value_counts()
     parts = [f"{firm[verdict]} {verdict}" for verdict in VERDICTS if verdict in firm]

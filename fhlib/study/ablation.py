@@ -63,7 +63,7 @@ class Ablation:
 
 
 def open_ablation(run: str, preset: str = "", more_runs: Sequence[str] = (), trials: Sequence[str] = ()) -> Ablation:
-    """Runs to compare; where there is no such run, its published tables in data/results.
+    """Runs to compare; where there is no such run, and no other is named, its published tables in data/results.
 
     Args:
         run: the first one.
@@ -74,7 +74,8 @@ def open_ablation(run: str, preset: str = "", more_runs: Sequence[str] = (), tri
     Raises StudyError as `pool_runs` and `validation_curves`, and where there is neither run nor tables of it.
     """
     published = SHIPPED / "results" / safe_name(run, "run")
-    if not (DATA / "runs" / run / "run.json").exists() and (published / "scores.csv").exists():
+    alone = not (more_runs or trials)
+    if alone and not (DATA / "runs" / run / "run.json").exists() and (published / "scores.csv").exists():
         return _published(published, preset or run)
     study = open_study(run, preset, start=False)
     training, dims = _training(study), open_cohort(study)[0].spatial_dims

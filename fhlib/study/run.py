@@ -146,12 +146,12 @@ def open_study(
     changes: Mapping[str, Any] | None = None,
     runs: Path | None = None,
     record: bool | None = None,
-    start: bool = True,
+    start: bool | None = None,
+    usual: str = "",
 ) -> Study:
     """Open a run, or start it.
 
-    In a notebook a run that is started leaves no record before 01_cohort makes its scans, and a name that is nearly that
-    of a run is refused: it is a slip of the keys.
+    In a notebook a run that is started leaves no record before 01_cohort makes its scans.
 
     Args:
         run: its name.
@@ -161,7 +161,10 @@ def open_study(
             only its `seeds` may be others, since nothing that it has depends on them.
         runs: folder of all runs, by default data/runs.
         record: whether a run that is started leaves its record; without it nothing is written. By default outside of notebooks.
-        start: whether a run that is not there is started.
+        start: whether a run that is not there is started. By default outside of notebooks; in a notebook only one that has the preset's
+            name, as the first run has, or the `usual` one. Where it is True in a notebook, a name that is nearly that of a run is refused
+            all the same: it is a slip of the keys.
+        usual: the run that a notebook has by default, where that is not the preset's name.
 
     Raises:
         StudyError: there is no such run to open, it was started with another preset, cohort or changes, the cohort's folder is missing,
@@ -204,7 +207,10 @@ def open_study(
         return study
 
     in_notebook = running_shell() is not None
-    if not start or (in_notebook and not folder.exists() and suggestion(run, runs_in(folder.parent))):
+    if in_notebook and start is not False:
+        slip = not start or suggestion(run, runs_in(folder.parent))
+        start = run in (preset or "quick", usual) or not slip
+    if start is False:
         raise no_such_run(run, folder.parent)
     study = Study(run, folder, load_preset(preset or "quick", given), source, given)
     if source:
@@ -213,6 +219,12 @@ def open_study(
     if record or (record is None and not in_notebook):
         study.write_record(record_path)
     return study
+
+
+def require_run(run: str, usual: str) -> None:
+    """Raise StudyError for a run that is not there and is not the usual one, which may come later."""
+    if safe_name(run, "run") != usual:
+        reopen_study(run)
 
 
 def runs_in(folder: Path) -> list[str]:

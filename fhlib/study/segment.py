@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fhlib.files import DATA, write_csv
+from fhlib.files import DATA, blank_gaps, write_csv
 from fhlib.images.dicom import Source
 from fhlib.images.formats import write_volume
 from fhlib.models.card import Card, card_of
@@ -112,7 +112,7 @@ def unseen_example(study: Study) -> list[Path]:
 
 def shown_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of `segment_files` to read: rounded, without what no volume has."""
-    return rounded(rows).dropna(axis=1, how="all").astype(object).fillna("").set_index("case")
+    return blank_gaps(rounded(rows).dropna(axis=1, how="all")).set_index("case")
 
 
 def in_words(segmentor: Segmentor) -> str:
@@ -134,7 +134,7 @@ def pictures(results: Mapping[str, Found]) -> dict[str, Figure]:
 def segmentation_findings(rows: pd.DataFrame) -> list[str]:
     """What 10 found, in sentences; `rows` is of `segment_files`."""
     count = rows["status"].value_counts()
-    flagged = rows["flags"].fillna("").ne("").sum()
+    flagged = blank_gaps(rows["flags"]).ne("").sum()
     said = [
         f"{len(rows)} volume(s): a head in {count.get('found', 0)}, {flagged} flagged, "
         f"{count.get('failed', 0)} that could not be read."

@@ -251,7 +251,7 @@ def _looked_up(marker: Marker, rows: pd.DataFrame, clause: re.Match[str]) -> pd.
         raise marker.error(f"{clause['file']} has several rows for one {key}: choose among them with [condition]")
     found = other.set_index(key).reindex(rows[clause["key"]]).set_index(rows.index).add_prefix(f"{clause['name']}_")
     for column in found:
-        rows[column] = rows[column].fillna(found[column]) if column in rows else found[column]
+        rows[column] = rows[column].where(rows[column].notna(), found[column]) if column in rows else found[column]
     return rows
 
 

@@ -14,6 +14,8 @@ def test_distributions_of_two_tables_put_together() -> None:
     both = pd.concat([part.assign(set="real"), part.assign(set="simulated")])
     figure = compare_distributions(both, {"a": "length [mm]", "b": "grey level"}, by="set")
     assert len(figure.axes) == 2 and figure.axes[0].get_xlabel() == "length [mm]"
+    named = figure.axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in named] == ["real (n = 3)", "simulated (n = 3)"]
 
 
 def test_growth_is_drawn_beside_the_standard() -> None:

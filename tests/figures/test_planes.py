@@ -7,7 +7,7 @@ import pytest
 
 from fhlib.figures import planes
 from fhlib.images.volume import Volume
-from tests.figures.made import SPACING, ball, texts
+from tests.figures.made import SPACING, ball, smallest_letters, texts
 
 
 def test_planes_have_true_aspect_and_the_slices_of_the_crosshair(scan: Volume) -> None:
@@ -45,9 +45,15 @@ def test_a_contour_of_another_shape_is_an_error(scan: Volume) -> None:
 def test_gallery_states_n_and_shows_all(scan: Volume) -> None:
     figure = planes.gallery([scan] * 5, list("abcde"), masks=[ball(10)] * 4 + [None], title="Cohort")
     assert texts(figure).split()[-4:] == ["Cohort:", "n", "=", "5"]
-    assert sum(bool(axis.images) for axis in figure.axes) == 5
+    assert sum(bool(axis.images) for axis in figure.axes) == 5 and smallest_letters(figure) >= 7
     with pytest.raises(ValueError, match="one label for each volume"):
         planes.gallery([scan], [])
+
+
+def test_the_bar_of_a_gallery_lies_on_its_slice(scan: Volume) -> None:
+    wide = Volume(np.ones((120, 42, 40)), SPACING)  # its frame is larger than the first slice, and as white as the bar
+    bar = planes.gallery([scan, wide], ["a", "b"]).axes[0].lines[-1]
+    assert np.ptp(bar.get_xdata()) == 10 and max(bar.get_xdata()) < 44 and max(bar.get_ydata()) < 40
 
 
 def test_fig6_fig7_and_augmentation_in_2d_and_3d(scan: Volume) -> None:

@@ -33,7 +33,7 @@ def test_the_course_of_validation_puts_seeds_in_one_row_and_changes_in_their_own
     assert [label.get_text() for label in ends.get_yticklabels()] == [
         "USegNet-DS",
         "USegNet-DS-HAS",
-        "USegNet-DS-HAS steps=20\nwidth=4",
+        "USegNet-DS-HAS\nsteps=20\nwidth=4",
         "USegNet",
     ]
     points = [(float(line.get_xdata()[0]), int(line.get_ydata()[0]), line.get_marker()) for line in ends.lines]

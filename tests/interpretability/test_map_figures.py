@@ -7,6 +7,7 @@ from matplotlib.colors import LogNorm
 
 from fhlib.interpretability.map_figures import attention_maps, before_and_after
 from fhlib.networks.features import Features
+from tests.figures.made import smallest_letters
 from tests.interpretability.made import features, head
 
 
@@ -23,10 +24,17 @@ def test_a_saturated_module_is_called_so_and_its_padding_does_not_count() -> Non
     figure = attention_maps(saturated(), reference=head())
     first, shown = figure.axes[0], figure.axes[1]
     assert first.get_title() == "image"
-    assert shown.get_title() == "SAM-1 (1/4 size)\none channel > 99%\nin 100 % of voxels"
+    assert shown.get_title() == "SAM-1 (1/4 size)\na channel > 99%\nin 100 % of voxels"
     drawn = shown.images[-1]
     assert isinstance(drawn.norm, LogNorm) and drawn.get_array().max() < 1.1e-5
     assert drawn.get_interpolation() == "nearest"
+
+
+def test_letters_can_be_read_in_print_and_planes_stand_beside_each_other() -> None:
+    figure = attention_maps(features((42, 25, 37), (4, 4, 4)), reference=head((42, 25, 37)))
+    assert smallest_letters(figure) >= 7
+    rows = [[axis.get_position().y0 for axis in figure.axes[7 * row : 7 * row + 7]] for row in range(3)]
+    assert all(np.ptp(row) < 1e-6 for row in rows)
 
 
 def test_each_module_has_a_scale_of_its_own_and_smoothness_is_said() -> None:

@@ -173,7 +173,7 @@ def test_in_a_notebook_a_mistyped_run_starts_none(data, monkeypatch):
     monkeypatch.setattr(run_module, "running_shell", object)
     with pytest.raises(StudyError, match=r"there is no run 'quik'; did you mean 'quick'\?; there are: quick"):
         open_study("quik", "smoke")
-    study = open_study("another", "smoke")  # a name of its own: 01_cohort starts it
+    study = open_study("another", "smoke", start=True)  # a name of its own, as 01_cohort starts it
     assert [path.name for path in (data / "runs").iterdir()] == ["quick"]
     with pytest.raises(
         StudyError, match="run 'another' has no cohort yet: run 01_cohort first; runs that have been started: quick"

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fhlib.figures.style import PALETTE, new_figure
+from fhlib.figures.style import PAGE, PALETTE, new_figure
 from fhlib.measures import growth
 
 LABELS = {
@@ -85,8 +85,10 @@ def compare_distributions(frame: pd.DataFrame, measures: Mapping[str, str], by: 
     """
     columns = 3
     rows = -(-len(measures) // columns)
-    figure, axes = new_figure(rows, columns, (10.5, 2.4 * rows))
-    frame = frame.reset_index(drop=True)  # seaborn needs unique rows where values are missing
+    figure, axes = new_figure(rows, columns, (PAGE, 2.4 * rows))
+    counted = {group: f"{group} (n = {len(rows)})" for group, rows in frame.groupby(by, sort=False)}
+    # seaborn needs unique rows where values are missing
+    frame = frame.reset_index(drop=True).replace({by: counted})
     for axis, (name, meaning) in zip(axes.flat, measures.items(), strict=False):
         sns.histplot(
             frame,
@@ -101,7 +103,7 @@ def compare_distributions(frame: pd.DataFrame, measures: Mapping[str, str], by: 
             legend=axis is axes.flat[0],
             ax=axis,
         )
-        axis.set(xlabel=textwrap.fill(meaning, 36), ylabel="", yticks=[])
+        axis.set(xlabel=textwrap.fill(meaning, 32), ylabel="", yticks=[])
     for axis in axes.flat[len(measures) :]:
         axis.remove()
     return figure

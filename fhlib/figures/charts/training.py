@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from fhlib.figures.charts.scores import MEASURES, percent
-from fhlib.figures.style import PALETTE, new_figure
+from fhlib.figures.style import COLUMN, DARK, PAGE, PALETTE, SMALL, Look, new_figure
+from fhlib.files import blank_gaps
 
 PANELS = {
     "loss": "loss (cross-entropy, log scale)",
@@ -22,6 +23,8 @@ RUNNING_STEPS = 25
 ENDS_WITHIN_POINTS = 1.0
 """A training that ends further below the best, in points of DSC, stands at the chart's edge."""
 TRAINING = ["variant", "level", "run", "seed"]
+EDGED: Look = {"markeredgecolor": DARK, "markeredgewidth": 0.5}
+"""Markers of pale colours stand out from the paper."""
 
 
 def learning_curves(histories: Mapping[str, pd.DataFrame], title: str | None = None) -> Figure:
@@ -84,8 +87,8 @@ def validation_course(curves: pd.DataFrame) -> Figure:
     of one training share a row. An end more than `ENDS_WITHIN_POINTS` below the best stands at the edge with its
     number. `curves` is that of `fhlib.study.ablation.validation_curves`, with at least one row.
     """
-    changed = curves["changed"].fillna("")
-    training = (curves["variant"] + " " + changed.str.replace(", ", "\n")).str.strip()
+    changed = blank_gaps(curves["changed"])
+    training = (curves["variant"] + "\n" + changed.str.replace(", ", "\n")).str.strip()
     named = curves.assign(dsc=100 * curves["val_dsc"], dashed=changed != "", training=training)
     networks = list(dict.fromkeys(named["variant"]))
     colours = dict(zip(networks, PALETTE * 3, strict=False))
@@ -94,26 +97,29 @@ def validation_course(curves: pd.DataFrame) -> Figure:
     ends = named.groupby(TRAINING, sort=False).tail(1)
     by_network = ends.sort_values("variant", key=lambda variant: variant.map(networks.index), kind="stable")
     rows = list(by_network["training"].unique())
-    figure, axes = new_figure(1, 2, (11.0, 0.34 * len(rows) + 2.0))
+    lines = sum(1 + row.count("\n") for row in rows)
+    figure, axes = new_figure(1, 2, (PAGE, 0.12 * len(rows) + 0.17 * lines + 1.6))
     course, last = axes[0]
     for (network, *_), curve in named.groupby(TRAINING, sort=False):
         style = "--" if curve["dashed"].iloc[0] else "-"
-        marks = {"color": colours[network], "marker": markers[network], "markersize": 3}
+        marks = {"color": colours[network], "marker": markers[network], "markersize": 3.5} | EDGED
         course.plot(curve["step"], curve["dsc"], style, **marks)
-    course.set(xlabel="step", ylabel="validation DSC [%]", ylim=(named["dsc"].quantile(0.1) - 0.5, None))
+    course.set(
+        xlabel="step", ylabel="validation DSC [%]", ylim=(named["dsc"].quantile(0.1) - 0.5, named["dsc"].max() + 0.3)
+    )
+    course.set_title(f"n = {len(ends)} trainings of {len(networks)} networks", fontsize=SMALL)
 
     lowest = ends["dsc"].max() - ENDS_WITHIN_POINTS
     for end in ends.itertuples():
         place, colour = rows.index(end.training), colours[end.variant]
         if end.dsc >= lowest:
-            last.plot([end.dsc], [place], markers[end.variant], color=colour, markersize=5, alpha=0.8)
+            last.plot([end.dsc], [place], markers[end.variant], color=colour, markersize=6, **EDGED)
         else:
-            last.plot([lowest], [place], "<", color=colour, markersize=5, alpha=0.8)
+            last.plot([lowest], [place], "<", color=colour, markersize=6, **EDGED)
             number, beside = f"{end.dsc:.1f}", {"xytext": (6, 0), "textcoords": "offset points"}
-            last.annotate(number, (lowest, place), va="center", fontsize=7, **beside)
+            last.annotate(number, (lowest, place), va="center", fontsize=SMALL, **beside)
     last.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
     last.set(xlabel="validation DSC at the end [%]")
-    last.tick_params(axis="y", labelsize=7)
     return figure
 
 
@@ -135,12 +141,12 @@ def few_cases(curve: pd.DataFrame, measures: Sequence[str] = ("dsc", "hdb_mm")) 
 
     `curve`: rows of `learn_from_few`. Cases without a finite value are left out of that panel.
     """
-    figure, axes = new_figure(1, len(measures), (3.8 * len(measures), 3.2))
+    figure, axes = new_figure(1, len(measures), (min(COLUMN * len(measures), PAGE), 3.4))
     for axis, measure in zip(axes[0], measures, strict=True):
         wide = percent(measure) * curve.pivot_table(index="case", columns="training_cases", values=measure)
         wide = wide.replace([np.inf, -np.inf], np.nan)
         axis.plot(wide.T, color="0.7", linewidth=0.7)
-        axis.plot(wide.mean(), "o-", color=PALETTE[0], linewidth=2, label=f"mean of {len(wide)} cases")
+        axis.plot(wide.mean(), "o-", color=PALETTE[0], linewidth=2.5)
+        axis.set_title(f"n = {len(wide)} test cases, a line each; bold: their mean", fontsize=SMALL)
         axis.set(xticks=wide.columns, xlabel="training cases", ylabel=MEASURES[measure])
-    axes[0, 0].legend(loc="lower right")
     return figure

@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 
 from fhlib.cohorts.manifest import Cohort, load_cohort
 from fhlib.cohorts.simulated import COLUMNS, simulate_tasks
-from fhlib.files import progress, write_csv
+from fhlib.files import blank_gaps, progress, write_csv
 from fhlib.phantom.anatomy import OLDEST_WEEKS, YOUNGEST_WEEKS, draw_subject
 from fhlib.phantom.batch.plan import SHORT_DIRECTION, Task
 from fhlib.phantom.scan import ANY, drawn_direction
@@ -51,7 +51,7 @@ def simulate_visits(
     visits = pd.read_csv(folder / SUBJECTS)
     visits = visits[visits["subject"].isin(visits["subject"].unique()[:most])]
     planned = plan_visits(visits, folder / PLANNED)
-    kept = planned[planned["obstacle"].fillna("") == ""]
+    kept = planned[blank_gaps(planned["obstacle"]) == ""]
     if kept.empty:
         raise ValueError(f"none of {len(visits)} visits can be simulated: {planned['obstacle'].iloc[0]}")
     scans = simulate_tasks(folder, [_task(row, spacing_mm) for row in kept.to_dict("records")], workers)
