@@ -16,8 +16,8 @@ from fhlib.files import read_csv, read_json, write_json
 from fhlib.workflow.dependencies import explain
 from fhlib.workflow.steps import TITLES
 
-TARGET = "study"
-"""The rule that stands for all files together and makes none."""
+TARGETS = {"study", "until"}
+"""The rules that stand for several files together and make none."""
 
 EXPECTED = "expected.csv"
 """Beside the timings: what 00_start_here expects each step to take on this machine (`fhlib.benchmarks.machine.expected_steps`)."""
@@ -57,15 +57,15 @@ class Narrator(logging.Filter):
         return False
 
     def _run_info(self, record: Any) -> None:
-        if self.total or set(record.stats) <= {"total", TARGET}:
+        if self.total or set(record.stats) <= {"total", *TARGETS}:
             return
-        self.waiting = Counter({rule: count for rule, count in record.stats.items() if rule not in ("total", TARGET)})
+        self.waiting = Counter({rule: count for rule, count in record.stats.items() if rule not in {"total", *TARGETS}})
         self.total = sum(self.waiting.values())
         steps, to_be = "steps" if self.total > 1 else "step", "would be" if self.dry_run else "to be"
         say(f"{self.total} {steps} {to_be} done{self._remaining()}")
 
     def _job_info(self, record: Any) -> None:
-        if record.jobid in self.listed or record.rule_name == TARGET:
+        if record.jobid in self.listed or record.rule_name in TARGETS:
             return
         self.listed.add(record.jobid)
         self.started += 1

@@ -244,6 +244,13 @@ def test_a_start_can_stop_after_a_step(finished, capsys):
     assert "there is no step '02_prepar'; did you mean '02_prepare'?" in capsys.readouterr().err
 
 
+def test_a_start_until_training_trains_every_level(finished):
+    changes = ["--set", "variants=[USegNet-DS-Zoom]", "training.steps=2", "tuning=null"]
+    finish(finished, "--run", "levels", "--until", "03_train", *changes)
+    weights = (finished / "data" / "runs" / "levels" / "models").glob("*/*/weights.safetensors")
+    assert {path.parent.parent.name for path in weights} == {"USegNet-DS", "USegNet-DS-Zoom"}
+
+
 def contents(folder: Path) -> dict[str, int]:
     """Everything in a folder, with its date."""
     return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*")}
