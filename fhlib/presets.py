@@ -224,6 +224,8 @@ class Prediction(Parameters):
 class Preset(Parameters):
     """Everything a run needs. `training` is for volumes, `training_2d` for cohorts of single images.
 
+    Every network is trained once with each of `seeds`; without any, with the seed of its training alone. That one is among them, and is
+    the run's own: what is not about the spread between trainings is about it.
     `target` is what the network outlines: the whole head to its skin, as in the paper, or the outer skull (the cohort's `label_skull`),
     which growth charts are made of.
     """
@@ -235,6 +237,7 @@ class Preset(Parameters):
     preparation: Preparation
     training: Training
     training_2d: Training
+    seeds: tuple[Seed, ...] = ()
     target: Literal["head", "skull"] = "head"
     tuning: Tuning | None = None
     prediction: Prediction = Prediction()
@@ -252,9 +255,48 @@ class Preset(Parameters):
         """Whether it learns on from trained weights with a few cases: a run then compares both, and has no tables of the paper."""
         return bool(self.training.start_from) and self.simulated_cohort.train_subjects <= FEW_CASES
 
+    @property
+    def further_seeds(self) -> tuple[int, ...]:
+        """Those of `seeds` that are not the run's own."""
+        return tuple(seed for seed in self.seeds if seed != self.training.seed)
+
+    def with_seed(self, seed: int) -> Preset:
+        """The same with another seed of the trainings."""
+        trainings = {
+            name: getattr(self, name).model_copy(update={"seed": seed}) for name in ("training", "training_2d")
+        }
+        return self.model_copy(update=trainings)
+
     def training_for(self, spatial_dims: int) -> Training:
         """`training` for volumes, `training_2d` for single images."""
         return self.training if spatial_dims == 3 else self.training_2d
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _no_truth_for_seeds(cls, seeds: Any) -> Any:
+        for seed in seeds if isinstance(seeds, list | tuple) else ():
+            if isinstance(seed, bool):
+                raise ValueError(f"{str(seed).lower()} is no seed: name whole numbers, such as [0, 1, 2]")
+        return seeds
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        return _each_once(seeds)
+
+    @model_validator(mode="after")
+    def _own_seed_among_them(self) -> Self:
+        own = (self.training.seed, self.training_2d.seed)
+        if self.seeds and not (own[0] == own[1] and own[0] in self.seeds):
+            raise ValueError(
+                f"seeds are {list(self.seeds)}, training.seed is {own[0]} and training_2d.seed {own[1]}: "
+                "make these two the same, and name it among the seeds"
+            )
+        if self.further_seeds and self.learns_from_few:
+            raise ValueError(
+                f"seeds are {list(self.seeds)}, and a preset that learns on from a few cases trains once: leave seeds out"
+            )
+        return self
 
     @field_validator("variants")
     @classmethod

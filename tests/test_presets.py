@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from fhlib.models.inputs import patch_voxels
@@ -35,6 +37,40 @@ def test_mistyped_parameters_are_named_with_a_suggestion():
         load_preset("desk", {"tuning.step": 3})
     with pytest.raises(PresetError, match="did you mean 'quick'"):
         load_preset("quik")
+
+
+def test_the_own_seed_is_one_of_those_that_every_network_is_trained_with():
+    assert load_preset("smoke").further_seeds == () == load_preset("smoke", {"seeds": [0]}).further_seeds
+    several = load_preset("smoke", {"seeds": [2, 0, 1]})
+    assert several.further_seeds == (2, 1) and several.training.seed == 0
+    other = several.with_seed(2)
+    assert (other.training.seed, other.training_2d.seed) == (2, 2)
+    assert other.training.steps == several.training.steps and other.seeds == several.seeds
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ([0, 1, 1], "seeds: 1 is named twice: name it once"),
+        ([0, -1], "seeds.1: Input should be greater than or equal to 0 (got -1)"),
+        ([0, True], "seeds: true is no seed: name whole numbers, such as [0, 1, 2]"),
+        ([0, 0.5], "seeds.1: Input should be a valid integer"),
+        ([0, 2**32], "seeds.1: Input should be less than 4294967296"),
+        (3, "seeds: Input should be a valid tuple (got 3)"),
+        ([1, 2], "seeds are [1, 2], training.seed is 0 and training_2d.seed 0: make these two the same, and name it"),
+    ],
+)
+def test_seeds_that_cannot_be_are_refused_in_words(seeds, said):
+    with pytest.raises(PresetError, match=re.escape(said)):
+        load_preset("smoke", {"seeds": seeds})
+
+
+def test_a_preset_that_learns_from_few_cases_trains_once():
+    with pytest.raises(
+        PresetError, match=r"seeds are \[0, 1\], and a preset that learns on .* trains once: leave seeds out"
+    ):
+        load_preset("fine-tune", {"seeds": [0, 1]})
+    assert load_preset("fine-tune", {"seeds": [0]}).further_seeds == ()
 
 
 def test_patches_are_the_multiple_of_8_nearest_to_the_papers_millimetres_and_at_least_16():

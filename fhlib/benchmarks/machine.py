@@ -57,6 +57,10 @@ SIMPLE_STEPS = {
 """Seconds of a step on two quiet cores, and of each scan in it, beside those of the network. They are corrected as a run goes."""
 
 
+ABLATION_SECONDS = 12.0
+"""The same of 13_ablation, which a run of several seeds has."""
+
+
 def check_environment() -> pd.DataFrame:
     """Versions of the packages that the study needs, and the device; a missing package is named with its remedy."""
     rows = [("python", platform.python_version(), "3.11 to 3.13 are tested")]
@@ -143,16 +147,20 @@ def expected_steps(preset: Preset, machine: pd.DataFrame, seconds_a_scan: float)
     scans = cohort.train_subjects + tested
     seconds = {"01_cohort": 20 + scans * (seconds_a_scan / (os.cpu_count() or 1) + 0.2)}
     levels = expected_minutes(preset, machine)
-    for row in levels.itertuples():
-        seconds[f"03_train {row.variant} {row.level}"] = 10 + 60 * row.training
     predicting = levels.groupby("variant", sort=False)["predicting"].sum()
-    for variant in preset.variants:
-        fixed, each = SIMPLE_STEPS["04_predict"]
-        seconds[f"04_predict {variant}"] = fixed + each * tested + 60 * predicting.get(variant, 0.0)
+    for seed in ["", *(f" seed {seed}" for seed in preset.further_seeds)]:
+        for row in levels.itertuples():
+            seconds[f"03_train {row.variant} {row.level}{seed}"] = 10 + 60 * row.training
+        for variant in preset.variants:
+            fixed, each = SIMPLE_STEPS["04_predict"]
+            seconds[f"04_predict {variant}{seed}"] = fixed + each * tested + 60 * predicting.get(variant, 0.0)
     counts = {"02_prepare": cohort.train_subjects, "05_accuracy": tested * len(preset.variants), "08_attention": tested}
     for step, (fixed, each) in SIMPLE_STEPS.items():
         if step != "04_predict":
             seconds[step] = fixed + each * counts.get(step, 0)
+    for further in preset.further_seeds:
+        seconds[f"05_accuracy seed {further}"] = seconds["05_accuracy"]
+        seconds["13_ablation"] = ABLATION_SECONDS
     return pd.DataFrame({"step": seconds.keys(), "seconds": seconds.values()})
 
 

@@ -51,6 +51,7 @@ def add_train(commands: Any) -> None:
     )
     train.add_argument("--run", required=True, help="a run whose cohort is prepared (02_prepare)")
     train.add_argument("--variant", required=True)
+    train.add_argument("--seed", type=int, help="one of the preset's seeds (default: the run's own)")
     train.set_defaults(call=_train)
 
 
@@ -96,13 +97,8 @@ def _opened(options: argparse.Namespace) -> Study:
     """The run that is asked for. What can be refused without torch is refused before it is imported."""
     from fhlib.files import ROOT
     from fhlib.presets import load_preset, parse_changes, suggestion
-    from fhlib.workflow.steps import TITLES
+    from fhlib.workflow.steps import steps_of
 
-    steps = list(TITLES.values())
-    if options.until and options.until not in steps:
-        raise ValueError(
-            f"there is no step {options.until!r}{suggestion(options.until, steps)}; steps: {', '.join(steps)}"
-        )
     changes = parse_changes(options.changes)
     if options.cohort and not any(path.expanduser().is_dir() for path in (options.cohort, ROOT / options.cohort)):
         raise ValueError(
@@ -114,6 +110,11 @@ def _opened(options: argparse.Namespace) -> Study:
         if options.run and not (options.cohort or changes):
             _require_no_slip(options.run)
     preset = load_preset(named, changes)
+    steps = steps_of(preset)
+    if options.until and options.until not in steps:
+        raise ValueError(
+            f"there is no step {options.until!r}{suggestion(options.until, steps)}; steps: {', '.join(steps)}"
+        )
 
     from fhlib.study.run import open_study
 
@@ -173,7 +174,7 @@ def _train(options: argparse.Namespace) -> int:
 
     try:
         require_known(options.variant)
-        study = reopen_study(options.run)
+        study = reopen_study(options.run).of_seed(options.seed)
         for variant, level in levels_of(options.variant):
             train(study, variant, level)
     except (ValueError, OSError, RuntimeError) as error:

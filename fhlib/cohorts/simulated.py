@@ -37,6 +37,8 @@ SUBJECT_COLUMNS = (
     "subject", "seed", "ga_weeks", "bpd_mm", "ofd_mm", "hc_mm", "tcd_mm", "head_volume_ml", "skull_volume_ml", "site",
 )  # fmt: skip
 LARGEST_ANY_MM = (280.0, 250.0, 280.0)
+IN_VIEW = 0.9
+"""Share of a head from which on its true size is the reference of its label."""
 BYTES_A_VOXEL = 0.9  # measured at 0.38 mm: 0.7 compressed
 
 
@@ -82,7 +84,10 @@ def simulate_tasks(folder: Path, tasks: list[Task], workers: int | None = None) 
     code = digest(code_digest("fhlib.phantom.scan"), file_digest(growth.GROWTH_TABLE))
     voxels = math.prod(_largest_box_mm(task.site for task in tasks)) / tasks[0].spacing_mm ** 3
     frame = _simulate(_simulate_scan, folder, code, tasks, voxels, workers)
-    frame["reference_hc_mm"] = frame["hc_mm"].where(frame["has_head"])
+    # of a head that the sector cuts off the label is a part, and its true size no measurement of that part
+    whole = frame["head_in_view"] >= IN_VIEW
+    frame["reference_hc_mm"] = frame["hc_mm"].where(frame["has_head"] & whole)
+    frame["reference_volume_ml"] = frame["reference_volume_ml"].where(~frame["has_head"] | whole)
     return frame
 
 

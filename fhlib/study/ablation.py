@@ -27,6 +27,7 @@ from fhlib.variants import VARIANTS
 BASELINE = "USegNet-DS"
 CURVE_COLUMNS = ("run", "variant", "level", "seed", "learning_rate", "warm_up", "changed", "step", "val_dsc")
 CHOSEN_BY_TUNING = {"learning_rate", "warm_up"}
+HISTORIES = f"*/level*/{HISTORY_FILE}"
 NOT_A_CHANGE = {"seed", "validate_every", "checkpoint_every"}
 
 
@@ -67,7 +68,7 @@ def open_ablation(run: str, preset: str = "", more_runs: Sequence[str] = (), tri
     Args:
         run: the first one.
         preset: that it was started with.
-        more_runs: of other seeds.
+        more_runs: of other seeds than those of its preset.
         trials: that changed something in the training, compared on validation cases only.
 
     Raises StudyError as `pool_runs` and `validation_curves`, and where there is neither run nor tables of it.
@@ -108,20 +109,24 @@ def _told(scores: pd.DataFrame, training: Training) -> str:
 def pool_runs(names: Sequence[str]) -> pd.DataFrame:
     """Scores of several runs that differ in their trainings only: those of `score` with the column seed.
 
-    Raises StudyError where a run has no scores, two have one seed, or test cases differ. So it does where the presets
-    differ in more than seed and variants.
+    Each run has the seeds of its preset. Raises StudyError where one has no scores, two runs have one seed, or test
+    cases differ. So it does where the presets differ in more than seeds and variants.
     """
     frames: dict[int, pd.DataFrame] = {}
-    first = _but_seed_and_variants(reopen_study(names[0]))
+    first = _but_seeds_and_variants(reopen_study(names[0]))
     for name in names:
-        study = reopen_study(name)
-        _require_equal(name, names[0], _but_seed_and_variants(study), first, "pool runs of other seeds only")
-        if not (study.tables / "scores.csv").exists():
-            raise StudyError(f"run {name!r} has no scores yet: run 05_accuracy in it first")
-        seed = _training(study).seed
-        if seed in frames:
-            raise StudyError(f"run {name!r} has the seed {seed} of another one: start it with --set training.seed=N")
-        frames[seed] = read_scores(study).assign(seed=seed)
+        run = reopen_study(name)
+        _require_equal(name, names[0], _but_seeds_and_variants(run), first, "pool runs of other seeds only")
+        for study in run.of_each_seed:
+            table = study.table("scores")
+            if not table.exists():
+                raise StudyError(f"run {name!r} has no {table.name} yet: run 05_accuracy in it first")
+            seed = _training(study).seed
+            if seed in frames:
+                raise StudyError(
+                    f"run {name!r} has the seed {seed} of another one: start it with --set training.seed=N"
+                )
+            frames[seed] = read_scores(study).assign(seed=seed)
     cases = [set(frame["case"]) for frame in frames.values()]
     if any(other != cases[0] for other in cases):
         raise StudyError(f"runs {', '.join(names)} have other test cases each: pool runs of one cohort")
@@ -209,12 +214,12 @@ def validation_curves(names: Sequence[str]) -> pd.DataFrame:
     grounds = _grounds(first)
     curves = []
     for name in names:
-        study = reopen_study(name)
-        finished = sorted(study.folder.glob(f"models/*/level*/{HISTORY_FILE}"))
+        run = reopen_study(name)
+        finished = [(study, path) for study in run.of_each_seed for path in sorted(study.models.glob(HISTORIES))]
         if not finished:
             raise StudyError(f"run {name!r} has trained nothing yet: run 03_train in it first")
-        _require_equal(name, names[0], _grounds(study), grounds, "compare trainings on one and the same")
-        for path in finished:
+        _require_equal(name, names[0], _grounds(run), grounds, "compare trainings on one and the same")
+        for study, path in finished:
             variant, level = path.parts[-3], int(path.parts[-2].removeprefix("level"))
             if level == VARIANTS[variant].levels:  # the levels before are copies of its base's
                 curves.append(_curve(study, first, variant, path))
@@ -225,7 +230,7 @@ def last_validations(curves: pd.DataFrame) -> pd.DataFrame:
     """Where each training ended, the best first."""
     if curves.empty:
         return curves
-    trainings = curves.groupby(["variant", "changed", "run"], sort=False, dropna=False)
+    trainings = curves.groupby(["variant", "changed", "run", "seed"], sort=False, dropna=False)
     return trainings.tail(1).drop(columns="level").sort_values("val_dsc", ascending=False)
 
 
@@ -334,8 +339,8 @@ def _grounds(study: Study) -> dict[str, Any]:
     }
 
 
-def _but_seed_and_variants(study: Study) -> dict[str, Any]:
-    settings = study.preset.model_dump(exclude={"name", "purpose", "variants"})
+def _but_seeds_and_variants(study: Study) -> dict[str, Any]:
+    settings = study.preset.model_dump(exclude={"name", "purpose", "variants", "seeds"})
     for section in ("training", "training_2d"):
         del settings[section]["seed"]
     return {"cohort": study.cohort_folder, **settings}

@@ -41,13 +41,13 @@ def score(study: Study) -> pd.DataFrame:
             row = score_case(cohort, case, folder, found.get(case["case"]))
             rows.append({"variant": variant, "case": case["case"], "subject": case["subject"], "split": "test", **row})
     scores = pd.DataFrame(rows)
-    write_csv(scores, study.tables / "scores.csv")
+    write_csv(scores, study.table("scores"))
     return scores
 
 
 def read_scores(study: Study) -> pd.DataFrame:
     """What `score` wrote."""
-    return read_csv(study.tables / "scores.csv")
+    return read_csv(study.table("scores"))
 
 
 def score_case(
@@ -101,7 +101,7 @@ def summarise(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
                 row[f"{measure}_n"] = len(values)
         rows.append(row)
     summary = pd.DataFrame(rows)
-    write_csv(summary, study.tables / "summary.csv")
+    write_csv(summary, study.table("summary"))
     return summary
 
 

@@ -40,6 +40,7 @@ class Study:
 
     `source` is the folder that the user brought, None for the simulated cohort.
     `changes` are the preset's parameters that this run has otherwise.
+    `mark` ends the names of what belongs to a further seed of the preset (`of_seed`); it is empty for the run's own.
     """
 
     name: str
@@ -47,6 +48,26 @@ class Study:
     preset: Preset
     source: Path | None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    mark: str = ""
+
+    def of_seed(self, seed: int | None) -> Study:
+        """The study with another of the preset's seeds, whose models, predictions, scores and figures lie beside the run's own.
+
+        The same for None and for the run's own seed. Raises StudyError for a seed that the preset does not name.
+        """
+        if seed is None or seed == self.preset.training.seed:
+            return self
+        if seed not in self.preset.seeds:
+            known = ", ".join(map(str, self.preset.seeds or [self.preset.training.seed]))
+            raise StudyError(
+                f"run {self.name!r} trains with the seed {known}, not with {seed}: name it in the preset's seeds"
+            )
+        return replace(self, preset=self.preset.with_seed(seed), mark=f"_seed{seed}")
+
+    @property
+    def of_each_seed(self) -> list[Study]:
+        """The study with each of its seeds, the run's own first."""
+        return [self, *map(self.of_seed, self.preset.further_seeds)]
 
     @property
     def cohort_kind(self) -> str:
@@ -84,16 +105,25 @@ class Study:
     @property
     def figures(self) -> Path:
         """Folder of the run's figures."""
-        return self.folder / "figures"
+        return self.folder / f"figures{self.mark}"
 
     @property
     def prepared(self) -> Path:
         """Folder of the network-resolution copies."""
         return self.folder / "prepared"
 
+    @property
+    def models(self) -> Path:
+        """Folder of the trained variants."""
+        return self.folder / f"models{self.mark}"
+
+    def table(self, name: str) -> Path:
+        """A table that each seed has: `tables/scores.csv`, `tables/scores_seed1.csv`."""
+        return self.tables / f"{name}{self.mark}.csv"
+
     def model_folder(self, variant: str) -> Path:
         """Folder of a trained variant, all its context levels."""
-        return self.folder / "models" / variant
+        return self.models / variant
 
     def write_record(self, path: Path | None = None) -> None:
         """Write what the run was started with: preset, cohort, and changes where there are any."""
@@ -106,7 +136,7 @@ class Study:
 
     def prediction_folder(self, variant: str) -> Path:
         """Folder of a variant's predictions on this cohort."""
-        return self.folder / "predictions" / variant / self.cohort_name
+        return self.folder / f"predictions{self.mark}" / variant / self.cohort_name
 
 
 def open_study(
@@ -127,7 +157,8 @@ def open_study(
         run: its name.
         preset: default quick.
         cohort: a folder of scans; by default the simulated cohort.
-        changes: to the preset's parameters by dotted name (`{"training.seed": 1}`).
+        changes: to the preset's parameters by dotted name (`{"training.seed": 1}`). Those of a run that is there are as it was started;
+            only its `seeds` may be others, since nothing that it has depends on them.
         runs: folder of all runs, by default data/runs.
         record: whether a run that is started leaves its record; without it nothing is written. By default outside of notebooks.
         start: whether a run that is not there is started. By default outside of notebooks; in a notebook only one that has the preset's
@@ -162,12 +193,18 @@ def open_study(
             raise StudyError(
                 f"run {run!r} was started with the folder {gone!r}, which is gone: bring it back, or choose another RUN name"
             )
+        as_started = known["changes"]
+        if "seeds" in given:
+            known["changes"] = {**as_started, "seeds": given["seeds"]}
         if other := _differences(known, preset, source, given):
             started, asked = other
             remedy = "ask for what it was started with, or give another run name (RUN=name, --run name)"
             raise StudyError(f"run {run!r} was started with {started}, not with {asked}: {remedy}")
         made = load_preset(known["preset"], known["changes"])
-        return Study(run, folder, made, _source(known["cohort"]), known["changes"])
+        study = Study(run, folder, made, _source(known["cohort"]), known["changes"])
+        if known["changes"] != as_started and record is not False:
+            study.write_record(record_path)
+        return study
 
     in_notebook = running_shell() is not None
     if in_notebook and start is not False:

@@ -49,7 +49,7 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
     cases = PreparedCases(study.prepared)
     previous = study.model_folder(base) if base else None
     folder = study.model_folder(variant) / f"level{level}"
-    cases = cases_of_level(study, variant, previous, cases, study.prepared / f"boxes-{base}")
+    cases = cases_of_level(study, variant, previous, cases, study.prepared / f"boxes{study.mark}-{base}")
     parameters = parameters_of(study, variant, level, cases)
 
     if study.preset.tuning:
@@ -171,4 +171,4 @@ def training_findings(history: pd.DataFrame, variant: str, level: int) -> list[s
 
 
 def _tuning_table(study: Study, variant: str, level: int) -> Path:
-    return study.tables / f"tuning-{variant}-level{level}.csv"
+    return study.tables / f"tuning{study.mark}-{variant}-level{level}.csv"

@@ -44,8 +44,11 @@ from fhlib.presets import suggestion  # noqa: E402
 from fhlib.privacy import Scrubber, is_path  # noqa: E402
 from fhlib.variants import VARIANTS  # noqa: E402
 
-COPIES = {"03_train": ("variant", "level"), "04_predict": ("variant",)}
+COPIES = {"03_train": ("variant", "level", "seed"), "04_predict": ("variant", "seed"), "05_accuracy": ("seed",)}
 """Notebooks that run once for each of these parameters, which the executed copy is named for."""
+
+COPY_PART = {"variant": "-{}", "level": "-level{}", "seed": "_seed{}"}
+"""How a copy's name goes on for each of them."""
 
 STARTER = "FHLIB_STARTER"
 """Environment variable: the process of the study, and its machine."""
@@ -114,9 +117,9 @@ def execute_notebook(
 
 
 def copy_name(notebook: str, parameters: Mapping[str, Any]) -> str:
-    """Name of a notebook's executed copy, without suffix: `03_train-USegNet-DS-level1`."""
-    named = {name: str(parameters[name]) for name in COPIES.get(notebook, ()) if name in parameters}
-    return "-".join([notebook, *(f"level{value}" if name == "level" else value for name, value in named.items())])
+    """Name of a notebook's executed copy, without suffix: `03_train-USegNet-DS-level1`, of a further seed `..._seed1`."""
+    named = [name for name in COPIES.get(notebook, ()) if parameters.get(name) is not None]
+    return notebook + "".join(COPY_PART[name].format(parameters[name]) for name in named)
 
 
 def _run(
@@ -234,12 +237,14 @@ def _as_type_of(default: str, value: Any, what: str) -> Any:
         example = ast.literal_eval(default)
     except (ValueError, SyntaxError):
         return value
-    if not isinstance(value, str) or example is None or isinstance(example, str):
+    if not isinstance(value, str) or isinstance(example, str):
         return value
     try:
         parsed = ast.literal_eval(value)
     except (ValueError, SyntaxError):
         parsed = value
+    if example is None:
+        return parsed
     whole_for_real = isinstance(example, float) and type(parsed) is int
     if type(parsed) is not type(example) and not whole_for_real:
         raise NotebookError(f"{what} is {value!r} and must be a {type(example).__name__}, such as {default}")

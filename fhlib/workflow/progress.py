@@ -16,8 +16,8 @@ from fhlib.files import read_csv, read_json, write_json
 from fhlib.workflow.dependencies import explain
 from fhlib.workflow.steps import TITLES
 
-TARGET = "study"
-"""The rule that stands for all files together and makes none."""
+TARGETS = {"study", "until"}
+"""The rules that stand for several files together and make none."""
 
 EXPECTED = "expected.csv"
 """Beside the timings: what 00_start_here expects each step to take on this machine (`fhlib.benchmarks.machine.expected_steps`)."""
@@ -57,20 +57,19 @@ class Narrator(logging.Filter):
         return False
 
     def _run_info(self, record: Any) -> None:
-        if self.total or set(record.stats) <= {"total", TARGET}:
+        if self.total or set(record.stats) <= {"total", *TARGETS}:
             return
-        self.waiting = Counter({rule: count for rule, count in record.stats.items() if rule not in ("total", TARGET)})
+        self.waiting = Counter({rule: count for rule, count in record.stats.items() if rule not in {"total", *TARGETS}})
         self.total = sum(self.waiting.values())
         steps, to_be = "steps" if self.total > 1 else "step", "would be" if self.dry_run else "to be"
         say(f"{self.total} {steps} {to_be} done{self._remaining()}")
 
     def _job_info(self, record: Any) -> None:
-        if record.jobid in self.listed or record.rule_name == TARGET:
+        if record.jobid in self.listed or record.rule_name in TARGETS:
             return
         self.listed.add(record.jobid)
         self.started += 1
-        words = [TITLES.get(record.rule_name, record.rule_name), *map(str, record.wildcards.values())]
-        title = " ".join(words)
+        title = title_of(record.rule_name, record.wildcards)
         self.running[record.jobid] = (record.rule_name, title, time.monotonic())
         left = "" if self.dry_run else self._remaining()
         say(f"[{self.started}/{self.total}] {title} ({explain(record.reason)}){left}")
@@ -108,6 +107,13 @@ class Narrator(logging.Filter):
         """`; about 12 min left`, once 00_start_here has measured this machine."""
         seconds = self.left.of(self.waiting)
         return f"; about {duration(seconds)} left" if seconds else ""
+
+
+def title_of(rule: str, wildcards: Mapping[str, Any]) -> str:
+    """A step in words, such as `03_train USegNet-DS 1`; of a further seed with `seed 1` at its end."""
+    named = {name: str(value) for name, value in wildcards.items()}
+    seed = named.pop("seed", "").replace("_seed", "seed ")
+    return " ".join(filter(None, [TITLES.get(rule, rule), *named.values(), seed]))
 
 
 class TimeLeft:

@@ -18,6 +18,9 @@ from fhlib.fingerprints import file_digest
 from fhlib.presets import PresetError, load_preset
 from fhlib.privacy import REMOVED
 
+SEEDS = ("seed", "seeds")
+"""How names of seeds end."""
+
 
 def provenance(folder: Path) -> dict[str, dict[str, str]]:
     """What made a run, by heading: the run, the software, the preset's parameters, its seeds, and hashes of what went in and came out.
@@ -38,9 +41,9 @@ def provenance(folder: Path) -> dict[str, dict[str, str]]:
         run |= {"started with " + name: value for name, value in _flat(recorded).items()}
         with suppress(PresetError):  # the preset may have gone, or changed since
             parameters = _flat(load_preset(recorded["preset"], recorded.get("changes")).model_dump(mode="json"))
-    hashed = [*(folder / "tables").glob("*.csv"), *(folder / "models").glob("*/level*/weights.safetensors")]
+    hashed = [*(folder / "tables").glob("*.csv"), *folder.glob("models*/*/level*/weights.safetensors")]
     hashes = {path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(hashed)}
-    for path in sorted((folder / "models").glob("*/level*/parameters.json")):
+    for path in sorted(folder.glob("models*/*/level*/parameters.json")):
         fingerprint = json.loads(path.read_text(encoding="utf-8")).get("fingerprint", "")
         hashes[f"{path.parent.relative_to(folder).as_posix()}: code, parameters and cases of the training"] = (
             fingerprint
@@ -48,8 +51,8 @@ def provenance(folder: Path) -> dict[str, dict[str, str]]:
     sections = {
         "Run": run,
         "Environment": {"Python": platform.python_version(), **_versions()},
-        "Parameters": {name: value for name, value in parameters.items() if not name.endswith("seed")},
-        "Seeds": {name: value for name, value in parameters.items() if name.endswith("seed")},
+        "Parameters": {name: value for name, value in parameters.items() if not name.endswith(SEEDS)},
+        "Seeds": {name: value for name, value in parameters.items() if name.endswith(SEEDS)},
         "Hashes": hashes,
     }
     shown = {heading: _known(found) for heading, found in sections.items()}

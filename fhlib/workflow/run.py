@@ -23,7 +23,6 @@ import psutil
 from fhlib.files import NOTEBOOKS, ROOT, disk_full, read_json, sole, write_text
 from fhlib.study.run import Study
 from fhlib.workflow.progress import UP_TO_DATE, Narrator, say
-from fhlib.workflow.steps import TITLES
 
 LEFTOVER_SECONDS = 3600
 """Half-written files of a killed start are removed when they are this old; younger ones may belong to an open notebook."""
@@ -71,13 +70,14 @@ def run_study(study: Study, cores: int | None = None, dry_run: bool = False, unt
             _remove_half_written(folder)
         arguments = ["--snakefile", NOTEBOOKS / "Snakefile", "--directory", folder]
         arguments += ["--config", f"run=run:{study.name}", f"preset={study.preset.name}", f"runs={folder.parent}"]
+        arguments += [f"until={until}"] if until else []
         arguments += ["--cores", min(cores or os.cpu_count() or 1, os.cpu_count() or 1)]
         arguments += ["--rerun-triggers", "params", "input", "mtime", "--rerun-incomplete", "--nolock"]
         arguments += ["--scheduler", "greedy", "--max-checksum-file-size", 1_000_000_000]
         if dry_run:
             arguments.append("--dry-run")
         if until:
-            arguments += ["--until", next(rule for rule, title in TITLES.items() if title == until)]
+            arguments.append("until")
         os.environ["FHLIB_ROOT"] = str(ROOT)  # the steps work in the run's folder
         narrator = Narrator(folder / "timings.json", dry_run)
         code = _run_snakemake([str(argument) for argument in arguments], narrator)

@@ -1,5 +1,12 @@
 """The steps of the study: each rule of the run map and its notebook."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fhlib.presets import Preset
+
 TITLES = {
     "start_here": "00_start_here",
     "cohort": "01_cohort",
@@ -12,5 +19,17 @@ TITLES = {
     "attention": "08_attention",
     "claims": "09_claims",
     "segment": "10_segment",
+    "ablation": "13_ablation",
     "few_cases": "14_few_cases",
 }
+
+
+def steps_of(preset: Preset) -> list[str]:
+    """The notebooks that a run of this preset goes through, in order.
+
+    A few cases bear no comparison with the paper: a preset that learns on from them has the shipped weights beside them instead.
+    """
+    compared = ["05_accuracy", "06_agreement", "07_reproducibility", "08_attention", "09_claims"]
+    last = ["14_few_cases", "10_segment"] if preset.learns_from_few else [*compared, "10_segment"]
+    ablation = ["13_ablation"] if preset.further_seeds else []
+    return ["00_start_here", "01_cohort", "02_prepare", "03_train", "04_predict", *last, *ablation]

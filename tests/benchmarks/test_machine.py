@@ -25,6 +25,17 @@ def test_each_step_is_expected_to_take_what_its_networks_and_scans_take():
     assert "report" in steps and "00_start_here" not in steps
 
 
+def test_each_seed_is_expected_to_take_as_long_again():
+    machine = pd.DataFrame({"network": ["USegNet-DS", "USegNet-DS-HAS"], "seconds_a_volume": [1.0, 3.0]})
+    steps = expected_steps(load_preset("smoke", {"seeds": [0, 4]}), machine, seconds_a_scan=6.0)
+    seconds = steps.set_index("step")["seconds"]
+    for step in ("03_train USegNet-DS 1", "03_train USegNet-DS-HAS-Ctx 2", "04_predict USegNet-DS", "05_accuracy"):
+        assert seconds[f"{step} seed 4"] == seconds[step]
+    single = expected_steps(load_preset("smoke"), machine, seconds_a_scan=6.0)["step"].tolist()
+    assert [step for step in steps["step"] if "seed" not in step and step != "13_ablation"] == single
+    assert len(steps) == len(single) + 3 + 3 + 1 + 1  # trainings, predictions, scoring, 13_ablation
+
+
 def test_steps_at_half_the_resolution_take_an_eighth():
     """Ten steps, half of them on an eighth of the voxels: 5 + 5 / 8."""
     machine = pd.DataFrame({"network": ["USegNet-DS", "USegNet-DS-HAS"], "seconds_a_volume": [1.0, 3.0]})

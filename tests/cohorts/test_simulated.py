@@ -96,6 +96,19 @@ def test_a_cohort_of_all_ages_has_its_share_of_scans_without_a_head(tmp_path):
     assert not (check_cohort(cohort, show_progress=False)["severity"] == "error").any()
 
 
+def test_a_head_that_the_sector_cuts_off_has_no_reference(tmp_path):
+    whole, half = (
+        simulate.Task(name, name, seed, "from the front", "any", "train", 5.0, 19.22)
+        for name, seed in (("whole", 20320370), ("half", 20320363))
+    )
+    table = simulate.simulate_tasks(tmp_path, [whole, half], workers=1).set_index("case")
+    assert table["head_in_view"].round(1).to_dict() == {"whole": 1.0, "half": 0.5}
+    assert table.loc["half", ["reference_hc_mm", "reference_volume_ml"]].isna().all()
+    assert table.loc["whole", "reference_volume_ml"] == table.loc["whole", "head_volume_ml"]
+    write_manifest(table.reset_index()[list(simulate.COLUMNS)].astype(str).replace("nan", ""), tmp_path)
+    assert not (check_cohort(tmp_path, show_progress=False)["check"] == "reference").any()
+
+
 def test_cohort_refuses_unknown_sites_and_a_full_disk(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="nowhere"):
         simulate.simulate_cohort(tmp_path / "c", SPEC.model_copy(update={"sites": ("nowhere",)}))

@@ -15,6 +15,7 @@ def test_the_course_of_validation_puts_seeds_in_one_row_and_changes_in_their_own
             "run": run,
             "variant": variant,
             "level": 1,
+            "seed": 0,
             "changed": changed,
             "step": step,
             "val_dsc": 0.9 + step / 1000 + add,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -44,8 +45,29 @@ def test_runs_of_other_seeds_on_the_same_cases_are_pooled(data):
     with pytest.raises(StudyError, match="run 'f' differs from 'a' in training: pool runs of other seeds only"):
         pool_runs(["a", "f"])
     open_study("e", "smoke")
-    with pytest.raises(StudyError, match="run 'e' has no scores yet"):
+    with pytest.raises(StudyError, match=r"run .e. has no scores\.csv yet"):
         pool_runs(["a", "e"])
+
+
+def test_all_seeds_of_a_preset_are_pooled_without_being_named(data):
+    run = open_study("a", "smoke", changes={"seeds": [0, 1, 2]})
+    for path in (run.tables / "cohort.csv", run.cohort_folder / "cohort.csv"):
+        write_text("case,subject,image,label,split\nx,x,i.nrrd,l.nrrd,test\n", path)
+    write_volume(Volume(np.zeros((2, 3, 4), np.uint8), (1, 1, 1)), run.cohort_folder / "i.nrrd")
+    for name, dsc in (("scores", 0.5), ("scores_seed1", 0.6), ("scores_seed2", 0.7), ("scores_seed3", 0.1)):
+        write_text(f"variant,case,subject,dsc\nV,x,x,{dsc}\n", run.tables / f"{name}.csv")
+    pooled = pool_runs(["a"])  # seed 3 was taken out of the preset
+    assert dict(zip(pooled["seed"], pooled["dsc"], strict=True)) == {0: 0.5, 1: 0.6, 2: 0.7}
+    folder = run.tables.parent
+    open_study("b", "smoke", changes={"training.seed": 2})
+    (data / "runs" / "b" / "tables").mkdir()
+    (data / "runs" / "b" / "tables" / "cohort.csv").write_bytes((run.tables / "cohort.csv").read_bytes())
+    write_text("variant,case,subject,dsc\nV,x,x,0.9\n", data / "runs" / "b" / "tables" / "scores.csv")
+    with pytest.raises(StudyError, match="'b' has the seed 2 of another one"):
+        pool_runs(["a", "b"])
+    (folder / "tables" / "scores_seed1.csv").unlink()
+    with pytest.raises(StudyError, match=r"run .a. has no scores_seed1\.csv yet: run 05_accuracy in it first"):
+        pool_runs(["a"])
 
 
 def test_the_courses_of_trainings_of_several_runs_name_what_was_changed(data):
@@ -90,6 +112,16 @@ def test_the_courses_of_trainings_of_several_runs_name_what_was_changed(data):
     open_study("d", "smoke", changes={"training.seed": 4})
     with pytest.raises(StudyError, match="run 'd' has trained nothing yet"):
         validation_curves(["a", "d"])
+    finish("two", {"seeds": [0, 1]}, [(6, 0.25)])
+    shutil.copytree(data / "runs" / "two" / "models", data / "runs" / "two" / "models_seed1")
+    levels = data / "runs" / "two" / "models_seed1" / "USegNet-DS-HAS" / "level1"
+    of_one = open_study("two").of_seed(1).preset
+    SegmentorParameters("USegNet-DS-HAS", 1, 3, of_one.preparation, of_one.training, Execution("no", False), "").save(
+        levels / "parameters.json"
+    )
+    both = validation_curves(["two"])
+    assert both["seed"].tolist() == [0, 1] and set(both["changed"]) == {""}
+    assert len(ablation.last_validations(both)) == 2
 
 
 def test_a_run_that_is_not_there_is_read_from_its_published_tables(data, monkeypatch):

@@ -22,6 +22,42 @@ def write_pair(folder):
     (folder / "a_Label.nrrd").touch()
 
 
+def test_each_further_seed_has_models_predictions_scores_and_figures_beside_the_runs_own(data):
+    own = open_study("a", "smoke", changes={"seeds": [0, 1, 7]})
+    assert own.of_seed(None) is own.of_seed(0) is own
+    one, seven = own.of_each_seed[1:]
+    assert (one.preset.training.seed, seven.preset.training_2d.seed) == (1, 7)
+    places = [
+        (study.model_folder("V"), study.prediction_folder("V"), study.table("scores"), study.figures)
+        for study in (own, seven)
+    ]
+    named = [[path.relative_to(own.folder).as_posix() for path in paths] for paths in places]
+    assert named == [
+        ["models/V", "predictions/V/simulated-smoke", "tables/scores.csv", "figures"],
+        ["models_seed7/V", "predictions_seed7/V/simulated-smoke", "tables/scores_seed7.csv", "figures_seed7"],
+    ]
+    assert (seven.prepared, seven.tables, seven.cohort_folder) == (own.prepared, own.tables, own.cohort_folder)
+    with pytest.raises(
+        StudyError, match="run 'a' trains with the seed 0, 1, 7, not with 2: name it in the preset's seeds"
+    ):
+        own.of_seed(2)
+
+
+def test_a_run_that_is_there_may_be_trained_with_more_seeds_and_nothing_else_may_change(data):
+    open_study("a", "smoke", changes={"training.steps": 7})
+    record = data / "runs" / "a" / "run.json"
+    before = record.read_text()
+    asked = {"training.steps": 7, "seeds": [0, 1]}
+    assert open_study("a", changes=asked, record=False).preset.seeds == (0, 1) and record.read_text() == before
+    assert open_study("a", changes=asked).preset.seeds == (0, 1)
+    assert open_study("a").preset.seeds == (0, 1) and open_study("a").preset.training.steps == 7
+    with pytest.raises(StudyError, match=r"started with training.steps=7, seeds=\[0, 2\], not with training.steps=8"):
+        open_study("a", changes={"training.steps": 8, "seeds": [0, 2]})
+    with pytest.raises(PresetError, match="2 is named twice"):
+        open_study("a", changes={"training.steps": 7, "seeds": [0, 2, 2]})
+    assert open_study("a").preset.seeds == (0, 1)
+
+
 def test_a_run_remembers_what_it_was_started_with(data, tmp_path):
     folder = tmp_path / "My scans"
     write_pair(folder)

@@ -135,10 +135,14 @@ PLANTED = ("planted_user", "Doe, Jane", "DOE^JANE 1984", "Jane")
 
 
 def telling(folder: Path) -> list[str]:
-    """Files, whatever they are, that hold a planted name."""
+    """Files, whatever they are, that hold a planted name.
+
+    Encoded pictures are left out: among 400,000 of their letters four in a row are a short name's by chance.
+    """
     names = [name.encode() for name in PLANTED]
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "run.json"]
-    found = [str(path) for path in files if any(name in path.read_bytes() for name in names)]
+    texts = {path: re.sub(rb"[A-Za-z0-9+/=]{200,}", b"", path.read_bytes()) for path in files}
+    found = [str(path) for path, text in texts.items() if any(name in text for name in names)]
     return found + [str(path) for path in folder.rglob("*") if any(name in path.name for name in PLANTED)]
 
 
@@ -238,6 +242,13 @@ def test_a_start_can_stop_after_a_step(finished, capsys):
     assert contents(finished / "data") == before  # a dry run writes nothing
     assert main(["study", "--until", "02_prepar"]) == 2
     assert "there is no step '02_prepar'; did you mean '02_prepare'?" in capsys.readouterr().err
+
+
+def test_a_start_until_training_trains_every_level(finished):
+    changes = ["--set", "variants=[USegNet-DS-Zoom]", "training.steps=2", "tuning=null"]
+    finish(finished, "--run", "levels", "--until", "03_train", *changes)
+    weights = (finished / "data" / "runs" / "levels" / "models").glob("*/*/weights.safetensors")
+    assert {path.parent.parent.name for path in weights} == {"USegNet-DS", "USegNet-DS-Zoom"}
 
 
 def contents(folder: Path) -> dict[str, int]:

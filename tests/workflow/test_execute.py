@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from fhlib.files import NO_PROGRESS, scrubber
+from fhlib.files import NO_PROGRESS, NOTEBOOKS, scrubber
 from fhlib.privacy import REMOVED
 from fhlib.workflow.execute import (
     STARTER,
@@ -112,7 +112,10 @@ def test_a_quiet_run_prints_only_what_it_waits_for(tmp_path, capsys, monkeypatch
 
 def test_copies_are_named_for_what_they_were_made_of():
     assert copy_name("03_train", {"variant": "USegNet-DS", "level": 2}) == "03_train-USegNet-DS-level2"
-    assert copy_name("05_accuracy", {"variant": "x"}) == "05_accuracy"
+    assert copy_name("05_accuracy", {"variant": "x", "seed": None}) == "05_accuracy"
+    assert copy_name("05_accuracy", {"seed": 2}) == "05_accuracy_seed2"
+    assert copy_name("03_train", {"level": 1, "seed": 2, "variant": "SAM-1"}) == "03_train-SAM-1-level1_seed2"
+    assert check_parameters(NOTEBOOKS / "05_accuracy.ipynb", {"seed": "2"}) == {"seed": 2}
 
 
 def test_scrub_hides_named_folders_in_any_text_but_leaves_pictures():

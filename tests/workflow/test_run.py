@@ -16,7 +16,7 @@ import pytest
 from fhlib.files import BusyError, write_json
 from fhlib.presets import load_preset
 from fhlib.study.run import Study
-from fhlib.workflow.progress import Narrator, TimeLeft
+from fhlib.workflow.progress import Narrator, TimeLeft, title_of
 from fhlib.workflow.run import _run_snakemake, closing_words, end_children, only_start_of, run_study
 
 
@@ -38,6 +38,13 @@ def test_a_step_that_ends_with_the_study_did_not_fail(tmp_path, capsys):
     narrator.stopping.clear()
     narrator._job_error(record)
     assert capsys.readouterr().out.startswith("prepare failed; what it printed is above.")
+
+
+def test_a_step_of_a_further_seed_says_so_at_its_end():
+    wildcards = {"seed": "_seed1", "variant": "USegNet-DS", "level": "1"}
+    assert title_of("train", wildcards) == "03_train USegNet-DS 1 seed 1"
+    assert title_of("train", wildcards | {"seed": ""}) == "03_train USegNet-DS 1"
+    assert title_of("accuracy", {"seed": ""}) == "05_accuracy" and title_of("report", {}) == "report"
 
 
 def test_a_run_of_few_cases_ends_with_its_verdict_and_the_command_that_uses_it(tmp_path):

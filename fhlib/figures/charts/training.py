@@ -22,7 +22,7 @@ PANELS = {
 RUNNING_STEPS = 25
 ENDS_WITHIN_POINTS = 1.0
 """A training that ends further below the best, in points of DSC, stands at the chart's edge."""
-TRAINING = ["variant", "level", "run"]
+TRAINING = ["variant", "level", "run", "seed"]
 EDGED: Look = {"markeredgecolor": DARK, "markeredgewidth": 0.5}
 """Markers of pale colours stand out from the paper."""
 
