@@ -9,14 +9,17 @@ when it was made: their rows say so.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-from fhlib.figures.style import PALETTE, new_figure
+from fhlib.figures.style import PAGE, PALETTE, Look, new_figure
 from fhlib.files import DATA, atomic_path, write_csv
 from fhlib.images.volume import Floats
 from fhlib.measures import growth
@@ -27,6 +30,8 @@ from fhlib.phantom.shapes import Points
 from fhlib.phantom.tissues import ID, Tissues
 
 OUT = DATA / "results" / "anatomy"
+SOURCE_LETTERS = 22
+"""Of a chart's source, in a line above its panel."""
 AGES_WEEKS = (11.5, 12.5, 13.5, 16.0, 20.0, 24.0, 28.0, 32.0, 36.0)
 SUBJECTS = 12
 BASE_SHARE = 0.045  # of the OFD: how thick the painted skull base is
@@ -171,26 +176,28 @@ def anatomy_figure(table: pd.DataFrame) -> Figure:
         table: of `anatomy_table`.
     """
     measures = list(dict.fromkeys(table["measure"]))
-    figure, axes = new_figure(2, 4, size=(12.0, 5.6))
+    figure, axes = new_figure(2, 4, size=(PAGE, 6.4))
+    simulated: dict[str, Look] = {
+        "default": {"marker": "o", "color": PALETTE[3], "label": "simulated,\nthe paper's machines"},
+        "drawn": {"marker": "x", "color": "black", "label": "simulated,\ndrawn machines"},
+    }
     for axis, measure in zip(axes.flat, measures, strict=False):
         rows = table[table["measure"] == measure]
         for source, chart in rows.dropna(subset="published").groupby("source"):
-            axis.plot(chart["ga_weeks"], chart["published"], label=str(source))
-            axis.fill_between(
-                chart["ga_weeks"],
-                chart["published"] - chart["published_sd"],
-                chart["published"] + chart["published_sd"],
-                alpha=0.2,
-            )
+            weeks, mean, sd = (chart[name] for name in ("ga_weeks", "published", "published_sd"))
+            axis.plot(weeks, mean, label=textwrap.fill(str(source), SOURCE_LETTERS))
+            axis.fill_between(weeks, mean - sd, mean + sd, alpha=0.2)
+        # above the panel: inside it would lie on points
+        axis.legend(loc="lower left", bbox_to_anchor=(-0.1, 1.0), handlelength=1.2, borderaxespad=0.2)
         once = rows.drop_duplicates("ga_weeks").sort_values("ga_weeks")
-        axis.plot(
-            once["ga_weeks"], once["simulated_default"], "o", color=PALETTE[3], label="simulated, the paper's machines"
-        )
-        axis.plot(once["ga_weeks"], once["simulated_drawn"], "x", color="black", label="simulated, drawn machines")
-        axis.set(title=measure, xlabel="weeks", ylabel=rows["unit"].iloc[0])
-        axis.legend(fontsize=6)
+        for look, marks in simulated.items():
+            axis.plot(once["ga_weeks"], once[f"simulated_{look}"], linestyle="none", **marks)
+        axis.set(xlabel="weeks", ylabel=f"{measure} [{rows['unit'].iloc[0]}]")
     for axis in axes.flat[len(measures) :]:
         axis.set_axis_off()
+    points = [Line2D([], [], linestyle="none", **marks) for marks in simulated.values()]
+    band = Patch(color=PALETTE[0], alpha=0.2, label="published ± 1 SD")
+    axes.flat[-1].legend(handles=[*points, band], loc="center")
     return figure
 
 
@@ -200,7 +207,7 @@ def main() -> None:
     write_csv(table.round(3), OUT / "anatomy.csv")
     with atomic_path(OUT / "anatomy.png") as temporary:
         anatomy_figure(table).savefig(
-            temporary, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None}
+            temporary, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None}
         )
     print(table.to_string())
 

@@ -20,7 +20,7 @@ from fhlib.files import DATA, write_csv
 from fhlib.phantom.realism import edge_contrast, invisible_share
 from fhlib.phantom.scan import SCAN_DIRECTIONS, set_up, simulate_scan, tissue_map
 from fhlib.phantom.tissues import TISSUES
-from fhlib.presets import load_preset
+from fhlib.presets import load_preset, suggestion
 from fhlib.study.run import (
     Study,
     StudyError,
@@ -28,6 +28,7 @@ from fhlib.study.run import (
     open_cohort,
     outlining,
     reopen_study,
+    runs_in,
     test_cases,
 )
 
@@ -81,7 +82,11 @@ def cohort_with_splits(name: str | Path) -> tuple[Cohort, pd.DataFrame]:
             return open_cohort(reopen_study(given.name))
     if given.is_dir():
         raise StudyError(f"{given.name}/ has no {MANIFEST}: start a run with it, which imports it, and name the run")
-    raise StudyError(f"{given.name!r} is neither a folder with a {MANIFEST}, nor a run, nor a cohort in data/cohorts/")
+    known = [*runs_in(DATA / "runs"), *sorted(path.parent.name for path in (DATA / "cohorts").glob(f"*/{MANIFEST}"))]
+    raise StudyError(
+        f"{given.name!r} is neither a folder with a {MANIFEST}, nor a run, nor a cohort in data/cohorts/"
+        f"{suggestion(given.name, known)}{'; there are: ' + ', '.join(known) if known else ''}"
+    )
 
 
 def scan_gallery(cohort: Cohort, table: pd.DataFrame) -> Figure:

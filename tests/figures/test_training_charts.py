@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from fhlib.figures.charts.training import learning_curves, validation_course
+from tests.figures.made import smallest_letters
 
 
 def test_the_course_of_validation_puts_seeds_in_one_row_and_changes_in_their_own() -> None:
@@ -43,6 +44,7 @@ def test_the_course_of_validation_puts_seeds_in_one_row_and_changes_in_their_own
     ]
     assert [note.get_text() for note in ends.texts] == ["92.0", "93.0", "93.5"]
     assert [line.get_linestyle() for line in course.lines] == ["-", "-", "-", "--", "-"]
+    assert smallest_letters(course.figure) >= 7
     assert course.lines[0].get_color() == course.lines[2].get_color() != course.lines[1].get_color()
 
 
@@ -56,3 +58,4 @@ def test_learning_curves_show_validation_where_there_is_one() -> None:
         "learning rate",
     ]
     assert curves.axes[1].lines[0].get_ydata()[-1] == pytest.approx(90)
+    assert smallest_letters(curves) >= 7

@@ -13,6 +13,7 @@ import pytest
 from fhlib import files
 from fhlib.__main__ import main
 from fhlib.files import NOTEBOOKS
+from fhlib.study import cohort as cohort_module
 from fhlib.study import run as run_module
 from fhlib.study.run import StudyError, open_study
 from tests.clones import REPOSITORY
@@ -134,3 +135,11 @@ def test_a_command_refuses_a_mistyped_run(command, quick, capsys):
         said.startswith("there is no run 'qick'; did you mean 'quick'?; there are: quick; ") and said.count("\n") == 1
     )
     assert only_run(quick)
+
+
+def test_a_cohort_to_hand_on_may_be_a_run_and_a_mistyped_one_is_told(quick, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cohort_module, "DATA", quick.parent)
+    assert main(["cohort", "export", "qick", str(tmp_path / "out"), "--to", "nnunet"]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("nor a cohort in data/cohorts/; did you mean 'quick'?; there are: quick\n")
+    assert only_run(quick) and not (tmp_path / "out").exists()

@@ -35,7 +35,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str | None = N
     """
     everything = pd.concat(histories.values())
     panels = [name for name in PANELS if name in everything and (name == "loss" or everything[name].notna().any())]
-    figure, axes = new_figure(1, len(panels), (3.5 * len(panels), 3.2), title)
+    figure, axes = new_figure(1, len(panels), (min(3.5 * len(panels), PAGE), 3.6), title)
     by_panel = dict(zip(panels, axes[0], strict=True))
     for (name, history), colour in zip(histories.items(), PALETTE * 3, strict=False):
         for panel, axis in by_panel.items():
@@ -50,7 +50,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str | None = N
         axis.set(xlabel="step", ylabel=PANELS[panel])
     if (everything["loss"].dropna() > 0).all():
         _log_scale(axes[0, 0])
-    axes[0, 0].legend(fontsize=7)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     if "learning_rate" in by_panel:
         by_panel["learning_rate"].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     return figure
