@@ -23,7 +23,7 @@ from accelerate.utils import parse_flag_from_env
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
-from fhlib.files import read_json, write_json
+from fhlib.files import read_json, sole, write_json
 from fhlib.networks.usegnet import SegmentorOutput
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -110,9 +110,17 @@ def choose_execution(
         batch_size: how many of them a step takes.
     """
     key = f"{len(shape)}D, batches of {batch_size}, on {_machine()}"
-    known = read_json(record) if record.exists() else {}
-    if key in known:
-        return Execution(**known[key]["chosen"])
+    busy = "another training measures this machine: waiting for it"
+    with sole(record.with_name(f".{record.name}.lock"), busy, wait=True):  # on a cluster trainings begin side by side
+        known = read_json(record) if record.exists() else {}
+        if key not in known:
+            known[key] = _measured(build, shape, batch_size)
+            write_json(known, record)
+    return Execution(**known[key]["chosen"])
+
+
+def _measured(build: Callable[[], nn.Module], shape: tuple[int, ...], batch_size: int) -> dict[str, Any]:
+    """The way to train here, and the seconds of a step by each that was tried."""
     seconds: dict[str, float] = {}
     if torch.cuda.is_available():
         chosen = _on_gpu()
@@ -131,8 +139,7 @@ def choose_execution(
             for c, s in timed.items()
         }
         chosen = min(timed, key=lambda candidate: timed[candidate])
-    write_json({**known, key: {"chosen": asdict(chosen), "seconds_a_step": seconds}}, record)
-    return chosen
+    return {"chosen": asdict(chosen), "seconds_a_step": seconds}
 
 
 def _machine() -> str:
