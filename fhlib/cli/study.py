@@ -78,10 +78,12 @@ def run_name(preset: str, cohort: Path | None, changes: Mapping[str, Any] | None
 
 def _study(options: argparse.Namespace) -> int:
     from fhlib.cluster import open_profile
+    from fhlib.training.tracking import require_tracker
 
     try:
         profile = open_profile(options.profile) if options.profile is not None else None
         study = _opened(options)
+        require_tracker(study.preset.tracker)
         if options.dry_run:
             _check_cohort(study)
     except (ValueError, OSError) as error:

@@ -49,15 +49,17 @@ class Execution:
         slow = self.precision == "fp16" or (self.precision == "bf16" and not has_bf16())
         return replace(self, precision="no" if slow else self.precision, threads=0)
 
-    def accelerator(self, keep_memory: bool = True) -> Accelerator:
+    def accelerator(self, keep_memory: bool = True, **options: Any) -> Accelerator:
         """A fresh accelerator with this precision (one process may train and predict with different ones).
 
-        `keep_memory`: on a CPU, be faster with more memory at the peak (`_keep_freed_memory`).
+        Args:
+            keep_memory: on a CPU, be faster with more memory at the peak (`_keep_freed_memory`).
+            options: more of Accelerator's own.
         """
         if self.threads and torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         AcceleratorState._reset_state()
-        accelerator = Accelerator(mixed_precision=self.precision)
+        accelerator = Accelerator(mixed_precision=self.precision, **options)
         if keep_memory and accelerator.device.type == "cpu":
             _keep_freed_memory()
         return accelerator

@@ -103,7 +103,10 @@ class OneNode:
     @property
     def conf(self) -> dict[str, str]:
         """What programs that shall use this SLURM have in their environment."""
-        return {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        return {
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        }
 
     @property
     def environment(self) -> dict[str, str]:
@@ -139,6 +142,10 @@ def one_node() -> Iterator[OneNode]:
     (folder / "slurm.conf").write_text(CONFIGURATION.format(**values))
     (folder / "gres.conf").write_text(f"NodeName={host} Name=gpu File=/dev/null\n")
     (folder / "state").mkdir()
+    # within a job Snakemake's plugin forgets where the configuration lies
+    (folder / "bin").mkdir()
+    (folder / "bin" / "srun").write_text(f'#!/bin/sh\nSLURM_CONF="{folder}/slurm.conf" exec {_program("srun")} "$@"\n')
+    (folder / "bin" / "srun").chmod(0o755)
     (folder / "munge.key").write_bytes(os.urandom(1024))
     (folder / "munge.key").chmod(0o600)
     node = OneNode(folder)
