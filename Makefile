@@ -77,7 +77,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 $(TESTED): $(INSTALLED)
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable ".[study,dicom,docs,test]"
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable ".[study,dicom,docs,slurm,test]"
 	@touch $@
 
 $(DOCUMENTED): $(INSTALLED)

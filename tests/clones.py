@@ -44,11 +44,11 @@ def environment_of(clone: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(clone), "FHLIB_ROOT": str(clone), "OMP_NUM_THREADS": "1"}
 
 
-def run_study(clone: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start `python -m fhlib study` in a copied clone; output and errors in one stream."""
+def run_study(clone: Path, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start `python -m fhlib study` in a copied clone, with more in its environment; output and errors in one stream."""
     command = [sys.executable, "-m", "fhlib", "study", *arguments]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
-    return subprocess.Popen(command, cwd=clone, env=environment_of(clone), **streams)
+    return subprocess.Popen(command, cwd=clone, env={**environment_of(clone), **(environment or {})}, **streams)
 
 
 def run_python(clone: Path, code: str, *arguments: object) -> str:

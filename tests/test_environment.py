@@ -131,7 +131,7 @@ def test_the_version_is_asked_for_by_one_command():
         (["study", "PRESET=desk", "RUN=a", "COHORT=my scans"], '--preset "desk" --run "a" --cohort "my scans"'),
         (["study"], '--editable ".[study,dicom]"'),
         (["check"], '.venv/bin/pytest -m "not slow"'),
-        (["test"], '--editable ".[study,dicom,docs,test]"'),
+        (["test"], '--editable ".[study,dicom,docs,slurm,test]"'),
         (["docs"], ".venv/bin/python fhlib/docs/build.py"),
         (["lowest"], "tests/lowest.py"),
         (["lab"], "jupyter lab"),

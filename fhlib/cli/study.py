@@ -37,6 +37,11 @@ def add_study(commands: Any) -> None:
         help="parameters of the preset to change for this run: training.seed=1 variants=[USegNet-DS]",
     )
     study.add_argument("--cores", type=count, help="processor cores to use (default all)")
+    study.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="hand the steps to a cluster: `slurm`, or a folder of your own in data/profiles/ (see data/profiles/slurm/config.yaml)",
+    )
     study.add_argument("--until", metavar="STEP", help="stop after this step, such as 02_prepare (default: the report)")
     study.add_argument(
         "--dry-run", action="store_true", help="check the cohort, list what would be done and why, and do nothing"
@@ -72,8 +77,13 @@ def run_name(preset: str, cohort: Path | None, changes: Mapping[str, Any] | None
 
 
 def _study(options: argparse.Namespace) -> int:
+    from fhlib.cluster import open_profile
+    from fhlib.training.tracking import require_tracker
+
     try:
+        profile = open_profile(options.profile) if options.profile is not None else None
         study = _opened(options)
+        require_tracker(study.preset.tracker)
         if options.dry_run:
             _check_cohort(study)
     except (ValueError, OSError) as error:
@@ -84,7 +94,8 @@ def _study(options: argparse.Namespace) -> int:
 
     say(f"run {study.name}: preset {study.preset.name}, cohort {study.cohort_name} ({study.cohort_kind})")
     options.again = f"python -m fhlib study --preset {study.preset.name} --run {study.name}"
-    code = run_study(study, options.cores, options.dry_run, options.until)
+    options.again += f" --profile {profile.name}" if profile else ""
+    code = run_study(study, options.cores, options.dry_run, options.until, profile)
     page = study.folder / "report" / "index.html"
     if code == 0 and not options.dry_run and not options.until:
         say(f"report: {page.relative_to(ROOT)}")

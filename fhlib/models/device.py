@@ -23,7 +23,7 @@ from accelerate.utils import parse_flag_from_env
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
-from fhlib.files import read_json, write_json
+from fhlib.files import read_json, sole, write_json
 from fhlib.networks.usegnet import SegmentorOutput
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -49,15 +49,17 @@ class Execution:
         slow = self.precision == "fp16" or (self.precision == "bf16" and not has_bf16())
         return replace(self, precision="no" if slow else self.precision, threads=0)
 
-    def accelerator(self, keep_memory: bool = True) -> Accelerator:
+    def accelerator(self, keep_memory: bool = True, **options: Any) -> Accelerator:
         """A fresh accelerator with this precision (one process may train and predict with different ones).
 
-        `keep_memory`: on a CPU, be faster with more memory at the peak (`_keep_freed_memory`).
+        Args:
+            keep_memory: on a CPU, be faster with more memory at the peak (`_keep_freed_memory`).
+            options: more of Accelerator's own.
         """
         if self.threads and torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         AcceleratorState._reset_state()
-        accelerator = Accelerator(mixed_precision=self.precision)
+        accelerator = Accelerator(mixed_precision=self.precision, **options)
         if keep_memory and accelerator.device.type == "cpu":
             _keep_freed_memory()
         return accelerator
@@ -110,9 +112,17 @@ def choose_execution(
         batch_size: how many of them a step takes.
     """
     key = f"{len(shape)}D, batches of {batch_size}, on {_machine()}"
-    known = read_json(record) if record.exists() else {}
-    if key in known:
-        return Execution(**known[key]["chosen"])
+    busy = "another training measures this machine: waiting for it"
+    with sole(record.with_name(f".{record.name}.lock"), busy, wait=True):  # on a cluster trainings begin side by side
+        known = read_json(record) if record.exists() else {}
+        if key not in known:
+            known[key] = _measured(build, shape, batch_size)
+            write_json(known, record)
+    return Execution(**known[key]["chosen"])
+
+
+def _measured(build: Callable[[], nn.Module], shape: tuple[int, ...], batch_size: int) -> dict[str, Any]:
+    """The way to train here, and the seconds of a step by each that was tried."""
     seconds: dict[str, float] = {}
     if torch.cuda.is_available():
         chosen = _on_gpu()
@@ -131,8 +141,7 @@ def choose_execution(
             for c, s in timed.items()
         }
         chosen = min(timed, key=lambda candidate: timed[candidate])
-    write_json({**known, key: {"chosen": asdict(chosen), "seconds_a_step": seconds}}, record)
-    return chosen
+    return {"chosen": asdict(chosen), "seconds_a_step": seconds}
 
 
 def _machine() -> str:

@@ -20,7 +20,7 @@ from fhlib.networks.build import build_level, parameter_count
 from fhlib.paper.tables import printed_table
 from fhlib.presets import Training, load_preset
 from fhlib.study.accuracy import COMPARED_MEASURES, read_scores
-from fhlib.study.run import Study, StudyError, open_cohort, open_study, reopen_study
+from fhlib.study.run import CHANGEABLE, Study, StudyError, open_cohort, open_study, reopen_study
 from fhlib.training.prepared import PreparedCases
 from fhlib.variants import VARIANTS
 
@@ -340,7 +340,7 @@ def _grounds(study: Study) -> dict[str, Any]:
 
 
 def _but_seeds_and_variants(study: Study) -> dict[str, Any]:
-    settings = study.preset.model_dump(exclude={"name", "purpose", "variants", "seeds"})
+    settings = study.preset.model_dump(exclude={"name", "purpose", "variants", *CHANGEABLE})
     for section in ("training", "training_2d"):
         del settings[section]["seed"]
     return {"cohort": study.cohort_folder, **settings}

@@ -30,6 +30,10 @@ TENSORS_AT_LEAST = 8
 """Full-size tensors of `width` channels that a training step holds at once, and more: what they exceed cannot be trained."""
 
 
+CHANGEABLE = ("seeds", "tracker")
+"""Parameters of a preset that no result depends on."""
+
+
 class StudyError(ValueError):
     """A run that cannot be opened as asked; the message names the remedy."""
 
@@ -158,7 +162,7 @@ def open_study(
         preset: default quick.
         cohort: a folder of scans; by default the simulated cohort.
         changes: to the preset's parameters by dotted name (`{"training.seed": 1}`). Those of a run that is there are as it was started;
-            only its `seeds` may be others, since nothing that it has depends on them.
+            only those of CHANGEABLE may be others, since nothing that it has depends on them.
         runs: folder of all runs, by default data/runs.
         record: whether a run that is started leaves its record; without it nothing is written. By default outside of notebooks.
         start: whether a run that is not there is started. By default outside of notebooks; in a notebook only one that has the preset's
@@ -194,8 +198,7 @@ def open_study(
                 f"run {run!r} was started with the folder {gone!r}, which is gone: bring it back, or choose another RUN name"
             )
         as_started = known["changes"]
-        if "seeds" in given:
-            known["changes"] = {**as_started, "seeds": given["seeds"]}
+        known["changes"] = as_started | {name: given[name] for name in CHANGEABLE if name in given}
         if other := _differences(known, preset, source, given):
             started, asked = other
             remedy = "ask for what it was started with, or give another run name (RUN=name, --run name)"

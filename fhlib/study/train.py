@@ -23,6 +23,7 @@ from fhlib.study.run import Study, StudyError, open_cohort
 from fhlib.training.boxes import prepare_boxes
 from fhlib.training.contexts import copy_levels
 from fhlib.training.prepared import PreparedCases
+from fhlib.training.tracking import Tracking, require_tracker
 from fhlib.training.trainer import Watch, fit
 from fhlib.training.tuning import tune
 from fhlib.variants import VARIANTS
@@ -40,6 +41,7 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
         watch: is called with the history so far.
     """
     require_known(variant)
+    require_tracker(study.preset.tracker)
     base = VARIANTS[variant].base
     if level != VARIANTS[variant].levels:
         remedy = f"the levels before are those of {base}: train that" if base else "it has no other"
@@ -60,7 +62,7 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
 
     # the contexts that tuning computed serve the training, too
     shared = folder / "tuning" / "contexts" if study.preset.tuning else None
-    history = fit(cases, parameters, folder, previous, watch, shared)
+    history = fit(cases, parameters, folder, previous, watch, shared, track=_tracking(study, variant, level))
     if shared:
         shutil.rmtree(shared, ignore_errors=True)
     if previous is not None and process_group().is_main_process:
@@ -168,6 +170,13 @@ def training_findings(history: pd.DataFrame, variant: str, level: int) -> list[s
         f"After {len(history)} steps of {variant} at level {level} the loss is {last:.3f} (mean of the last tenth; "
         f"{first:.3f} in the first) and the validation DSC **{reached}** at the network's resolution."
     ]
+
+
+def _tracking(study: Study, variant: str, level: int) -> Tracking | None:
+    name = study.preset.tracker
+    return (
+        Tracking(name, study.folder / "tracking", study.name, f"{variant}-level{level}{study.mark}") if name else None
+    )
 
 
 def _tuning_table(study: Study, variant: str, level: int) -> Path:

@@ -31,6 +31,7 @@ from fhlib.training.contexts import contexts_of
 from fhlib.training.losses import composite_loss
 from fhlib.training.prepared import PreparedCases
 from fhlib.training.samples import sampler_for
+from fhlib.training.tracking import Tracking, told
 from fhlib.variants import VARIANTS
 
 MISSING = math.nan
@@ -59,6 +60,7 @@ def fit(
     watch: Watch | None = None,
     contexts: Path | None = None,
     pause: Callable[[], bool] | None = None,
+    track: Tracking | None = None,
 ) -> pd.DataFrame:
     """Train one segmentor of `parameters.variant` at `parameters.level`; write its weights, parameters and history to `folder`.
 
@@ -83,6 +85,7 @@ def fit(
         watch: called with the history at each validation.
         contexts: where several trainings share their contexts; by default they lie in `folder` until the training ends.
         pause: asked now and then whether to stop here, with a checkpoint.
+        track: what is told of each step as it comes.
 
     Returns the history, a row a step: step, case, loss and its parts, learning_rate, and where validated val_dsc (0 to 1, at the
     network's resolution). Raises TrainingDiverged, TrainingPaused, and ValueError where the variant cannot be trained on these cases.
@@ -94,7 +97,7 @@ def fit(
     finished = read_json(folder / PARAMETERS_FILE) if (folder / WEIGHTS_FILE).exists() else {}
     if finished.get("fingerprint") == parameters.fingerprint:
         return pd.read_csv(folder / HISTORY_FILE)
-    trainer = _Trainer(cases, parameters, folder, previous, contexts)
+    trainer = _Trainer(cases, parameters, folder, previous, contexts, track)
     # a GPU tries a few algorithms for each layer, once a shape, and keeps the fastest
     with torch.backends.cudnn.flags(enabled=True, benchmark=True, benchmark_limit=ALGORITHMS_TRIED):
         return trainer.run(watch, pause)
@@ -141,11 +144,14 @@ class _Trainer:
         folder: Path,
         previous: Path | None,
         contexts: Path | None,
+        track: Tracking | None,
     ) -> None:
         self.cases, self.parameters, self.folder, self.previous = cases, parameters, folder, previous
         self.contexts_folder, self.contexts_are_shared = contexts or folder / "contexts", contexts is not None
         training, execution = parameters.training, parameters.execution
-        self.accelerator: Accelerator = execution.accelerator(keep_memory=not training.activation_checkpointing)
+        keeps = not training.activation_checkpointing
+        self.accelerator: Accelerator = execution.accelerator(keeps, **(track.options if track else {}))
+        self.track, self.told = track, 0
         self.sampler = sampler_for(cases, parameters, self.accelerator.device)
         torch.manual_seed(training.seed)
         net = execution.place(self._initial_network(), self.accelerator.device)
@@ -182,6 +188,13 @@ class _Trainer:
         return net
 
     def run(self, watch: Watch | None, pause: Callable[[], bool] | None) -> pd.DataFrame:
+        try:
+            return self._run(watch, pause)
+        finally:
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+
+    def _run(self, watch: Watch | None, pause: Callable[[], bool] | None) -> pd.DataFrame:
         self._resume()
         training = self.parameters.training
         if self.previous is not None and self.step < training.steps and not isinstance(self.cases, BoxCases):
@@ -191,6 +204,10 @@ class _Trainer:
         bar = progress(range(self.step, training.steps), description, total=training.steps, initial=self.step)
         if training.intensity_probability:
             intensity_changes()
+        if self.track:
+            settings = {"variant": self.parameters.variant, "level": self.parameters.level, **training.model_dump()}
+            self.track.start(self.accelerator, settings, self.step)
+            self.told = len(self.history)
 
         with ThreadPoolExecutor(1) as ahead:  # draws the next step's samples while this one is computed
             drawn = ahead.submit(self._draw, self.step)
@@ -219,6 +236,7 @@ class _Trainer:
             bar.set_postfix_str(f"loss {row['loss']:.3f}, val DSC {row['val_dsc']:.3f}")
             if watch is not None:
                 watch(pd.DataFrame(self.history))
+        self._tell()
         stops = not last and pause is not None and pause()
         if saves or stops:
             self._save_checkpoint()
@@ -226,6 +244,12 @@ class _Trainer:
             raise TrainingPaused(
                 f"{self.parameters.variant} stopped after {self.step} of {training.steps} steps: the same command continues"
             )
+
+    def _tell(self) -> None:
+        """Tell the tracker what is new in the history."""
+        for row in self.history[self.told :] if self.track else []:
+            self.accelerator.log(told(row), step=row["step"])
+        self.told = len(self.history)
 
     def _mix_in_start(self) -> None:
         """Move the weights back towards those that the training began with, by `start_share` of the way."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fhlib.files import read_csv, read_json, write_json
+from fhlib.files import read_csv, read_json, shown_folder, write_json
 from fhlib.workflow.dependencies import explain
 from fhlib.workflow.steps import TITLES
 
@@ -31,12 +31,13 @@ HEARD_SECONDS = 0.5
 class Narrator(logging.Filter):
     """Turns Snakemake's log into a line a step. As a filter it sees every record and keeps them all from other handlers.
 
-    On a terminal a second line tells how long each step took.
+    On a terminal a second line tells how long each step took. On a cluster steps wait and run beside each other: how long is left is not
+    told, and what they took is not kept.
     """
 
-    def __init__(self, timings: Path, dry_run: bool = False) -> None:
+    def __init__(self, timings: Path, dry_run: bool = False, on_cluster: bool = False) -> None:
         super().__init__()
-        self.timings, self.dry_run = timings, dry_run
+        self.timings, self.dry_run, self.on_cluster = timings, dry_run, on_cluster
         self.seconds = _timed(timings)
         self.left = TimeLeft(timings.with_name(EXPECTED), self.seconds)
         self.waiting: Counter[str] = Counter()
@@ -80,9 +81,10 @@ class Narrator(logging.Filter):
         rule, title, start = self.running.pop(record.job_id)
         seconds = time.monotonic() - start
         self.waiting[rule] -= 1
-        self.left.took(title, seconds)
-        self.seconds[title] = seconds
-        write_json(self.seconds, self.timings)
+        if not self.on_cluster:
+            self.left.took(title, seconds)
+            self.seconds[title] = seconds
+            write_json(self.seconds, self.timings)
         if sys.stdout.isatty():
             say(f"      {title}: {duration(seconds)}")
 
@@ -92,7 +94,18 @@ class Narrator(logging.Filter):
         if self.stopping.wait(HEARD_SECONDS):
             return
         title = self.running.get(record.jobid, ("", record.rule_name, 0))[1]
-        say(f"{title} failed; what it printed is above. Once mended, the same command continues from here.")
+        say(f"{title} failed; {self._printed(record)}. Once mended, the same command continues from here.")
+
+    def _printed(self, record: Any) -> str:
+        """Where to read what a failed step printed, and what the cluster says of it."""
+        if not self.on_cluster:
+            return "what it printed is above"
+        logs = [shown_folder(Path(log).parent) + f"/{Path(log).name}" for log in record.log]
+        said = str(record.rule_msg or "").strip().rstrip(".")
+        return (
+            "; ".join(filter(None, [said, f"what it printed is in {', '.join(logs)}" if logs else ""]))
+            or "it told no reason"
+        )
 
     def _none(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
@@ -105,7 +118,7 @@ class Narrator(logging.Filter):
 
     def _remaining(self) -> str:
         """`; about 12 min left`, once 00_start_here has measured this machine."""
-        seconds = self.left.of(self.waiting)
+        seconds = 0.0 if self.on_cluster else self.left.of(self.waiting)
         return f"; about {duration(seconds)} left" if seconds else ""
 
 

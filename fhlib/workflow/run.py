@@ -2,6 +2,7 @@
 
 Snakemake runs in this process, in a thread beside the one that hears Ctrl-C and SIGTERM. Each notebook is a process of its own below it
 and ends with it: a killed study leaves nothing running and no lock behind. The next start continues where this one stopped.
+On a cluster the steps are jobs: they are cancelled when the study is stopped, and by the next start where it was killed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from fhlib.cluster import Profile, cancel_jobs, end_left_jobs
 from fhlib.files import NOTEBOOKS, ROOT, disk_full, read_json, sole, write_text
 from fhlib.study.run import Study
 from fhlib.workflow.progress import UP_TO_DATE, Narrator, say
@@ -51,14 +53,21 @@ def only_start_of(folder: Path) -> Iterator[None]:
         yield
 
 
-def run_study(study: Study, cores: int | None = None, dry_run: bool = False, until: str | None = None) -> int:
+def run_study(
+    study: Study,
+    cores: int | None = None,
+    dry_run: bool = False,
+    until: str | None = None,
+    profile: Profile | None = None,
+) -> int:
     """Bring every file of the run up to date; returns 0, or Snakemake's exit code where a step failed.
 
     Args:
         study: the run.
-        cores: how many processors the steps may use, at most; all without it.
+        cores: how many processors the steps may use, at most; all without it. On a cluster how many each may use.
         dry_run: only list what would be done, and why; nothing is written.
         until: stop after the step of that title (`02_prepare`).
+        profile: of a cluster that takes the steps.
 
     Raises BusyError where another process computes the run, DiskFullError where Snakemake could not write. KeyboardInterrupt, and what a
     handler of SIGTERM raises, ends every process of the run first.
@@ -68,10 +77,15 @@ def run_study(study: Study, cores: int | None = None, dry_run: bool = False, unt
         _give_a_home(folder)
         if not dry_run:
             _remove_half_written(folder)
+            if ended := end_left_jobs(folder):
+                say(f"{ended} {'jobs' if ended > 1 else 'job'} of a start that was killed ended on the cluster")
         arguments = ["--snakefile", NOTEBOOKS / "Snakefile", "--directory", folder]
         arguments += ["--config", f"run=run:{study.name}", f"preset={study.preset.name}", f"runs={folder.parent}"]
         arguments += [f"until={until}"] if until else []
-        arguments += ["--cores", min(cores or os.cpu_count() or 1, os.cpu_count() or 1)]
+        if profile is None:
+            arguments += ["--cores", min(cores or os.cpu_count() or 1, os.cpu_count() or 1)]
+        else:
+            arguments += [*profile.arguments(folder), *(["--cores", cores] if cores else [])]
         arguments += ["--rerun-triggers", "params", "input", "mtime", "--rerun-incomplete", "--nolock"]
         arguments += ["--scheduler", "greedy", "--max-checksum-file-size", 1_000_000_000]
         if dry_run:
@@ -79,8 +93,8 @@ def run_study(study: Study, cores: int | None = None, dry_run: bool = False, unt
         if until:
             arguments.append("until")
         os.environ["FHLIB_ROOT"] = str(ROOT)  # the steps work in the run's folder
-        narrator = Narrator(folder / "timings.json", dry_run)
-        code = _run_snakemake([str(argument) for argument in arguments], narrator)
+        narrator = Narrator(folder / "timings.json", dry_run, on_cluster=profile is not None)
+        code = _run_snakemake([str(argument) for argument in arguments], narrator, folder)
         if dry_run and code == 0 and not narrator.total:  # Snakemake says so of other starts only
             say(UP_TO_DATE)
         return code
@@ -96,8 +110,11 @@ def closing_words(study: Study) -> list[str]:
     return [found["sentence"], f"{begin}: python -m fhlib segment SCANS RESULTS --weights {study.name}"]
 
 
-def _run_snakemake(arguments: list[str], narrator: Narrator) -> int:
-    """Snakemake's exit code. Its own handler of SIGTERM waits for the running step; in a thread it installs none."""
+def _run_snakemake(arguments: list[str], narrator: Narrator, run: Path) -> int:
+    """Snakemake's exit code for the run in a folder.
+
+    Its own handler of SIGTERM waits for the running step; in a thread it installs none.
+    """
     from snakemake.cli import main as snakemake
 
     log = logging.getLogger("snakemake.logging")
@@ -125,6 +142,8 @@ def _run_snakemake(arguments: list[str], narrator: Narrator) -> int:
         end_children()
         while not done.wait(0.2) and time.monotonic() < until:
             end_children()  # a step may have begun meanwhile
+        if narrator.on_cluster and (jobs := cancel_jobs(run)):
+            say(f"cancelled on the cluster: {', '.join(jobs)}")
         if not done.is_set():
             _end_soon(error)
         raise  # the narrator stays: what Snakemake still says is not for the reader

@@ -56,6 +56,8 @@ def test_a_run_that_is_there_may_be_trained_with_more_seeds_and_nothing_else_may
     with pytest.raises(PresetError, match="2 is named twice"):
         open_study("a", changes={"training.steps": 7, "seeds": [0, 2, 2]})
     assert open_study("a").preset.seeds == (0, 1)
+    followed = open_study("a", changes={"training.steps": 7, "seeds": [0, 1], "tracker": "tensorboard"})
+    assert followed.preset.tracker == "tensorboard" and followed.preset.seeds == (0, 1)
 
 
 def test_a_run_remembers_what_it_was_started_with(data, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -194,6 +195,33 @@ def test_the_ablation_notebook_reads_a_finished_run(finished):
     text = (run / "13.ipynb").read_text(encoding="utf-8")
     (run / "13.ipynb").unlink()
     assert "One training each: the spread between trainings is not known." in text and "warm_up" in text
+
+
+def test_a_finished_run_gets_another_seed_and_only_that_is_done(finished):
+    text = finish(finished, "--dry-run", "--set", "seeds=[0,1]")
+    of_each = [step for step in STEPS if step.startswith(("03", "04", "05"))]
+    assert set(listed(text)) == {"00_start_here", "13_ablation", "report", *(f"{step} seed 1" for step in of_each)}
+    assert listed(finish(finished, "--dry-run", "--set", "tracker=tensorboard")) == []
+    assert "changes" not in json.loads((finished / "data" / "runs" / "smoke" / "run.json").read_text())
+
+
+def test_a_further_seed_has_the_scores_of_a_run_of_its_own(finished):
+    runs = finished / "data" / "runs"
+    for name, changes in (("seeds", ["seeds=[0,1]"]), ("alone", ["training.seed=1"])):
+        (runs / name).mkdir()
+        (runs / name / "execution.json").write_bytes((runs / "smoke" / "execution.json").read_bytes())
+        until = ["--until", "13_ablation"] if name == "seeds" else ["--until", "05_accuracy"]
+        finish(finished, "--run", name, *until, "--set", "variants=[USegNet-DS]", *changes)
+    tables = runs / "seeds" / "tables"
+    assert (tables / "scores_seed1.csv").read_bytes() == (runs / "alone" / "tables" / "scores.csv").read_bytes()
+    own = pd.read_csv(runs / "smoke" / "tables" / "scores.csv").query("variant == 'USegNet-DS'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tables / "scores.csv").dropna(axis=1, how="all"), own.dropna(axis=1, how="all")
+    )
+    by_seed = pd.read_csv(tables / "ablation_seeds.csv")
+    assert list(by_seed.columns) == ["variant", "0", "1", "mean", "sd_between_trainings"]
+    for name in ("seeds", "alone"):
+        shutil.rmtree(runs / name)
 
 
 def test_learning_from_few_cases_reads_a_finished_run(finished):

@@ -40,6 +40,23 @@ def test_a_step_that_ends_with_the_study_did_not_fail(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("prepare failed; what it printed is above.")
 
 
+def test_on_a_cluster_the_log_of_a_failed_step_is_named_and_no_times_are_kept(expected, capsys):
+    timings = expected.with_name("timings.json")
+    narrator = Narrator(timings, on_cluster=True)
+    narrator._run_info(SimpleNamespace(stats={"train": 1, "total": 1}))
+    job = {"jobid": 3, "job_id": 3, "rule_name": "train", "wildcards": {"seed": "", "variant": "V", "level": "1"}}
+    narrator._job_info(SimpleNamespace(**job, reason="Missing output files: a"))
+    said = {"rule_msg": "SLURM-job '41' failed.", "log": [str(timings.parent / "slurm_logs" / "41.log")]}
+    narrator._job_error(SimpleNamespace(**job, **said))
+    narrator._job_finished(SimpleNamespace(**job))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["1 step to be done", "[1/1] 03_train V 1 (not there yet: a)"]
+    assert lines[2].startswith(
+        "03_train V 1 failed; SLURM-job '41' failed; what it printed is in slurm_logs/41.log. Once"
+    )
+    assert not timings.exists()
+
+
 def test_a_step_of_a_further_seed_says_so_at_its_end():
     wildcards = {"seed": "_seed1", "variant": "USegNet-DS", "level": "1"}
     assert title_of("train", wildcards) == "03_train USegNet-DS 1 seed 1"
@@ -134,8 +151,10 @@ def test_children_and_theirs_are_ended_even_if_they_will_not():
     assert len(inner) == 1 and psutil.wait_procs([process, *inner], 5)[1] == []
 
 
-def test_a_signal_ends_the_running_step_though_snakemake_waits_for_it(tmp_path, monkeypatch):
-    steps = []
+@pytest.mark.parametrize("on_cluster", [False, True])
+def test_a_signal_ends_the_running_step_though_snakemake_waits_for_it(tmp_path, monkeypatch, on_cluster):
+    steps, cancelled = [], []
+    monkeypatch.setattr("fhlib.workflow.run.cancel_jobs", lambda run: cancelled.append(run) or ["7"])
 
     def wait_for_a_step(arguments: list[str]) -> None:
         steps.append(psutil.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
@@ -155,7 +174,8 @@ def test_a_signal_ends_the_running_step_though_snakemake_waits_for_it(tmp_path, 
         threading.Thread(target=send, daemon=True).start()
         start = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            _run_snakemake([], Narrator(tmp_path / "timings.json"))
+            _run_snakemake([], Narrator(tmp_path / "timings.json", on_cluster=on_cluster), tmp_path)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert time.monotonic() - start < 10 and not steps[0].is_running()
+    assert set(cancelled) == ({tmp_path} if on_cluster else set())
