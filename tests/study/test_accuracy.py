@@ -12,7 +12,9 @@ from fhlib.study.accuracy import read_scores, summarise
 
 
 def test_a_summary_counts_what_entered(tmp_path):
-    study = SimpleNamespace(tables=tmp_path, model_folder=tmp_path.joinpath)
+    study = SimpleNamespace(
+        table=lambda name: tmp_path / f"{name}.csv", tables=tmp_path, model_folder=tmp_path.joinpath
+    )
     scores = pd.DataFrame({"variant": "V", "status": ["found", "found", "found", "missed", "no head", "found"]})
     scores = scores.assign(**dict.fromkeys(MEASURES, 1.0)).assign(conf=[1.0, -math.inf, 0.5, math.nan, 1, 1])
     summary = summarise(study, scores)
@@ -24,5 +26,5 @@ def test_names_stay_as_they_were_written(tmp_path):
     pd.DataFrame({"case": names, "subject": names, "dsc": [0.9, 0.8, math.nan, 0.7]}).to_csv(
         tmp_path / "scores.csv", index=False
     )
-    scores = read_scores(SimpleNamespace(tables=tmp_path))
+    scores = read_scores(SimpleNamespace(table=lambda name: tmp_path / f"{name}.csv"))
     assert scores["case"].tolist() == names and scores["subject"].tolist() == names and scores["dsc"].count() == 3

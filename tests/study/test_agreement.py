@@ -19,7 +19,7 @@ from fhlib.study.agreement import (
 
 
 def test_scans_without_a_head_enter_no_agreement(tmp_path):
-    study = SimpleNamespace(tables=tmp_path)
+    study = SimpleNamespace(tables=tmp_path, table=lambda name: tmp_path / f"{name}.csv")
     scores = pd.DataFrame(
         {
             "variant": "V",
@@ -39,7 +39,9 @@ def test_scans_without_a_head_enter_no_agreement(tmp_path):
 
 
 def test_scans_without_a_head_enter_no_repeatability(tmp_path, monkeypatch):
-    study = SimpleNamespace(tables=tmp_path, preset=SimpleNamespace(variants=("V",)))
+    study = SimpleNamespace(
+        tables=tmp_path, table=lambda name: tmp_path / f"{name}.csv", preset=SimpleNamespace(variants=("V",))
+    )
     heads = ["true", "true", "true", "false"]
     table = pd.DataFrame({"case": list("pqrs"), "scan_direction": "from the side", "has_head": heads})
     scans = table[["case"]].assign(subject=list("xxyy"), split="repro", status="found", volume_ml=[1.0, 3, 5, 9])
@@ -51,7 +53,7 @@ def test_scans_without_a_head_enter_no_repeatability(tmp_path, monkeypatch):
 
 
 def test_a_case_that_is_left_out_is_named_in_the_table_and_the_finding(tmp_path):
-    study = SimpleNamespace(tables=tmp_path)
+    study = SimpleNamespace(tables=tmp_path, table=lambda name: tmp_path / f"{name}.csv")
     scores = pd.DataFrame({"variant": "V", "case": list("pqrs"), "subject": "x", "ga_weeks": 25.0, "status": "found"})
     scores = scores.assign(volume_ml=[101.0, 198.0, 303.0, 400.0], reference_volume_ml=[100.0, 200.0, 300.0, math.nan])
     scores.to_csv(tmp_path / "scores.csv", index=False)
