@@ -46,8 +46,11 @@ class Profile:
 
     def arguments(self, run: Path) -> list[Any]:
         """Snakemake's arguments for the run in a folder."""
-        named = ["--slurm-jobname-prefix", job_prefix(run)] if self.executor == "slurm" else []
-        return ["--profile", self.folder, *named]
+        if self.executor != "slurm":
+            return ["--profile", self.folder]
+        # without SLURM's accounting sacct knows of no job, and Snakemake would wait for ever
+        asked = [] if _succeeds(["sacct", "--allocations", "--noheader"]) else ["--slurm-status-command", "squeue"]
+        return ["--profile", self.folder, "--slurm-jobname-prefix", job_prefix(run), *asked]
 
 
 def open_profile(name: str) -> Profile:
@@ -112,6 +115,13 @@ def end_left_jobs(run: Path) -> int:
             )
         time.sleep(1)
     return len(jobs)
+
+
+def _succeeds(command: Sequence[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=ANSWER_SECONDS).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def _answer(command: Sequence[str]) -> str:

@@ -67,7 +67,10 @@ def test_a_profile_that_cannot_be_used_is_refused_in_a_sentence(own, programs, m
     found = open_profile("mine")
     assert found.folder == own / "mine" and open_profile("slurm").folder == SHIPPED / "profiles" / "slurm"
     run = own.parent / "runs" / "a"
-    assert found.arguments(run) == ["--profile", own / "mine", "--slurm-jobname-prefix", job_prefix(run)]
+    named = ["--profile", own / "mine", "--slurm-jobname-prefix", job_prefix(run)]
+    assert found.arguments(run) == [*named, "--slurm-status-command", "squeue"]  # no accounting
+    write_program(programs / "sacct", "true")
+    assert found.arguments(run) == named
 
 
 def test_a_profile_for_another_scheduler_names_no_slurm_option(own, monkeypatch):

@@ -49,6 +49,7 @@ MpiDefault=none
 ReturnToService=2
 SlurmdTimeout={node_timeout}
 KillWait=5
+MinJobAge=3600
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SlurmdParameters=config_overrides
