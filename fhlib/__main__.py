@@ -182,10 +182,17 @@ def _print_rows(rows: Any, results: Path) -> None:
     for row in rows[rows["note"] != ""].itertuples():
         print(f"{row.case}: {row.note}")
     for row in rows[rows["hc_centile_note"].notna() & rows["ga_weeks"].notna()].itertuples():
+        given = centile_in_words(row.hc_centile)
         if row.hc_centile_note:
-            print(f"{row.case}: no centile: {row.hc_centile_note}")
+            print(
+                f"{row.case}: HC's centile is {given}, {row.hc_centile_note}"
+                if given
+                else f"{row.case}: no centile: {row.hc_centile_note}"
+            )
     if (rows["status"] == "uncertain").any():
         print("uncertain: what is outlined may be no head, so no BPD, OFD and HC are given")
+    if failed := int((rows["status"] == "failed").sum()):
+        print(f"{len(rows) - failed} of {len(rows)} segmented, {failed} failed: see the notes above")
     print(f"pages, masks and segment.csv: {results}")
 
 

@@ -188,6 +188,18 @@ def write_text(text: str, path: Path | str) -> Path:
     return Path(path)
 
 
+def require_own_table(path: Path, *names: str) -> None:
+    """Raise OSError where a file is there whose first line lacks one of these columns: it is somebody else's, and would be replaced."""
+    if not path.is_file():
+        return
+    with open(path, encoding="utf-8-sig", errors="replace") as table:
+        there = {name.strip().strip('"') for name in table.readline().split(",")}
+    if not there.issuperset(names):
+        raise OSError(
+            f"in {path.parent.name!r} {path.name} is a table of another origin, and would be replaced: move it away, or name another folder"
+        )
+
+
 def write_csv(frame: pd.DataFrame, path: Path | str) -> Path:
     """Write a table atomically, without its index; floats with at most 10 significant digits, so that diffs stay readable.
 

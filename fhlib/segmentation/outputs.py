@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -12,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 from filelock import FileLock, Timeout
 
 from fhlib.cohorts.pairs import RECORD_SUFFIX
-from fhlib.files import atomic_path, require_free_space, write_json
+from fhlib.files import atomic_path, require_free_space, require_own_table, write_json
 from fhlib.fingerprints import file_digest, stamped_row
 from fhlib.images.dicom import Source
 from fhlib.images.exchange import write_dicom_seg, write_segmentation
@@ -65,7 +67,10 @@ class Record:
         changed = [file for file in masks if self.is_changed(file)]
         if row is None or not changed:
             return row
-        said = f"{', '.join(changed)} was changed since and is kept: the numbers are of the mask as it was computed"
+        sizes = "".join(f"; {file} has {size:.1f} mL" for file in changed if (size := _size_ml(self.folder / file)))
+        said = (
+            f"{', '.join(changed)} was changed since and is kept: the numbers are of the mask as it was computed{sizes}"
+        )
         return row | {"note": "; ".join(filter(None, (row["note"], said)))}
 
     def begin(self, place: str, content: str) -> None:
@@ -98,6 +103,18 @@ class Record:
         write_json({**more, "source": self.source, "written": self.written, **earlier}, self.path)
 
 
+def _size_ml(path: Path) -> float | None:
+    """Volume of a mask that a person changed; None where it is no mask of one structure in 3D."""
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError:
+        return None
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        return None
+    inside = np.count_nonzero(sitk.GetArrayViewFromImage(image))
+    return float(inside * math.prod(image.GetSpacing()) / 1000)
+
+
 def _by_case(row: dict[str, Any] | None) -> dict[str, Any] | None:
     """A row, of which earlier versions called the case `volume`."""
     if row is None or "volume" not in row:
@@ -118,6 +135,7 @@ def require_usable(folder: Path) -> None:
         ) from error
     if (folder / TABLE).is_dir():
         raise OSError(f"in {folder.name!r} {TABLE} is a folder: move it away, or name another folder for the results")
+    require_own_table(folder / TABLE, "status", "volume_ml")
 
 
 @contextmanager

@@ -56,7 +56,9 @@ __all__ = ["segment_files", "volumes_in", "weights_digest"]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What spreadsheets take for the begin of a formula."""
 
-FORMAT = 2
+LONGEST_WEEKS = 45
+"""Beyond it an age is in days, or a slip."""
+FORMAT = 3
 """Of rows and pages: what was written in an earlier one is written anew."""
 
 
@@ -218,7 +220,8 @@ class _Task:
         size = pixel_sizes(source.parent).get(source.name, self.pixel_mm)
         if size is None:
             raise ValueError(
-                f"{source.name} is a picture, which states no pixel size that can be trusted (dots per inch are of print): give it with "
+                f"{source.name} is a picture: it is measured as a single image (HC alone), and states no pixel size that can be trusted "
+                "(dots per inch are of print): give it with "
                 "--pixel-mm, or in a CSV file beside it with the columns `filename` and `pixel size(mm)`"
             )
         return (size,)
@@ -310,3 +313,8 @@ def _about_name(name: str, source: Source) -> list[str]:
 def _require_age(ga_weeks: float | None) -> None:
     if ga_weeks is not None and not (math.isfinite(ga_weeks) and ga_weeks > 0):
         raise ValueError(f"gestational age {ga_weeks:g} weeks is none: give a positive number of weeks, such as 26.5")
+    if ga_weeks is not None and ga_weeks > LONGEST_WEEKS:
+        days = f"; {ga_weeks:g} days are {ga_weeks / 7:.1f} weeks" if 10 <= ga_weeks / 7 <= LONGEST_WEEKS else ""
+        raise ValueError(
+            f"gestational age {ga_weeks:g} weeks is no pregnancy's: give weeks, up to {LONGEST_WEEKS}{days}"
+        )

@@ -254,8 +254,7 @@ def results_in_words(row: Mapping[str, Any], found: Found) -> dict[str, tuple[st
     if "ga_weeks" in row:
         given = centile_in_words(row.get("hc_centile", math.nan))
         label = f"HC centile at {age_in_words(row['ga_weeks'])} (INTERGROWTH-21st)"
-        illustration = f"{given}. An illustration: HC errs by a week of growth or two"
-        words[label] = (illustration if given else f"none: {row['hc_centile_note']}", "")
+        words[label] = (f"{given} ({row['hc_centile_note']})" if given else f"none: {row['hc_centile_note']}", "")
     return words
 
 

@@ -15,7 +15,7 @@ from fhlib.measures.biometry import biometry
 from fhlib.measures.growth import centile, valid_weeks
 from fhlib.models.card import Card
 from fhlib.segmentation.head_circumference import SUBMISSION, image_measures
-from fhlib.segmentation.quality import MEANINGS
+from fhlib.segmentation.quality import MEANINGS, SPACING_MISSING
 from fhlib.segmentation.segmentor import Segmentation
 
 STRUCTURES = {"skin": "head", "skull": "skull"}
@@ -30,6 +30,8 @@ COLUMNS = (
     "bpd_mm",
     "ofd_mm",
     "hc_mm",
+    "hc_low_mm",
+    "hc_high_mm",
     "hc_centile",
     "hc_centile_note",
     "ga_weeks",
@@ -127,10 +129,22 @@ def measures(found: Found, ga_weeks: float | None = None) -> dict[str, Any]:
             if "implausible spacing" in found.head.flags:
                 row = {name: value for name, value in row.items() if not name.startswith("ga_by_hc")}
             notes += _about_age(row)
+        row |= _hc_interval(row, found)
+    if SPACING_MISSING in found.head.flags:
+        notes.append("mL and mm may be wrong: the file may state no voxel size; give it with --spacing-mm")
     if ga_weeks is not None:
         row["ga_weeks"] = ga_weeks
     value, why = _centile(row, ga_weeks)
     return row | value | {"hc_centile_note": why, "note": "; ".join(notes)}
+
+
+def _hc_interval(row: Mapping[str, Any], found: Found) -> dict[str, float]:
+    """Between which ends the HC of a volume lies, by the errors that its weights were measured to make; images have another."""
+    card = dict(zip(found.outlined, found.cards, strict=False)).get("skull")
+    if found.volume.ndim == 2 or "hc_mm" not in row or card is None or card.hc_error_mm is None:
+        return {}
+    low, high = card.hc_error_mm
+    return {"hc_low_mm": row["hc_mm"] - high, "hc_high_mm": row["hc_mm"] - low}
 
 
 def _sizes(outlined: Segmentation) -> tuple[dict[str, float], str]:
@@ -165,7 +179,7 @@ def _about_age(row: Mapping[str, Any]) -> list[str]:
 
 
 def _centile(row: Mapping[str, Any], ga_weeks: float | None) -> tuple[dict[str, float], str]:
-    """The centile of a row's HC, and why there is none, in words."""
+    """The centile of a row's HC, and how far it is to be trusted, or why there is none, in words."""
     if ga_weeks is None:
         return {}, "no gestational age is given"
     first, last = valid_weeks("hc")
@@ -177,7 +191,13 @@ def _centile(row: Mapping[str, Any], ga_weeks: float | None) -> tuple[dict[str, 
         return {}, skin if "skin_hc_mm" in row else "there is no HC"
     if "implausible spacing" in row["flags"]:
         return {}, "the spacing is implausible"
-    return {"hc_centile": float(centile("hc", row["hc_mm"], ga_weeks))}, ""
+    value = float(centile("hc", row["hc_mm"], ga_weeks))
+    if not math.isfinite(row.get("hc_low_mm", math.nan)):
+        return {"hc_centile": value}, "how far this HC errs is not known"
+    ends = [centile_in_words(float(centile("hc", row[name], ga_weeks))) for name in ("hc_low_mm", "hc_high_mm")]
+    return {"hc_centile": value}, f"{' to '.join(ends)} by the error of HC" if ends[0] != ends[
+        1
+    ] else f"{ends[0]} by the error of HC, too"
 
 
 def _status(found: Found) -> str:

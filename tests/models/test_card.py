@@ -17,7 +17,8 @@ SKULL = SHIPPED / "weights" / "skull"
 @pytest.fixture
 def copied(tmp_path):
     """The skull's weights alone, in a folder `mine`."""
-    shutil.copytree(SKULL / "level1", tmp_path / "mine" / "level1")
+    for level in SKULL.glob("level*"):
+        shutil.copytree(level, tmp_path / "mine" / level.name)
     return tmp_path / "mine"
 
 
@@ -26,6 +27,17 @@ def test_weights_alone_say_that_nothing_is_recorded(copied):
     assert card == Card("mine", model_digest(copied))
     assert (card.trained_on, card.measured_on, card.errors, card.real) == (NOT_RECORDED, NOT_RECORDED, {}, "")
     assert card.version == f"mine {model_digest(SKULL)[:8]}"
+
+
+def test_errors_of_hc_are_between_the_ends_of_their_middle_95_percent(copied):
+    """Errors of -20, -19 ... 20 mm: 2.5 % of the way from the smallest to the largest is -19, 97.5 % is 19."""
+    errors = list(range(-20, 21))
+    rows = {"has_head": True, "dsc": 0.9, "true_ml": 100.0, "volume_ml": 100.0, "true_hc_mm": 200.0, "flags": None}
+    table = pd.DataFrame([rows | {"hc_mm": 200.0 + error} for error in errors])
+    table.to_csv(copied / "coverage.csv", index=False)
+    assert card_of(copied).hc_error_mm == pytest.approx((-19.0, 19.0))
+    table.head(39).to_csv(copied / "coverage.csv", index=False)
+    assert card_of(copied).hc_error_mm is None
 
 
 def test_errors_are_of_heads_without_a_flag(copied):

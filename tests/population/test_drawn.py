@@ -145,3 +145,22 @@ def test_visits_are_scanned_with_their_volumes_and_a_second_start_keeps_them(tmp
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "images").iterdir()}
     simulate_visits(tmp_path, spacing_mm=3.0, workers=1)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "images").iterdir()} == before and len(before) == 2
+
+
+@pytest.mark.parametrize("name", ["subjects.csv", "measurements.csv"])
+def test_a_group_s_own_table_is_never_replaced(tmp_path, name):
+    (tmp_path / name).write_text("patient,weeks\n1,20\n")
+    with pytest.raises(OSError, match=f"{name} is a table of another origin"):
+        write_population(tmp_path, Protocol(2, ((16.0, 17.0),), seed=4), ErrorModel(0.1))
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (
+        tmp_path / name
+    ).read_text() == "patient,weeks\n1,20\n"
+
+
+def test_an_earlier_population_is(tmp_path):
+    for seed in (4, 5):
+        write_population(tmp_path, Protocol(2, ((16.0, 17.0),), seed=seed), ErrorModel(0.1))
+    assert (
+        pd.read_csv(tmp_path / "subjects.csv")["ga_weeks"].tolist()
+        == draw_population(Protocol(2, ((16.0, 17.0),), seed=5))["ga_weeks"].tolist()
+    )

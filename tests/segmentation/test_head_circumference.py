@@ -96,7 +96,11 @@ def test_hc_ellipse_and_age_of_a_picture(images, tmp_path, suffix, tolerance):
 def test_a_picture_without_a_pixel_size_is_refused(images, tmp_path):
     source = picture(tmp_path / "in" / "a.png", dpi=(96, 96))
     rows, _ = segment_files(Fixed(50, "skin"), [source], tmp_path / "out", image_weights="hc")
-    assert rows["status"].tolist() == ["failed"] and "a.png is a picture, which states no pixel size" in rows["note"][0]
+    assert (
+        rows["status"].tolist() == ["failed"]
+        and "a.png is a picture: it is measured as a single image (HC alone), and states no pixel size"
+        in rows["note"][0]
+    )
     table_of_sizes(source.parent, {"a.png": PIXEL})
     rows, _ = segment_files(Fixed(50, "skin"), [source], tmp_path / "out", image_weights="hc")
     assert rows["hc_mm"][0] == pytest.approx(HC, abs=0.1)

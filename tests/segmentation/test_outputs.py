@@ -20,10 +20,12 @@ from fhlib.cohorts.importers import import_cohort
 from fhlib.images.exchange import write_segmentation
 from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.volume import to_sitk
+from fhlib.measures.growth import centile
+from fhlib.models.card import Card
 from fhlib.segmentation import outputs
 from fhlib.segmentation.own_volumes import segment_files, volumes_in, weights_digest
 from fhlib.segmentation.quality import MEANINGS
-from fhlib.segmentation.rows import NO_HEAD
+from fhlib.segmentation.rows import NO_HEAD, centile_in_words
 from fhlib.segmentation.sources import named, results_in, source_digest
 from tests.images.made import dicom_series, ellipsoid
 from tests.segmentation.fixed import Fixed
@@ -155,8 +157,10 @@ def test_a_spacing_that_is_given_is_not_missing(scans, tmp_path):
 def test_the_table_on_the_screen_has_notes_below_it(scans, tmp_path, shipped, capsys):
     (scans / "c.nrrd").write_text("nothing")
     assert main(["segment", str(scans), str(tmp_path / "out"), "--ga-weeks", "18+0"]) == 1
-    *table, note, place = capsys.readouterr().out.strip().splitlines()
+    *table, note, first, second, count, place = capsys.readouterr().out.strip().splitlines()
     assert "note" not in table[0] and "below 1" in table[1] and max(map(len, table)) < 160
+    assert [line[:27] for line in (first, second)] == [f"{name}: HC's centile is below 1" for name in "ab"]
+    assert count == "2 of 3 segmented, 1 failed: see the notes above"
     assert note.startswith("c: cannot read c.nrrd") and place == f"pages, masks and segment.csv: {tmp_path / 'out'}"
 
 
@@ -236,6 +240,8 @@ def test_a_corrected_mask_is_never_overwritten(scans, tmp_path, corrected):
 
     rows, _ = segment_files(Fixed(50, "skin"), sources, out, weights="first")
     assert f"a{corrected} was changed since and is kept" in rows["note"].iloc[0]
+    size = better.array.sum() * better.voxel_volume_ml
+    assert f"a{corrected} has {size:.1f} mL" in rows["note"].iloc[0]
     for weights in ("second", "third"):
         rows, _ = segment_files(Fixed(140, "skin"), sources, out, weights=weights)
         assert "the new files are a~new_mask..." in rows["note"].iloc[0]
@@ -314,13 +320,43 @@ def test_a_skull_without_a_head_has_no_sizes(scans, tmp_path):
     ("weeks", "words"),
     [
         (12.0, "12 weeks is outside the chart's 14 to 40 weeks"),
-        (182.0, "182 weeks is outside the chart's 14 to 40 weeks (182 days are 26 weeks)"),
-        (26.0, ""),
+        (26.0, "how far this HC errs is not known"),
     ],
 )
 def test_an_age_outside_of_the_chart_is_told(scans, tmp_path, weeks, words):
     rows, _ = segment_files(Fixed(50, "skin"), [scans / "a.nrrd"], tmp_path / "out", Fixed(140, "skull"), weeks)
-    assert rows["hc_centile_note"].tolist() == [words] and rows["hc_centile"].notna().iloc[0] == (not words)
+    assert rows["hc_centile_note"].tolist() == [words] and rows["hc_centile"].notna().iloc[0] == (weeks == 26)
+
+
+@pytest.mark.parametrize(
+    ("weeks", "words"), [(260.0, "260 days are 37.1 weeks"), (46.0, "up to 45$"), (-1.0, "is none")]
+)
+def test_an_age_that_no_pregnancy_has_is_refused_before_anything_is_written(scans, tmp_path, weeks, words):
+    with pytest.raises(ValueError, match=words):
+        segment_files(Fixed(50, "skin"), [scans / "a.nrrd"], tmp_path / "out", None, weeks)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_hc_comes_with_its_error_and_its_centile_with_what_that_makes_of_it(scans, tmp_path):
+    """Weights whose HC was measured 12 mm too small to 6 mm too large: the true one is 6 mm below to 12 mm above."""
+    cards = {"head": Card("head", "1" * 16), "skull": Card("skull", "2" * 16, hc_error_mm=(-12.0, 6.0))}
+    scan, skull = [scans / "a.nrrd"], Fixed(140, "skull")
+    rows, _ = segment_files(Fixed(50, "skin"), scan, tmp_path / "out", skull, 14.0, cards=cards)
+    row = rows.iloc[0]
+    assert (row["hc_low_mm"], row["hc_high_mm"]) == pytest.approx((row["hc_mm"] - 6, row["hc_mm"] + 12))
+    # INTERGROWTH-21st at 14+0: mean 97.9 mm, SD 4.4; the ends are 2.5 SD and 1.6 SD and more away
+    ends = [centile("hc", row[name], 14.0) for name in ("hc_low_mm", "hc_high_mm")]
+    assert row["hc_centile_note"] == f"{' to '.join(map(centile_in_words, ends))} by the error of HC"
+    assert row["hc_centile_note"] in (tmp_path / "out" / "a.html").read_text(encoding="utf-8")
+
+
+def test_a_table_of_another_origin_is_never_replaced(scans, tmp_path, shipped, capsys):
+    theirs = tmp_path / "out" / "segment.csv"
+    theirs.parent.mkdir()
+    theirs.write_text("patient,fetal_weight\n1,900\n")
+    assert main(["segment", str(scans), str(theirs.parent)]) == 2
+    assert "segment.csv is a table of another origin" in capsys.readouterr().err
+    assert contents(theirs.parent) == {"segment.csv": b"patient,fetal_weight\n1,900\n"}
 
 
 @pytest.mark.parametrize("lacking", ["SliceThickness", "PatientID", "FrameOfReferenceUID"])

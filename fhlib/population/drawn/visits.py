@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-from fhlib.files import write_csv
+from fhlib.files import require_own_table, write_csv
 from fhlib.images.volume import Floats
 from fhlib.measures.growth import CENTILES
 from fhlib.phantom.anatomy import SIZE_CORRELATION
@@ -104,8 +104,10 @@ def true_centiles(
 def write_population(folder: Path | str, protocol: Protocol, error: ErrorModel) -> pd.DataFrame:
     """Draw a population into a folder: subjects.csv is the truth, measurements.csv what was measured. Returns the truth.
 
-    The scans of these visits can be made later (`fhlib.population.drawn.scans`).
+    The scans of these visits can be made later (`fhlib.population.drawn.scans`). Raises OSError for a folder with tables of another origin.
     """
+    for name in (SUBJECTS, MEASUREMENTS):
+        require_own_table(Path(folder) / name, "subject", "visit", "ga_weeks")
     population = draw_population(protocol)
     write_csv(population, Path(folder) / SUBJECTS)
     write_csv(measure(population, error, protocol.seed), Path(folder) / MEASUREMENTS)
