@@ -76,7 +76,8 @@ def _add_segment(commands: Any) -> None:
     segment.add_argument(
         "--ga-weeks",
         type=weeks,
-        help="gestational age of all these scans, 26.5 or 26+3, to compare sizes with the charts",
+        help="gestational age of all these scans, 26.5 or 26+3, to compare sizes with the charts; a CSV file beside them with the "
+        "columns filename and ga_weeks gives each its own",
     )
     segment.add_argument(
         "--image-weights",

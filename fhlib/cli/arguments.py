@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -59,12 +58,12 @@ def pixel_size(text: str) -> float:
 
 def weeks(text: str) -> float:
     """Gestational age as 26.5, or as 26+3 (weeks and days)."""
-    if parts := re.fullmatch(r"(\d+)\+([0-6])", text.strip()):
-        return int(parts[1]) + int(parts[2]) / 7
+    from fhlib.cohorts.tables import parse_weeks
+
     try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no age: give weeks as 26.5, or weeks and days as 26+3") from None
+        return parse_weeks(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def given_path(text: str) -> Path:

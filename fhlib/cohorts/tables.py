@@ -12,7 +12,7 @@ import glob
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,8 @@ WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 SIZE_COLUMNS = ("filename", "pixel size")
 """Words in the names of the columns that give a picture its pixel size."""
+AGE_COLUMNS = ("filename", "ga_weeks")
+"""The same of those that give a scan its gestational age."""
 MOST_TABLES = 100
 """A folder with more of them holds tables of another kind."""
 
@@ -103,24 +105,62 @@ def pixel_sizes(folder: Path, begins: str = "") -> dict[str, float]:
     in its name.
     """
     sizes: dict[str, float] = {}
-    for path in sorted(folder.glob(f"{glob.escape(begins)}*.csv" if begins else "[!.]*.csv"))[:MOST_TABLES]:
-        with path.open("rb") as stream:
-            start = stream.read(4096).replace(b"\0", b"").lower()  # zeros are of UTF-16
-        if not all(words.encode() in start for words in SIZE_COLUMNS):
-            continue  # somebody's own file, whatever is in it
-        table = read_table(path).frame
-        found = [next((name for name in table if words in str(name).lower()), None) for words in SIZE_COLUMNS]
-        if None in found:
-            continue
-        if "mm" not in str(found[1]).lower():
-            raise ValueError(f"{path.name}: the column {found[1]!r} names no unit: expected pixel size(mm)")
-        for name, given in table[found].itertuples(index=False, name=None):
+    for path, columns, table in _tables_with(SIZE_COLUMNS, folder, begins):
+        if "mm" not in columns[1].lower():
+            raise ValueError(f"{path.name}: the column {columns[1]!r} names no unit: expected pixel size(mm)")
+        for name, given in table.itertuples(index=False, name=None):
             size = pd.to_numeric(given, errors="coerce")
             if not 0 < size < math.inf:
                 raise ValueError(f"{path.name} gives {name} {given!r} mm a pixel: expected a positive number")
             if sizes.setdefault(str(name), float(size)) != size:
                 raise ValueError(f"{path.name} gives {name} {size:g} mm a pixel, and another row {sizes[name]:g} mm")
     return sizes
+
+
+def gestational_ages(folder: Path) -> dict[str, float]:
+    """Gestational ages in weeks by file name (or name without suffix), from the CSV files of a folder that have columns `filename` and `ga_weeks`, as 26.5 or 26+3.
+
+    An empty cell gives none. Raises ValueError where two rows give one file different ages, and for what is no age.
+    """
+    ages: dict[str, float] = {}
+    for path, _, table in _tables_with(AGE_COLUMNS, folder):
+        for name, given in table[table.iloc[:, 1].str.strip() != ""].itertuples(index=False, name=None):
+            try:
+                weeks = parse_weeks(given)
+            except ValueError as error:
+                raise ValueError(f"{path.name}, {name}: {error}") from None
+            if ages.setdefault(str(name), weeks) != weeks:
+                raise ValueError(f"{path.name} gives {name} {weeks:g} weeks, and another row {ages[name]:g}")
+    return ages
+
+
+def parse_weeks(text: str) -> float:
+    """Gestational age in weeks, written as 26.5 or as 26+3 (weeks and days); ValueError for anything else.
+
+    >>> parse_weeks("26+3") == 26 + 3 / 7, parse_weeks("26.5")
+    (True, 26.5)
+    """
+    if parts := re.fullmatch(r"(\d+)\+([0-6])", text.strip()):
+        return int(parts[1]) + int(parts[2]) / 7
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no age: give weeks as 26.5, or weeks and days as 26+3") from None
+
+
+def _tables_with(
+    words: Sequence[str], folder: Path, begins: str = ""
+) -> Iterator[tuple[Path, list[str], pd.DataFrame]]:
+    """Those of a folder's CSV files with a column for each of these words, the names of these columns, and them alone."""
+    for path in sorted(folder.glob(f"{glob.escape(begins)}*.csv" if begins else "[!.]*.csv"))[:MOST_TABLES]:
+        with path.open("rb") as stream:
+            start = stream.read(4096).replace(b"\0", b"").lower()  # zeros are of UTF-16
+        if not all(word.encode() in start for word in words):
+            continue  # somebody's own file, whatever is in it
+        table = read_table(path).frame
+        columns = [next((str(name) for name in table if word in str(name).lower()), "") for word in words]
+        if all(columns):
+            yield path, columns, table[columns]
 
 
 def _text_of(path: Path) -> tuple[str, str]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from fhlib import __version__
-from fhlib.cohorts.tables import pixel_sizes
+from fhlib.cohorts.tables import gestational_ages, pixel_sizes
 from fhlib.files import progress, write_csv
 from fhlib.fingerprints import digest, file_digest
 from fhlib.images.dicom import Source, read_dicom
@@ -92,7 +92,7 @@ def segment_files(
         sources: files, folders with a DICOM series, or series (see `volumes_in`).
         folder: for the results.
         skull: a second one that outlines the skull.
-        ga_weeks: gestational age of all of them; the skull's HC then has a centile.
+        ga_weeks: gestational age of those that no table beside them gives one (`gestational_ages`); the skull's HC then has a centile.
         keep: how many results are returned (some 300 MB each at the paper's size).
         weights: `weights_digest` of all segmentors that are given. With it, a volume that is complete for the same bytes, weights and age
             is not computed again, and is not among the results.
@@ -168,7 +168,7 @@ class _Task:
         try:
             require_utf8(source if isinstance(source, Path) else source.files[0])
             record, content = Record.open(self.folder, name), source_digest(source)
-            fingerprint = self._fingerprint(content, self._spacing_of(source))
+            fingerprint = self._fingerprint(content, self._spacing_of(source), self._age_of(source))
             kept = record.kept_row(fingerprint) if self.weights else None
             if kept is not None:
                 return kept | {"case": name}, None
@@ -177,9 +177,9 @@ class _Task:
         except Exception as error:
             return {"case": name, "status": "failed", "note": reason_of(error)}, None
 
-    def _fingerprint(self, content: str, spacing_mm: Sequence[float] | None) -> str:
+    def _fingerprint(self, content: str, spacing_mm: Sequence[float] | None, ga_weeks: float | None) -> str:
         dicom = bool(list(distributions(name="highdicom")))  # once it is installed, a series lacks its DICOM SEG
-        options = (self.weights, bool(self.skull), self.ga_weeks, spacing_mm, dicom, *self.cards.items())
+        options = (self.weights, bool(self.skull), ga_weeks, spacing_mm, dicom, *self.cards.items())
         return digest(__version__, FORMAT, *options, content)
 
     def _make(self, record: Record, source: Source, fingerprint: str) -> tuple[dict[str, Any], Found | None]:
@@ -190,9 +190,10 @@ class _Task:
         volume, warned = _read_with_warnings(source, self._spacing_of(source))
         if volume.array.min() == 0 and volume.array.max() in (1, 255) and is_binary(volume.array):
             raise ValueError(f"it holds 0 and {volume.array.max():g} alone, as a mask or a label does: give the scan")
-        found, faults = self._segmented(volume)
+        ga_weeks = self._age_of(source)
+        found, faults = self._segmented(volume, ga_weeks)
         found = replace(found, in_probe_axes=_is_scan_converted(source, volume))
-        row = {"case": record.name, **measures(found, self.ga_weeks)}
+        row = {"case": record.name, **measures(found, ga_weeks)}
         files = [write_probability(found.head, record)]
         notes = [*_about_name(record.name, source), *warned, *self._about_spacing(source, volume), *faults]
         notes += [row["note"]] if row["note"] else []
@@ -213,6 +214,14 @@ class _Task:
         drawn = f"{record.name}.html" in files
         return row, found if drawn else None
 
+    def _age_of(self, source: Source) -> float | None:
+        """Gestational age of a scan: by a table beside it, else that of all. Raises ValueError for an age that is none."""
+        place = source if isinstance(source, Path) else source.files[0].parent
+        ages = gestational_ages(place.parent)
+        age = ages.get(place.name, ages.get(plain_name(source), self.ga_weeks))
+        _require_age(age)
+        return age
+
     def _spacing_of(self, source: Source) -> Sequence[float] | None:
         """What takes the place of a file's own spacing. Raises ValueError for a picture whose pixel size nobody states."""
         if self.spacing_mm or not (isinstance(source, Path) and is_picture(source)):
@@ -226,13 +235,13 @@ class _Task:
             )
         return (size,)
 
-    def _segmented(self, volume: Volume) -> tuple[Found, list[str]]:
+    def _segmented(self, volume: Volume, ga_weeks: float | None) -> tuple[Found, list[str]]:
         """Head and skull; a skull that fails in words. Of an image the skull alone, by the segmentor of images."""
         if volume.ndim == 2 and self.for_images is not None:
             result = self._without_doubt(self.for_images.segment(volume))
             interval_mm = hc_interval_mm(self.for_images, volume, result)
             return Found(volume, result, None, interval_mm, self._cards_of("image")), []
-        head = self._without_doubt(self.segmentor.segment(volume, ga_weeks=self.ga_weeks))
+        head = self._without_doubt(self.segmentor.segment(volume, ga_weeks=ga_weeks))
         alone = Found(volume, head, None, cards=self._cards_of("head"))
         if self.skull is None:
             return alone, []

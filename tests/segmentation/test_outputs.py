@@ -159,7 +159,7 @@ def test_the_table_on_the_screen_has_notes_below_it(scans, tmp_path, shipped, ca
     assert main(["segment", str(scans), str(tmp_path / "out"), "--ga-weeks", "18+0"]) == 1
     *table, note, first, second, count, place = capsys.readouterr().out.strip().splitlines()
     assert "note" not in table[0] and "below 1" in table[1] and max(map(len, table)) < 160
-    assert [line[:27] for line in (first, second)] == [f"{name}: HC's centile is below 1" for name in "ab"]
+    assert [line[:26] for line in (first, second)] == [f"{name}: HC's centile is below 1" for name in "ab"]
     assert count == "2 of 3 segmented, 1 failed: see the notes above"
     assert note.startswith("c: cannot read c.nrrd") and place == f"pages, masks and segment.csv: {tmp_path / 'out'}"
 
@@ -348,6 +348,26 @@ def test_an_hc_comes_with_its_error_and_its_centile_with_what_that_makes_of_it(s
     ends = [centile("hc", row[name], 14.0) for name in ("hc_low_mm", "hc_high_mm")]
     assert row["hc_centile_note"] == f"{' to '.join(map(centile_in_words, ends))} by the error of HC"
     assert row["hc_centile_note"] in (tmp_path / "out" / "a.html").read_text(encoding="utf-8")
+
+
+def test_a_table_beside_the_scans_gives_each_its_age(scans, tmp_path):
+    (scans / "ages.csv").write_text("filename;ga_weeks;remark\na.nrrd;18+0;x\nb;\n", encoding="utf-8")
+
+    def start(default=None):
+        skull = Fixed(140, "skull")
+        rows, _ = segment_files(Fixed(50, "skin"), volumes_in(scans), tmp_path / "out", skull, default, weights="w")
+        return rows["ga_weeks"].tolist()
+
+    first, second = start()
+    assert first == 18 and np.isnan(second)
+    assert start(30.0) == [18.0, 30.0]
+    (scans / "ages.csv").write_text("filename,ga_weeks\na,18+0\nb,19+7\n", encoding="utf-8")
+    rows, _ = segment_files(Fixed(50, "skin"), volumes_in(scans), tmp_path / "out")
+    assert rows["status"].tolist() == ["failed", "failed"]
+    assert rows["note"][0] == "ages.csv, b: '19+7' is no age: give weeks as 26.5, or weeks and days as 26+3"
+    (scans / "ages.csv").write_text("filename,ga_weeks\na,182\n", encoding="utf-8")
+    rows, _ = segment_files(Fixed(50, "skin"), [scans / "a.nrrd"], tmp_path / "out")
+    assert "182 days are 26.0 weeks" in rows["note"][0]
 
 
 def test_a_table_of_another_origin_is_never_replaced(scans, tmp_path, shipped, capsys):
