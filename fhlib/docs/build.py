@@ -32,7 +32,7 @@ SHOWN = (
         "data/results/**/*.md",
         "data/results/**/*.png",
     ),
-    *("data/results/**/*.csv", "data/reference/*.csv"),
+    *("data/results/**/*.csv", "data/reference/*.csv", "data/profiles/*/*.yaml"),
 )
 """What is put together, by patterns from the repository's root."""
 
