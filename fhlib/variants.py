@@ -14,7 +14,7 @@ number 1 is at 1/4 size ("UAM 1 module before the second deconvolution layer", s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 ALL_LEVELS = (1, 2, 3)
@@ -110,6 +110,17 @@ TABLE1: tuple[str, ...] = (
     "USegNet-DS-HAS-Ctx",
 )
 TABLE2: tuple[str, ...] = ("USegNet-DS", "SAM-1", "SAM-12", "USegNet-DS-SAM", "UAM-1", "UAM-12", "USegNet-DS-UAM")
+
+
+def shown_variant(variants: Sequence[str]) -> str:
+    """Which of a run's variants stands for it: the paper's whole method, else the last of the paper's own, else the last.
+
+    >>> shown_variant(["USegNet-DS-HAS-Ctx", "SAM-1", "Residual-U-Net"]), shown_variant(["SAM-1", "Residual-U-Net"])
+    ('USegNet-DS-HAS-Ctx', 'SAM-1')
+    """
+    whole = TABLE1[-1]
+    own = [name for name in variants if name in TABLE1 or name in TABLE2]
+    return whole if whole in own else (own or list(variants))[-1]
 
 
 def trained_levels(variants: Iterable[str]) -> tuple[tuple[str, int], ...]:

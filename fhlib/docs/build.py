@@ -32,7 +32,7 @@ SHOWN = (
         "data/results/**/*.md",
         "data/results/**/*.png",
     ),
-    *("data/results/**/*.csv", "data/reference/*.csv"),
+    *("data/results/**/*.csv", "data/reference/*.csv", "data/profiles/*/*.yaml"),
 )
 """What is put together, by patterns from the repository's root."""
 
@@ -47,6 +47,9 @@ def build(folder: Path) -> int:
     code = sphinx_build([*strict, "-c", str(HERE), "-d", str(cache), str(source), str(site)])
     if code == 0:
         print(f"the site is ready: open {site / 'index.html'}")
+    else:
+        warned = "see the warnings above: each names its page or docstring. Mend them and build again"
+        print(f"the site failed: {warned}. What was built lies in {site}", file=sys.stderr)
     return code
 
 

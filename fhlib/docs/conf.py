@@ -32,7 +32,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 napoleon_use_ivar = True
-nitpick_ignore_regex = [("py:.*", r"(?!fhlib).*|.*\.(Content|Grid|Item|Result|Task)")]  # and type variables
+nitpick_ignore_regex = [("py:.*", r"(?!fhlib).*|.*\.(Content|Grid|Item|Result|Table|Task)")]  # and type variables
 
 html_theme = "sphinx_book_theme"
 html_title = "fhlib"

@@ -82,12 +82,12 @@ def side_by_side(results: Mapping[str, Agreement | Repeatability], rows: Sequenc
 
 
 def agreement_figure(points: pd.DataFrame, variant: str) -> Figure | None:
-    """Correlation and Bland-Altman plot of a variant (Fig. 8); None with fewer than 3 cases that have both values."""
+    """Correlation and Bland-Altman plot of the variant it names (Fig. 8); None with fewer than 3 cases that have both values."""
     chosen = points[points["variant"] == variant]
     if chosen["difference"].notna().sum() < FEWEST_TO_COMPARE:
         return None
     quantity, unit = _quantity_and_unit(points)
-    return correlation_and_agreement(chosen["measured"], chosen["reference"], unit=unit, quantity=quantity)
+    return correlation_and_agreement(chosen["measured"], chosen["reference"], unit, quantity, title=variant)
 
 
 def mean_lengths(study: Study) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pytest
 from fhlib.study import agreement
 from fhlib.study.agreement import (
     agree,
+    agreement_figure,
     agreement_findings,
     cohort_volume_chart,
     reproduce,
@@ -79,3 +80,12 @@ def test_a_cohort_of_one_age_has_no_chart_but_the_reason():
     subjects = pd.DataFrame({"ga_weeks": 25.0, "volume_ml": range(200, 212)})
     assert "1 distinct age (to the day), and at least 3 are needed" in cohort_volume_chart(subjects)
     assert cohort_volume_chart(subjects[:9]) is None
+
+
+def test_the_figure_is_of_the_network_that_it_names():
+    points = pd.DataFrame(
+        {"variant": ["V"] * 3 + ["W"] * 4, "quantity": "head volume [mL]", "reference": [1.0, 2, 4, 1, 2, 4, 8]}
+    )
+    points = points.assign(measured=points["reference"] + 0.5, difference=0.5)
+    figure = agreement_figure(points, "V")
+    assert figure.get_suptitle() == "V" and figure.axes[0].get_title().startswith("n = 3")

@@ -34,7 +34,7 @@ DEFINITIONS = {
 
 
 def correlation_and_agreement(
-    measured: ArrayLike, reference: ArrayLike, unit: str = "mL", quantity: str = "head volume"
+    measured: ArrayLike, reference: ArrayLike, unit: str = "mL", quantity: str = "head volume", title: str = ""
 ) -> Figure:
     """Fig. 8: measured against reference with a least-squares line, and the Bland-Altman plot with confidence intervals.
 
@@ -48,6 +48,7 @@ def correlation_and_agreement(
         reference: the expert's, in the same order.
         unit: of both.
         quantity: what was measured.
+        title: whose masks were measured.
 
     Raises:
         ValueError: fewer than 3 pairs of finite values.
@@ -56,7 +57,7 @@ def correlation_and_agreement(
     found = pairs[np.isfinite(pairs).all(axis=1)]
     if len(found) < 3:
         raise ValueError(f"agreement needs at least 3 pairs of finite values, got {len(found)} of {len(pairs)}")
-    figure, axes = new_figure(1, 2, (PAGE, 4.3), gridspec_kw={"width_ratios": [1, 1.25]})
+    figure, axes = new_figure(1, 2, (PAGE, 4.3), title, gridspec_kw={"width_ratios": [1, 1.25]})
     correlation, agreement = axes[0]
 
     counted = f"n = {len(found)}"
@@ -150,7 +151,7 @@ def _beside(axis: Axes, level: float, words: str, colour: str) -> None:
     )
 
 
-def repeated_measurements(points: pd.DataFrame, value: str = "volume_ml", unit: str = "mL") -> Figure:
+def repeated_measurements(points: pd.DataFrame, value: str = "volume_ml", unit: str = "mL", title: str = "") -> Figure:
     """Fig. 9: repeated measurements of each subject as points and their range, subjects ordered by their mean.
 
     A box of three scans would show quartiles that nobody measured. Missing values are left out and counted above, with mean
@@ -160,11 +161,12 @@ def repeated_measurements(points: pd.DataFrame, value: str = "volume_ml", unit: 
         points: subject, scan_direction (optional) and the value, a row a scan.
         value: name of its column.
         unit: of the value.
+        title: whose masks were measured.
     """
     found = points[points[value].notna()]
     by_subject = found.groupby("subject")[value]
     ranges = by_subject.agg(["mean", "min", "max"]).sort_values("mean")
-    figure, axes = new_figure(1, 1, (np.clip(0.28 * len(ranges) + 2, COLUMN, PAGE), 4.6))
+    figure, axes = new_figure(1, 1, (np.clip(0.28 * len(ranges) + 2, COLUMN, PAGE), 4.6), title)
     axis = axes[0, 0]
     axis.vlines(
         range(len(ranges)), ranges["min"], ranges["max"], color="#999999", linewidth=2.5, label="range", zorder=2
