@@ -16,9 +16,10 @@ import pytest
 from fhlib import files
 from fhlib.__main__ import main
 from fhlib.cli.arguments import spacing
-from fhlib.cli.execution import notebook_named
+from fhlib.cli.execution import notebook_named, own_run
 from fhlib.cli.stopped import told as told_options
 from fhlib.cli.study import run_name
+from fhlib.files import NOTEBOOKS
 from fhlib.study import run as study
 from fhlib.study.run import open_study
 from tests.clones import copy_clone, run_study
@@ -106,6 +107,17 @@ def test_a_notebook_is_found_by_number_or_name():
         notebook_named("acuracy", STEMS)
     with pytest.raises(ValueError, match="no notebook '7'"):
         notebook_named("7", STEMS)
+
+
+def test_a_notebook_that_needs_no_run_has_one_of_its_own(data, capsys):
+    assert [own_run(NOTEBOOKS / f"{name}.ipynb") for name in ("15_growth", "16_longitudinal", "05_accuracy")] == [
+        "growth",
+        "growth",
+        "",
+    ]
+    assert main(["notebook", "05"]) == 2
+    assert "05_accuracy needs a run: name one that is there with --run" in capsys.readouterr().err
+    assert main(["notebook", "15", "--run", "growht"]) == 2 and not (data / "runs" / "growht").exists()
 
 
 def test_a_notebook_wants_a_run_that_is_there_and_parameters_that_it_has(data, capsys):

@@ -21,7 +21,9 @@ def add_notebook(commands: Any) -> None:
         description="Run one notebook; the executed copy lies with the run. A parameter that the notebook does not have is refused.",
     )
     notebook.add_argument("name", help="its number or name: 05, accuracy or 05_accuracy")
-    notebook.add_argument("--run", required=True, help="a run that is there")
+    notebook.add_argument(
+        "--run", help="a run that is there; notebooks that need none, such as 15, have one of their own"
+    )
     notebook.add_argument(
         "--set",
         dest="changes",
@@ -57,28 +59,39 @@ def notebook_named(name: str, known: Sequence[str]) -> str:
     return found[0]
 
 
+def own_run(notebook: Path) -> str:
+    """The run that a notebook has of its own, since it needs no other; empty for most. It stands in the cell that opens the run."""
+    found = re.search(r"usual=\\?[\"']([\w-]+)", notebook.read_text(encoding="utf-8"))
+    return found[1] if found else ""
+
+
 def _notebook(options: argparse.Namespace) -> int:
     from fhlib.files import NOTEBOOKS, safe_name, shown_folder
     from fhlib.presets import parse_changes
 
     try:
         name = notebook_named(options.name, sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb")))
-        safe_name(options.run, "run")
+        own = own_run(NOTEBOOKS / f"{name}.ipynb")
+        run = options.run or own
+        if not run:
+            raise ValueError(f"{name} needs a run: name one that is there with --run")
+        safe_name(run, "run")
         given = parse_changes(options.changes)
         if taken := {"run", "preset"} & set(given):
             raise ValueError(
                 f"{sorted(taken)[0]!r} is the run's own: name the run with --run, and leave it out of --set"
             )
 
-        from fhlib.study.run import reopen_study
+        from fhlib.study.run import open_study, reopen_study
 
-        study = reopen_study(options.run)
+        study = open_study(run, record=False) if run == own else reopen_study(run)
     except (ValueError, OSError) as error:
         return fail(error)
     from fhlib.workflow.execute import NotebookError, copy_name, execute_notebook
     from fhlib.workflow.run import only_start_of
 
     parameters = {"run": study.name, "preset": study.preset.name, **given}
+    study.folder.mkdir(parents=True, exist_ok=True)
     copy = study.folder / "notebooks" / f"{copy_name(name, given)}.ipynb"
     try:
         with only_start_of(study.folder):

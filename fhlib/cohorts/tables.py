@@ -118,9 +118,10 @@ def pixel_sizes(folder: Path, begins: str = "") -> dict[str, float]:
 
 
 def gestational_ages(folder: Path) -> dict[str, float]:
-    """Gestational ages in weeks by file name (or name without suffix), from the CSV files of a folder that have columns `filename` and `ga_weeks`, as 26.5 or 26+3.
+    """Gestational ages in weeks, written as 26.5 or 26+3, from the CSV files of a folder that have columns `filename` and `ga_weeks`.
 
-    An empty cell gives none. Raises ValueError where two rows give one file different ages, and for what is no age.
+    The name may lack its suffix. An empty cell gives none.
+    Raises ValueError where two rows give one file different ages, and for what is no age.
     """
     ages: dict[str, float] = {}
     for path, _, table in _tables_with(AGE_COLUMNS, folder):
