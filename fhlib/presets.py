@@ -225,6 +225,7 @@ class Preset(Parameters):
     """Everything a run needs. `training` is for volumes, `training_2d` for cohorts of single images.
 
     `tracker` follows the trainings and changes nothing about them (`fhlib.training.tracking`).
+    `growth_subjects`: of the drawn population whose growth notebooks 15 and 16 look at; without it they are no part of the run.
     Every network is trained once with each of `seeds`; without any, with the seed of its training alone. That one is among them, and is
     the run's own: what is not about the spread between trainings is about it.
     `target` is what the network outlines: the whole head to its skin, as in the paper, or the outer skull (the cohort's `label_skull`),
@@ -239,6 +240,7 @@ class Preset(Parameters):
     training: Training
     training_2d: Training
     seeds: tuple[Seed, ...] = ()
+    growth_subjects: Annotated[int, Field(ge=200, le=100_000)] | None = None
     tracker: Literal["", "tensorboard", "mlflow"] = ""
     target: Literal["head", "skull"] = "head"
     tuning: Tuning | None = None

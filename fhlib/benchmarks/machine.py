@@ -57,6 +57,8 @@ SIMPLE_STEPS = {
 """Seconds of a step on two quiet cores, and of each scan in it, beside those of the network. They are corrected as a run goes."""
 
 
+GROWTH_SECONDS = {"15_growth": 20.0, "16_longitudinal": 14.0}
+"""The same of those that a preset with `growth_subjects` has; of 1,000."""
 ABLATION_SECONDS = 12.0
 """The same of 13_ablation, which a run of several seeds has."""
 
@@ -161,6 +163,8 @@ def expected_steps(preset: Preset, machine: pd.DataFrame, seconds_a_scan: float)
     for further in preset.further_seeds:
         seconds[f"05_accuracy seed {further}"] = seconds["05_accuracy"]
         seconds["13_ablation"] = ABLATION_SECONDS
+    if preset.growth_subjects:
+        seconds |= GROWTH_SECONDS
     return pd.DataFrame({"step": seconds.keys(), "seconds": seconds.values()})
 
 

@@ -30,7 +30,7 @@ TENSORS_AT_LEAST = 8
 """Full-size tensors of `width` channels that a training step holds at once, and more: what they exceed cannot be trained."""
 
 
-CHANGEABLE = ("seeds", "tracker")
+CHANGEABLE = ("seeds", "tracker", "growth_subjects")
 """Parameters of a preset that no result depends on."""
 
 

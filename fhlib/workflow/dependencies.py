@@ -75,6 +75,11 @@ def weights_state(*names: str) -> tuple[str, ...]:
     return tuple(states)
 
 
+def error_state(name: str) -> tuple[str, ...]:
+    """State of what the error of shipped weights is known from."""
+    return (f"error of {name}@{file_digest(own_or_shipped('weights', name) / 'coverage.csv')}",)
+
+
 def folder_state(folder: Path, record: Path) -> tuple[str, ...]:
     """One text for what is read of a folder that a user brings; nothing about where it lies, or about other files in it.
 

@@ -21,6 +21,8 @@ TITLES = {
     "segment": "10_segment",
     "ablation": "13_ablation",
     "few_cases": "14_few_cases",
+    "growth": "15_growth",
+    "longitudinal": "16_longitudinal",
 }
 
 
@@ -32,4 +34,5 @@ def steps_of(preset: Preset) -> list[str]:
     compared = ["05_accuracy", "06_agreement", "07_reproducibility", "08_attention", "09_claims"]
     last = ["14_few_cases", "10_segment"] if preset.learns_from_few else [*compared, "10_segment"]
     ablation = ["13_ablation"] if preset.further_seeds else []
-    return ["00_start_here", "01_cohort", "02_prepare", "03_train", "04_predict", *last, *ablation]
+    growth = ["15_growth", "16_longitudinal"] if preset.growth_subjects else []
+    return ["00_start_here", "01_cohort", "02_prepare", "03_train", "04_predict", *last, *ablation, *growth]

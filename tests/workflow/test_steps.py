@@ -15,3 +15,8 @@ def test_a_preset_that_learns_on_from_a_few_cases_has_no_tables_of_the_paper():
 def test_further_seeds_bring_the_ablation():
     seeds = load_preset("smoke", {"seeds": [0, 1]})
     assert steps_of(seeds)[-1] == "13_ablation" and set(steps_of(seeds)) <= set(TITLES.values())
+
+
+def test_a_drawn_population_brings_the_growth_chapters_last():
+    assert steps_of(load_preset("quick"))[-3:] == ["10_segment", "15_growth", "16_longitudinal"]
+    assert steps_of(load_preset("quick", {"growth_subjects": None}))[-1] == "10_segment"
