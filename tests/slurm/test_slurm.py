@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 
 import pytest
@@ -12,6 +13,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_study_whose_node_fails_has_the_tables_of_a_local_one():
+    if not os.environ.get("FHLIB_SLURM"):
+        pytest.skip("it starts SLURM's daemons, and takes ten minutes: set FHLIB_SLURM=1")
     if why := lacking():
         pytest.skip(why)
     if find_spec("snakemake_executor_plugin_slurm") is None:
