@@ -198,10 +198,9 @@ def test_the_ablation_notebook_reads_a_finished_run(finished):
 
 
 def test_a_finished_run_gets_another_seed_and_only_that_is_done(finished):
-    text = finish(finished, "--dry-run", "--set", "seeds=[0,1]")
+    text = finish(finished, "--run", "smoke", "--dry-run", "--set", "seeds=[0,1]")
     of_each = [step for step in STEPS if step.startswith(("03", "04", "05"))]
     assert set(listed(text)) == {"00_start_here", "13_ablation", "report", *(f"{step} seed 1" for step in of_each)}
-    assert listed(finish(finished, "--dry-run", "--set", "tracker=tensorboard")) == []
     assert "changes" not in json.loads((finished / "data" / "runs" / "smoke" / "run.json").read_text())
 
 
