@@ -75,7 +75,7 @@ def machine(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Machine:
 def test_a_wheel_carries_what_a_clone_has_beside_the_package(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         carried = {name.removeprefix("fhlib/shipped/") for name in archive.namelist() if "/shipped/" in name}
-    places = {"presets/": "data/", "reference/": "data/", "weights/": "data/", "notebooks/": ""}
+    places = {"presets/": "data/", "profiles/": "data/", "reference/": "data/", "weights/": "data/", "notebooks/": ""}
     listed = subprocess.run(
         ["git", "ls-files", *(inside + kind for kind, inside in places.items())],
         cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=True,
