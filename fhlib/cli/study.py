@@ -107,8 +107,8 @@ def _study(options: argparse.Namespace) -> int:
 def _opened(options: argparse.Namespace) -> Study:
     """The run that is asked for. What can be refused without torch is refused before it is imported."""
     from fhlib.files import ROOT
-    from fhlib.presets import load_preset, parse_changes, suggestion
-    from fhlib.workflow.steps import steps_of
+    from fhlib.presets import load_preset, parse_changes
+    from fhlib.workflow.steps import TITLES, steps_of
 
     changes = parse_changes(options.changes)
     if options.cohort and not any(path.expanduser().is_dir() for path in (options.cohort, ROOT / options.cohort)):
@@ -121,16 +121,23 @@ def _opened(options: argparse.Namespace) -> Study:
         if options.run and not (options.cohort or changes):
             _require_no_slip(options.run)
     preset = load_preset(named, changes)
-    steps = steps_of(preset)
-    if options.until and options.until not in steps:
-        raise ValueError(
-            f"there is no step {options.until!r}{suggestion(options.until, steps)}; steps: {', '.join(steps)}"
-        )
+    _require_step(options.until, list(TITLES.values()))
 
     from fhlib.study.run import open_study
 
     run = options.run or run_name(preset.name, options.cohort, changes)
-    return open_study(run, named, options.cohort or "", changes, record=not options.dry_run)
+    asked = run, named, options.cohort or "", changes
+    study = open_study(*asked, record=False)
+    _require_step(options.until, steps_of(study.preset))  # with what the run was started with, too
+    return study if options.dry_run else open_study(*asked, record=True)
+
+
+def _require_step(step: str | None, steps: list[str]) -> None:
+    """Raise ValueError for a step that is none of these."""
+    from fhlib.presets import suggestion
+
+    if step and step not in steps:
+        raise ValueError(f"there is no step {step!r}{suggestion(step, steps)}; steps: {', '.join(steps)}")
 
 
 def _recorded_preset(run: str | None) -> str:
