@@ -124,7 +124,9 @@ class Training(Parameters):
     with, to learn on from a few cases of one's own; a second level begins with its second, where it has one. `start_share` mixes that share
     of the weights that a training began with into those that it ends with (Wortsman et al. 2022, robust fine-tuning): a few cases
     of one kind then cost less on all others. `box_drawn`: between which
-    factors a level that reads boxes has them enlarged in training.
+    factors a level that reads boxes has them enlarged in training. With `closer_look_probability` a level that locates for one that reads
+    boxes sees the region around the head instead of the whole scan. With `context_erasing_probability` a level after the first one loses
+    part of what the level before found, and so learns not to copy what that one misses.
     """
 
     width: int = Field(ge=2, le=256)
@@ -140,6 +142,8 @@ class Training(Parameters):
     start_share: float = Field(default=0.0, ge=0, lt=1)
     half_resolution_share: float = Field(default=0.0, ge=0, le=0.9)
     erasing_probability: float = Field(default=0.5, ge=0, le=1)
+    closer_look_probability: float = Field(default=0.0, ge=0, le=1)
+    context_erasing_probability: float = Field(default=0.0, ge=0, le=1)
     symmetries: Literal["flips", "all"] = "flips"
     zoom_probability: float = Field(default=0.0, ge=0, le=1)
     intensity_probability: float = Field(default=0.0, ge=0, le=1)

@@ -22,6 +22,7 @@ from fhlib.presets import suggestion
 from fhlib.study.run import Study, StudyError, open_cohort
 from fhlib.training.boxes import prepare_boxes
 from fhlib.training.contexts import copy_levels
+from fhlib.training.looks import prepare_looks
 from fhlib.training.prepared import PreparedCases
 from fhlib.training.tracking import Tracking, require_tracker
 from fhlib.training.trainer import Watch, fit
@@ -73,7 +74,8 @@ def train(study: Study, variant: str, level: int, watch: Watch | None = None) ->
 def cases_of_level(
     study: Study, variant: str, previous: Path | None, cases: PreparedCases, folder: Path
 ) -> PreparedCases:
-    """What a variant's last level is trained on: the prepared cases, or each around its head where it reads boxes.
+    """What a variant's last level is trained on: the prepared cases, with closer looks where the preset has them, or each around its head
+    where the level reads boxes.
 
     Args:
         study: the run.
@@ -82,13 +84,18 @@ def cases_of_level(
         cases: the prepared ones.
         folder: for what is cut around heads.
     """
-    if previous is None or not VARIANTS[variant].reads_box:
+    training = study.preset.training_for(cases.spatial_dims)
+    closer = previous is None and training.closer_look_probability > 0
+    boxes = previous is not None and VARIANTS[variant].reads_box
+    if not (closer or boxes):
         return cases
-    if study.preset.training_for(cases.spatial_dims).context_folds:
+    if boxes and training.context_folds:
         raise StudyError(f"{variant} reads boxes, and its contexts are in sample: set training.context_folds to 0")
     cohort, table = open_cohort(study)
     table = table[table["case"].isin(cases.index["case"])]
     with process_group().main_process_first():  # of several processes one cuts, the others find it done
+        if previous is None:
+            return prepare_looks(cohort, table, study.preset.preparation, cases, study.prepared / "regions")
         return prepare_boxes(
             cohort, table, load_cascade(previous), model_digest(previous), study.preset.preparation, folder
         )

@@ -21,6 +21,8 @@ from fhlib.presets import Training
 
 Array = NDArray[np.float32]
 Box = tuple[slice, ...]
+CONTEXT_EDGE = (0.2, 1.4)
+"""Of a box in which a context is erased, as a fraction of the image's edge: from a part of the head to all of it."""
 ZOOM, ANGLE, SHIFT = (0.6, 1.6), np.deg2rad(25), 0.08
 
 
@@ -121,8 +123,9 @@ def augment(
     Args:
         image: (d, h, w) or (h, w), in [0, 1].
         label: of the same shape, 0 or 1.
-        context: the probability of the level before, or None. It is flipped along and not erased: it was predicted from the whole
-            image. The paper does not say how contexts are augmented.
+        context: the probability of the level before, or None. It is flipped along and not erased with the image: it was predicted from
+            the whole image. The paper does not say how contexts are augmented. With `context_erasing_probability` a part of it is set to 0
+            for itself: the level then learns to see what the level before has missed, instead of copying it.
         rng: what draws.
         training: says what is done, and how often.
     """
@@ -142,5 +145,8 @@ def augment(
         image = change_intensities(image, rng)
     if rng.random() < training.erasing_probability:
         image = random_erasing(image, label, rng)
+    share = training.context_erasing_probability
+    if context is not None and share and rng.random() < share:
+        context = random_erasing(context, label, rng, CONTEXT_EDGE)
     context = None if context is None else np.ascontiguousarray(context)
     return np.ascontiguousarray(image), np.ascontiguousarray(label), context

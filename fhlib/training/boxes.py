@@ -60,13 +60,13 @@ class BoxCases(PreparedCases):
 
     @cached_property
     def _faces(self) -> dict[str, Faces]:
-        return {row.case: _numbers(row.faces) for row in self.index.itertuples()}
+        return {row.case: faces_from(row.faces) for row in self.index.itertuples()}
 
     @cached_property
     def _errors(self) -> list[Faces]:
         """How far the first level's boxes were off on validation cases, in shares of their sides."""
         measured = self.index[self.index["errors"].notna() & (self.index["split"] == "val")]
-        return [_numbers(text) for text in measured["errors"]]
+        return [faces_from(text) for text in measured["errors"]]
 
     def drawn(self, case: str, rng: np.random.Generator, training: Training) -> Read:
         """A box as a training step reads it.
@@ -163,8 +163,12 @@ def _prepare_box(
     for path, array in zip(arrays, (steps[0], label.array, steps[1]), strict=True):
         with atomic_path(path) as temporary:
             np.save(temporary, array)
-    errors = None if true is None or found is None else _text((located - true) / (true[1] - true[0]))
-    return {"shape": "x".join(map(str, stored.shape)), "faces": _text(on_grid(box, region, stored)), "errors": errors}
+    errors = None if true is None or found is None else faces_text((located - true) / (true[1] - true[0]))
+    return {
+        "shape": "x".join(map(str, stored.shape)),
+        "faces": faces_text(on_grid(box, region, stored)),
+        "errors": errors,
+    }
 
 
 def _within(truth: Volume, region: Volume) -> Volume:
@@ -173,9 +177,11 @@ def _within(truth: Volume, region: Volume) -> Volume:
     return crop_to_box(truth, [(low, low + count) for low, count in zip(start, region.shape, strict=True)])[0]
 
 
-def _text(faces: Faces) -> str:
+def faces_text(faces: Faces) -> str:
+    """Faces as a cell of an index."""
     return json.dumps(faces.round(4).tolist())
 
 
-def _numbers(text: str) -> Faces:
+def faces_from(text: str) -> Faces:
+    """Faces of what `faces_text` gave."""
     return np.array(json.loads(text), float)

@@ -16,6 +16,7 @@ from fhlib.models.cascade import join, reads_slices, slice_axis
 from fhlib.models.parameters import SegmentorParameters
 from fhlib.training.augment import Box, augment, drawn_symmetry, erased_box, head_box
 from fhlib.training.boxes import BoxCases
+from fhlib.training.looks import LookCases
 from fhlib.training.losses import POOL, downscale_label
 from fhlib.training.prepared import PreparedCases
 
@@ -86,7 +87,7 @@ class Sampler:
         return image, label, self.contexts.get(name)
 
     def _drawn(self, name: str, rng: np.random.Generator) -> tuple[Any, Any, Any]:
-        if isinstance(self.cases, BoxCases):
+        if isinstance(self.cases, BoxCases | LookCases):
             return self.cases.drawn(name, rng, self.parameters.training)
         image, label = (read(name, original=self.slices) for read in (self.cases.image, self.cases.label))
         return image, label, self.contexts.get(name)
@@ -115,9 +116,10 @@ class CardSampler(Sampler):
     def suits(cases: PreparedCases, parameters: SegmentorParameters, free_bytes: float) -> bool:
         """Whether it can: whole volumes, flips and erasing alone, and cases that fit into half of the free memory."""
         training = parameters.training
-        only_flips = not (training.zoom_probability or training.intensity_probability or training.exports)
+        changed = training.zoom_probability or training.intensity_probability or training.exports
+        only_flips = not (changed or training.context_erasing_probability)
         whole = parameters.patch is None and not reads_slices(parameters.variant, cases.spatial_dims)
-        whole = whole and not isinstance(cases, BoxCases)
+        whole = whole and not isinstance(cases, BoxCases | LookCases)
         floats = 2 if parameters.level > 1 else 1  # the image, and the probability of the level before
         needed = len(cases.cases("train")) * math.prod(cases.typical_shape) * (4 * floats + 1)
         return only_flips and whole and needed < SHARE_OF_THE_CARD * free_bytes
