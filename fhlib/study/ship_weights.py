@@ -20,6 +20,7 @@ from fhlib.measures.ellipse import ellipse_of
 from fhlib.models.card import ABOUT
 from fhlib.models.parameters import PARAMETERS_FILE, SegmentorParameters
 from fhlib.models.weights import model_digest, save_level, weights_files
+from fhlib.phantom.scan import ANY
 from fhlib.segmentation.calibration import calibrate, coverage, flag_rates, robustness
 from fhlib.segmentation.head_circumference import calibrate_hc, hc_coverage
 from fhlib.segmentation.quality import CALIBRATION, Calibration
@@ -137,9 +138,10 @@ def measure_hc(
 
 
 def _held_out(study: Study) -> Cohort:
-    """Simulated subjects that no split of the run holds."""
+    """Simulated subjects that no split of the run holds; of drawn machines alone, where those are among its sites."""
     spec = study.preset.simulated_cohort
     changes = {"seed": spec.seed + 1, "train_subjects": 1, "test_subjects": HELD_OUT, "reproducibility_subjects": 0}
+    changes |= {"sites": (ANY,)} if ANY in spec.sites else {}
     folder = study.cohort_folder.with_name(f"{study.cohort_name}-held-out")
     cohort = simulate_cohort(folder, spec.model_copy(update=changes), val_fraction=0.0)
     return outlining(cohort, study.preset.target)
