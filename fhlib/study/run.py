@@ -185,29 +185,11 @@ def open_study(
                 f"give it with -r {what} NAME, in place of -p"
             )
     folder = (runs or DATA / "runs") / safe_name(run, "run")
-    record_path = folder / "run.json"
     source, given = _source(cohort), dict(changes or {})
     if preset:
         preset_path(preset)  # a slip of the keys is no other preset
-
-    if record_path.exists():
-        known = _recorded(record_path)
-        if known["cohort"] and not _absolute(known["cohort"]).is_dir():
-            gone = Path(known["cohort"]).name
-            raise StudyError(
-                f"run {run!r} was started with the folder {gone!r}, which is gone: bring it back, or choose another RUN name"
-            )
-        as_started = known["changes"]
-        known["changes"] = as_started | {name: given[name] for name in CHANGEABLE if name in given}
-        if other := _differences(known, preset, source, given):
-            started, asked = other
-            remedy = "ask for what it was started with, or give another run name (RUN=name, --run name)"
-            raise StudyError(f"run {run!r} was started with {started}, not with {asked}: {remedy}")
-        made = load_preset(known["preset"], known["changes"])
-        study = Study(run, folder, made, _source(known["cohort"]), known["changes"])
-        if known["changes"] != as_started and record is not False:
-            study.write_record(record_path)
-        return study
+    if (folder / "run.json").exists():
+        return _continued(folder, preset, source, given, record)
 
     in_notebook = running_shell() is not None
     if in_notebook and start is not False:
@@ -220,6 +202,29 @@ def open_study(
         look_at(source)
     require_possible(study)
     if record or (record is None and not in_notebook):
+        study.write_record(folder / "run.json")
+    return study
+
+
+def _continued(folder: Path, preset: str, source: Path | None, given: dict[str, Any], record: bool | None) -> Study:
+    """A run that has a record, as it was started; of what is `given` only the CHANGEABLE is taken."""
+    record_path = folder / "run.json"
+    known = _recorded(record_path)
+    if known["cohort"] and not _absolute(known["cohort"]).is_dir():
+        gone = Path(known["cohort"]).name
+        raise StudyError(
+            f"run {folder.name!r} was started with the folder {gone!r}, which is gone: "
+            "bring it back, or choose another RUN name"
+        )
+    as_started = known["changes"]
+    known["changes"] = as_started | {name: given[name] for name in CHANGEABLE if name in given}
+    if other := _differences(known, preset, source, given):
+        started, asked = other
+        remedy = "ask for what it was started with, or give another run name (RUN=name, --run name)"
+        raise StudyError(f"run {folder.name!r} was started with {started}, not with {asked}: {remedy}")
+    made = load_preset(known["preset"], known["changes"])
+    study = Study(folder.name, folder, made, _source(known["cohort"]), known["changes"])
+    if known["changes"] != as_started and record is not False:
         study.write_record(record_path)
     return study
 
