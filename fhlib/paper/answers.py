@@ -10,6 +10,8 @@ from scipy import stats
 
 from fhlib.files import read_csv
 from fhlib.measures.comparison import compare_trainings
+from fhlib.paper.claims import evaluate_claims, is_testable, read_claims
+from fhlib.paper.ledger import cells_of
 from fhlib.paper.tables import printed_table
 
 QUESTIONS = (
@@ -66,6 +68,30 @@ def answers(results: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def published_claims(results: Path) -> pd.DataFrame:
+    """The paper's claims (`evaluate_claims`), each by the published run in which its first network does best.
+
+    A run that cannot test a claim has no say in it. Can none, the first one's reason stands. Added columns: run, and in words printed, here
+    and said (`fhlib.paper.ledger.cells_of`).
+
+    Args:
+        results: as in `answers`.
+    """
+    found = {}
+    for run in pd.read_csv(results / RUNS)["run"]:
+        reached = _published_scores(results / run).groupby("variant")["dsc"].mean()
+        claims = evaluate_claims(read_claims(), results / run).assign(run=run)
+        first = claims["quantity"].str.split(":").str[1]
+        found[run] = claims.assign(reached=first.map(reached).where(is_testable(claims), -1.0).fillna(-1.0))
+    pooled = pd.concat(found.values(), ignore_index=True)
+    best = pooled.groupby("id", sort=False)["reached"].idxmax()
+    claims = pooled.loc[best].drop(columns="reached").reset_index(drop=True)
+    # a true minus sign: text that begins with a hyphen could be a spreadsheet's formula, and is quoted
+    shown = [(*map(_minus, cells[:2]), cells[2]) for cells in map(cells_of, claims.to_dict("records"))]
+    claims[["printed", "here", "said"]] = shown
+    return claims
+
+
 def answer_of(compared: dict[str, float], spread: float = math.nan) -> str:
     """One row of `compare_trainings` in words.
 
@@ -95,6 +121,10 @@ def between_trainings(scores: pd.DataFrame) -> float:
     several = means[means["size"] > 1]
     reach = stats.t.ppf(0.975, several["size"] - 1) * 2**0.5 * several["std"]
     return float(reach.max())
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _verdict(gain: float) -> str:

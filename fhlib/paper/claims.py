@@ -50,6 +50,8 @@ COMPARES = ("difference:", "relative:", "improvements:")
 """How quantities begin that say which of two networks is better."""
 ONE_TRAINING = "one training each"
 """The caveat of such a claim where each network was trained once: another training may order them otherwise."""
+OWN_SEED = "own"
+"""Of scores that name none: those of the seed with which a run was started."""
 RESAMPLES = 2000
 PRINTED_GROUPS = 52
 
@@ -58,7 +60,7 @@ PRINTED_GROUPS = 52
 class Obtained:
     """What a run gives for a claim.
 
-    Value and 95 % CI in the claim's unit, number of cases, and a remark or why there is none.
+    Value and 95 % CI in the claim's unit, number of cases, a remark or why there is none, and how many trainings of each network it is of.
     """
 
     value: float = math.nan
@@ -66,6 +68,7 @@ class Obtained:
     high: float = math.nan
     n: int = 0
     reason: str = ""
+    trainings: int = 1
 
 
 class NotTestable(ValueError):
@@ -86,13 +89,16 @@ def evaluate_claims(ledger: pd.DataFrame, tables_folder: Path | str, seed: int =
     What is missing makes a claim "not testable here", and so does a level or difference from too few cases for an
     interval. Intervals are bootstraps over subjects, paired for differences. A missed case counts with DSC and Jaccard
     0. Distances, Conformity and agreement are over found cases, and the reason then gives the number missed. Scans
-    without a head belong to no claim of the paper: they are left out and counted. A claim about which of two networks is
-    better has a caveat where the run trained each of them once.
+    without a head belong to no claim of the paper: they are left out and counted.
+
+    Of several trainings a case counts with its mean over those that the networks share. The interval of a difference is then Student's
+    over the trainings: what others may give. Where there is one, a claim about which of two networks is better has a caveat. Agreement and
+    repeatability are of the run's own seed.
 
     Args:
         ledger: of `read_claims`.
-        tables_folder: has `scores.csv` (of which the rows of the test split count, where there are any) and
-            `repeatability_points.csv`.
+        tables_folder: has `scores.csv` (of which the rows of the test split count, where there are any), of other seeds
+            `scores_seed<k>.csv`, and `repeatability_points.csv`.
         seed: of the bootstrap.
 
     Returns:
@@ -107,7 +113,7 @@ def evaluate_claims(ledger: pd.DataFrame, tables_folder: Path | str, seed: int =
             found = Obtained(reason=str(lacking))
         verdict = judge(claim["kind"], claim["printed_value"], claim["direction"], found)
         explained = _explain(verdict, claim["kind"], found)
-        unsure = run.trainings < 2 and claim["quantity"].startswith(COMPARES) and verdict != NOT_TESTABLE
+        unsure = found.trainings < 2 and claim["quantity"].startswith(COMPARES) and verdict != NOT_TESTABLE
         caveat = ONE_TRAINING if unsure else ""
         rows.append((found.value, found.low, found.high, found.n, verdict, explained, caveat))
     columns = ["value_here", "ci_low", "ci_high", "n", "verdict", "reason", "caveat"]
@@ -182,14 +188,14 @@ class _Run:
     def read(cls, folder: Path, seed: int) -> _Run:
         """The tables in a folder; of the scores those of the test split, where there are any."""
         scores, repeats = _read(folder / "scores.csv"), _read(folder / "repeatability_points.csv")
-        if scores is not None and "split" in scores and (scores["split"] == "test").any():
-            scores = scores[scores["split"] == "test"]
+        if scores is not None:
+            frames = [scores if "seed" in scores else scores.assign(seed=OWN_SEED)]
+            for path in sorted(folder.glob("scores_seed*.csv")):
+                frames.append(read_csv(path).assign(seed=path.stem.removeprefix("scores_seed")))
+            scores = pd.concat(frames, ignore_index=True)
+            if "split" in scores and (scores["split"] == "test").any():
+                scores = scores[scores["split"] == "test"]
         return cls(scores, repeats, seed)
-
-    @property
-    def trainings(self) -> int:
-        """How often each network was trained: the seeds of the scores, one where they name none."""
-        return self.scores["seed"].nunique() if self.scores is not None and "seed" in self.scores else 1
 
     def quantity(self, quantity: str, unit: str) -> Obtained:
         """Compute one quantity in its unit.
@@ -229,25 +235,32 @@ class _Run:
     def _mean(self, variants: Sequence[str], measure: str, statistic: Callable[..., float], unit: str) -> Obtained:
         """A statistic of the measure's values, (cases, variants), over the cases where all of them are finite."""
         all_scans = [self._variant(variant) for variant in variants]
-        frames = [scans[_has_head(scans)].set_index("case") for scans in all_scans]
-        table = pd.concat([frame[measure].astype(float) for frame in frames], axis=1)
+        frames = [scans[_has_head(scans)].set_index(["seed", "case"]) for scans in all_scans]
+        table = pd.concat([frame[measure].astype(float) for frame in frames], axis=1, join="inner")
         infinite = int(np.isinf(table).any(axis=1).sum())
         table = table[np.isfinite(table).all(axis=1)]
         if table.empty:
             raise NotTestable(f"no case has {measure} in {' and '.join(variants)}")
-        names = pd.Series(table.index, table.index)  # without subjects each case is one
-        subjects = frames[0].get("subject", names)[table.index]
-        low, high = bootstrap_interval(table.to_numpy(), statistic, subjects, RESAMPLES, self.seed)
-        value = float(statistic(table.to_numpy(), axis=0))
+        of_case, of_training = (table.groupby(level=level, sort=False) for level in ("case", "seed"))
+        means = of_case.mean()
+        names = pd.Series(means.index, means.index)  # without subjects each case is one
+        subjects = frames[0].get("subject", names).groupby(level="case").first()[means.index]
+        low, high = bootstrap_interval(means.to_numpy(), statistic, subjects, RESAMPLES, self.seed)
+        value = float(statistic(means.to_numpy(), axis=0))
+        if len(variants) > 1 and len(of_training) > 1:
+            each = [statistic(part.to_numpy(), axis=0) for _, part in of_training]
+            half_width = stats.t.ppf(0.975, len(each) - 1) * stats.sem(each)
+            low, high = np.mean(each) - half_width, np.mean(each) + half_width
 
         notes = (
             (sum(int(_is_missed(frame).sum()) for frame in frames), "predictions missed"),
             (infinite, f"cases with an infinite {measure} left out"),
             (len(all_scans[0]) - len(frames[0]), "scans without a head left out"),
+            (len(of_training) if len(of_training) > 1 else 0, "trainings"),
         )
         reason = "; ".join(f"{count} {words}" for count, words in notes if count)
         scale = 100 if measure in FRACTIONS and unit in ("%", "points") else 1
-        return Obtained(scale * value, scale * low, scale * high, len(table), reason)
+        return Obtained(scale * value, scale * low, scale * high, len(means), reason, len(of_training))
 
     def _improvements(self, first: str, second: str, measures: Sequence[str]) -> Obtained:
         found = {measure: self._mean([first, second], measure, _mean_difference, "") for measure in measures}
@@ -257,11 +270,12 @@ class _Run:
             if gain <= 0:
                 worse.append(measure)
         reason = f"not better in {', '.join(worse)}" if worse else ""
-        return Obtained(float(len(measures) - len(worse)), n=found[measures[0]].n, reason=reason)
+        once = found[measures[0]]
+        return Obtained(float(len(measures) - len(worse)), n=once.n, reason=reason, trainings=once.trainings)
 
     def _agreement(self, variant: str, statistic: str) -> Obtained:
         rows = self._variant(variant)
-        rows = rows[_has_head(rows)]
+        rows = rows[_has_head(rows) & (rows["seed"] == rows["seed"].iloc[0])]
         lost = _is_missed(rows)
         pairs = rows.loc[~lost, ["volume_ml", "reference_volume_ml"]].to_numpy(float)
         pairs = pairs[np.isfinite(pairs).all(axis=1)]

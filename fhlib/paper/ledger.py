@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -65,16 +65,25 @@ def _records(claims: pd.DataFrame) -> list[dict[str, object]]:
     return claims.astype(object).where(claims.notna(), "").to_dict("records")
 
 
-def _row(claim: dict[str, object]) -> tuple[str, Sequence[str]]:
+def cells_of(claim: Mapping[str, object]) -> tuple[str, str, str]:
+    """Of one claim what is printed, what was obtained with its interval, and the verdict with its caveat, in words.
+
+    Args:
+        claim: a row of `evaluate_claims`.
+    """
     caveat = claim.get("caveat")
-    caveat = caveat if isinstance(caveat, str) else ""
     unit = f" {claim['unit']}" if isinstance(claim["unit"], str) and claim["unit"] else ""
-    here = f"{claim['value_here']:.4g}{unit}"
+    here = "" if pd.isna(claim["value_here"]) else f"{claim['value_here']:.4g}{unit}"
     if pd.notna(claim["ci_low"]):
         here += f" ({claim['ci_low']:.4g} to {claim['ci_high']:.4g})"
     printed = "" if pd.isna(claim["printed_value"]) else f"{claim['printed_value']:.4g}{unit}"
-    verdict = f"{claim['verdict']} ({caveat})" if caveat else str(claim["verdict"])
-    return "grey" if caveat else "", (str(claim["statement"]), str(claim["where"]), printed, here, verdict)
+    verdict = str(claim["verdict"])
+    return printed, here, f"{verdict} ({caveat})" if isinstance(caveat, str) and caveat else verdict
+
+
+def _row(claim: dict[str, object]) -> tuple[str, Sequence[str]]:
+    kind = "grey" if isinstance(claim.get("caveat"), str) and claim["caveat"] else ""
+    return kind, (str(claim["statement"]), str(claim["where"]), *cells_of(claim))
 
 
 def _table(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[object]]]) -> str:

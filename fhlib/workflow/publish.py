@@ -32,7 +32,7 @@ from typing import Any
 import pandas as pd
 
 from fhlib.files import DATA, ROOT, atomic_path, write_csv, write_text
-from fhlib.paper.answers import answers
+from fhlib.paper.answers import answers, published_claims
 from fhlib.study.run import Study, StudyError, reopen_study
 
 RESULTS = DATA / "results"
@@ -40,8 +40,8 @@ RESULTS = DATA / "results"
 SMALL_BYTES = 200_000
 """Tables up to this size are published; a larger one only where an earlier state of it is."""
 
-ANSWERS = "answers.csv"
-"""What the published runs say to the paper's questions (`fhlib.paper.answers`)."""
+ANSWERS, CLAIMS = "answers.csv", "claims.csv"
+"""What the published runs say to the paper's questions, and to its claims (`fhlib.paper.answers`)."""
 EXAMPLE = "example.png"
 """The picture of README: what 04_predict drew of the first test case for the preset's last variant."""
 
@@ -96,11 +96,12 @@ def publish(run: str) -> list[Path]:
 
 
 def refresh_pages() -> list[Path]:
-    """Work out the answers to the paper's questions anew, and rewrite the markers of every page.
+    """Work out anew what the published runs say to the paper's questions and claims, and rewrite the markers of every page.
 
     Returns the pages that have changed. Raises as `refresh`.
     """
     write_csv(answers(RESULTS), RESULTS / ANSWERS)
+    write_csv(published_claims(RESULTS), RESULTS / CLAIMS)
     return [page for page in pages() if refresh(page)]
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fhlib.paper.answers import answer_of, answers, between_trainings
-from fhlib.workflow.publish import ANSWERS, RESULTS
+from fhlib.paper.answers import answer_of, answers, between_trainings, published_claims
+from fhlib.workflow.publish import ANSWERS, CLAIMS, RESULTS
 
 
 def scored(means):
@@ -72,3 +72,20 @@ def test_published_answers_are_those_of_the_published_scores():
     kept, found = pd.read_csv(RESULTS / ANSWERS), answers(RESULTS)
     assert kept["answer"].tolist() == found["answer"].tolist()
     np.testing.assert_allclose(kept["difference"], found["difference"], rtol=1e-8)
+
+
+def test_published_claims_are_of_the_run_in_which_the_network_does_best():
+    kept, found = pd.read_csv(RESULTS / CLAIMS), published_claims(RESULTS)
+    assert kept["said"].tolist() == found["said"].tolist() and kept["id"].is_unique
+    best = {}
+    for run in ("gpu", "desk", "quick"):
+        scores = pd.read_csv(RESULTS / run / "scores.csv").groupby("variant")["dsc"].mean()
+        if "USegNet-DS" in scores:
+            best[run] = scores["USegNet-DS"]
+    (level,) = found[found["quantity"] == "summary:USegNet-DS:dsc"].to_dict("records")
+    assert level["run"] == max(best, key=best.get)
+    # of three trainings: the interval of attention's gain is that of the answers
+    (gain,) = found[found["quantity"] == "difference:USegNet-DS-HAS:USegNet-DS:dsc"].to_dict("records")
+    (answer,) = answers(RESULTS).query("variant == 'USegNet-DS-HAS' and run == @gain['run']").to_dict("records")
+    assert gain["ci_low"] == pytest.approx(100 * answer["trainings_low"])
+    assert gain["ci_high"] == pytest.approx(100 * answer["trainings_high"])

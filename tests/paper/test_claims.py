@@ -186,11 +186,27 @@ def test_unknown_quantities_are_refused(tables):
         judge("guess", 1, "", Obtained(1, 0, 2))
 
 
-def test_a_rank_over_several_trainings_has_no_caveat(tables):
-    frame = pd.read_csv(tables / "scores.csv", dtype={"case": str})
-    frame["seed"] = np.arange(len(frame)) % 2
-    frame.to_csv(tables / "scores.csv", index=False)
-    assert (evaluate_claims(read_claims(), tables)["caveat"] == "").all()
+def test_several_trainings_are_pooled_and_their_spread_is_the_interval(tables):
+    """A gain of 1 point in the run's own training and of 3 in another: 2, and Student's t(0.975) of one degree of freedom is 12.706."""
+    own = pd.read_csv(tables / "scores.csv", dtype={"case": str})
+    better = own["variant"] == "USegNet-DS-HAS-Ctx"
+    own.assign(dsc=own["dsc"] + 0.02 * better).to_csv(tables / "scores_seed1.csv", index=False)
+    result = evaluate_claims(read_claims(), tables)
+    assert (result["caveat"] == "").all()
+    gain = result.set_index("quantity").loc["difference:USegNet-DS-HAS-Ctx:USegNet-DS-HAS:dsc"]
+    half_width = 12.706 * 1.0  # an SD of sqrt(2) points over two trainings
+    assert gain["value_here"] == pytest.approx(2) and gain["n"] == 20 and "2 trainings" in gain["reason"]
+    assert (gain["ci_low"], gain["ci_high"]) == pytest.approx((2 - half_width, 2 + half_width), rel=1e-4)
+    assert gain["verdict"] == "reproduced"  # 0.2 lies in it, and so does no difference, as the reason says
+    assert "includes no difference" in gain["reason"]
+
+
+def test_trainings_of_one_network_alone_are_not_compared(tables):
+    own = pd.read_csv(tables / "scores.csv", dtype={"case": str})
+    own[own["variant"] == "USegNet-DS-HAS"].to_csv(tables / "scores_seed1.csv", index=False)
+    gain = evaluate_claims(read_claims(), tables).set_index("quantity")
+    gain = gain.loc["difference:USegNet-DS-HAS-Ctx:USegNet-DS-HAS:dsc"]
+    assert (gain["value_here"], gain["ci_low"]) == pytest.approx((1, 1)) and gain["caveat"] == "one training each"
 
 
 def test_the_page_folds_what_cannot_be_tested_and_greys_ranks(tables):
