@@ -32,7 +32,7 @@ from typing import Any
 import pandas as pd
 
 from fhlib.files import DATA, ROOT, atomic_path, write_csv, write_text
-from fhlib.paper.answers import answers, published_claims
+from fhlib.paper.answers import RUNS, answers, published_claims
 from fhlib.study.run import Study, StudyError, reopen_study
 
 RESULTS = DATA / "results"
@@ -96,12 +96,14 @@ def publish(run: str) -> list[Path]:
 
 
 def refresh_pages() -> list[Path]:
-    """Work out anew what the published runs say to the paper's questions and claims, and rewrite the markers of every page.
+    """Work out anew what the published runs say to the paper's questions and claims, where it stands which runs, and rewrite the markers of
+    every page.
 
     Returns the pages that have changed. Raises as `refresh`.
     """
-    write_csv(answers(RESULTS), RESULTS / ANSWERS)
-    write_csv(published_claims(RESULTS), RESULTS / CLAIMS)
+    if (RESULTS / RUNS).exists():
+        write_csv(answers(RESULTS), RESULTS / ANSWERS)
+        write_csv(published_claims(RESULTS), RESULTS / CLAIMS)
     return [page for page in pages() if refresh(page)]
 
 
