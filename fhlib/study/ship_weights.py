@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from safetensors.torch import load_file
@@ -140,7 +141,12 @@ def measure_hc(
 def _held_out(study: Study) -> Cohort:
     """Simulated subjects that no split of the run holds; of drawn machines alone, where those are among its sites."""
     spec = study.preset.simulated_cohort
-    changes = {"seed": spec.seed + 1, "train_subjects": 1, "test_subjects": HELD_OUT, "reproducibility_subjects": 0}
+    changes: dict[str, Any] = {
+        "seed": spec.seed + 1,
+        "train_subjects": 1,
+        "test_subjects": HELD_OUT,
+        "reproducibility_subjects": 0,
+    }
     changes |= {"sites": (ANY,)} if ANY in spec.sites else {}
     folder = study.cohort_folder.with_name(f"{study.cohort_name}-held-out")
     cohort = simulate_cohort(folder, spec.model_copy(update=changes), val_fraction=0.0)
