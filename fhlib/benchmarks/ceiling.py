@@ -2,8 +2,8 @@
 
     python -m fhlib.benchmarks.ceiling
 
-writes `ceiling.csv` into `data/results/desk`. A mask on that grid is no better than this, whatever a network learns. A probability, which is
-interpolated before it is cut, may be a little.
+writes `ceiling.csv` into `data/results/desk`. A mask on that grid is no better than this, whatever a network learns. A probability
+is interpolated before it is cut, and may be a little better.
 """
 
 from __future__ import annotations
