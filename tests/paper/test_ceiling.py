@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fhlib.benchmarks.ceiling import ceilings
+from fhlib.paper.ceiling import ceilings
 from fhlib.images.volume import Volume
 
 

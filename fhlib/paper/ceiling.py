@@ -1,6 +1,6 @@
 """How good a mask a grid allows: true labels brought to the grid of each preset, and back.
 
-    python -m fhlib.benchmarks.ceiling
+    python -m fhlib.paper.ceiling
 
 writes `ceiling.csv` into `data/results/desk`. A mask on that grid is no better than this, whatever a network learns. A probability
 is interpolated before it is cut, and may be a little better.
