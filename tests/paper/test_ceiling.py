@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fhlib.paper.ceiling import ceilings
 from fhlib.images.volume import Volume
+from fhlib.paper.ceiling import ceilings
 
 
 def test_a_cuboid_on_whole_coarse_voxels_comes_back_but_for_its_edges():
