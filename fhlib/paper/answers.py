@@ -8,9 +8,8 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
-from fhlib.files import read_csv
 from fhlib.measures.comparison import compare_trainings
-from fhlib.paper.claims import evaluate_claims, is_testable, read_claims
+from fhlib.paper.claims import evaluate_claims, is_testable, read_claims, scores_of_trainings
 from fhlib.paper.ledger import cells_of
 from fhlib.paper.tables import printed_table
 
@@ -41,11 +40,10 @@ def answers(results: Path) -> pd.DataFrame:
     prints (Tables 1 and 2); and `answer` in words (`answer_of`, against `between_trainings` of the run).
 
     Args:
-        results: folder of the published runs, with `RUNS`. A run's scores are `scores.csv` (of its first seed unless it says which) and
-            `scores_seed<k>.csv`.
+        results: folder of the published runs, with `RUNS` and the scores of each (`fhlib.paper.claims.scores_of_trainings`).
     """
     runs = pd.read_csv(results / RUNS)
-    scores = {run: _published_scores(results / run) for run in runs["run"]}
+    scores = {run: scores_of_trainings(results / run) for run in runs["run"]}
     spread = {run: between_trainings(frame) for run, frame in scores.items()}
     printed = pd.concat([printed_table(1), printed_table(2)]).drop_duplicates("variant").set_index("variant")
     rows = []
@@ -79,7 +77,7 @@ def published_claims(results: Path) -> pd.DataFrame:
     """
     found = {}
     for run in pd.read_csv(results / RUNS)["run"]:
-        reached = _published_scores(results / run).groupby("variant")["dsc"].mean()
+        reached = scores_of_trainings(results / run).groupby("variant")["dsc"].mean()
         claims = evaluate_claims(read_claims(), results / run).assign(run=run)
         first = claims["quantity"].str.split(":").str[1]
         found[run] = claims.assign(reached=first.map(reached).where(is_testable(claims), -1.0).fillna(-1.0))
@@ -129,12 +127,3 @@ def _minus(text: str) -> str:
 
 def _verdict(gain: float) -> str:
     return "yes" if gain > 0 else "no, it harms"
-
-
-def _published_scores(folder: Path) -> pd.DataFrame:
-    """Scores of all trainings of a published run, with the column seed."""
-    first = read_csv(folder / "scores.csv")
-    frames = [first if "seed" in first else first.assign(seed=0)]
-    for path in sorted(folder.glob("scores_seed*.csv")):
-        frames.append(read_csv(path).assign(seed=int(path.stem.removeprefix("scores_seed"))))
-    return pd.concat(frames, ignore_index=True)

@@ -50,8 +50,8 @@ COMPARES = ("difference:", "relative:", "improvements:")
 """How quantities begin that say which of two networks is better."""
 ONE_TRAINING = "one training each"
 """The caveat of such a claim where each network was trained once: another training may order them otherwise."""
-OWN_SEED = "own"
-"""Of scores that name none: those of the seed with which a run was started."""
+OWN_SEED = -1
+"""In place of the seed with which a run was started, where nobody says which that is."""
 RESAMPLES = 2000
 PRINTED_GROUPS = 52
 
@@ -118,6 +118,20 @@ def evaluate_claims(ledger: pd.DataFrame, tables_folder: Path | str, seed: int =
         rows.append((found.value, found.low, found.high, found.n, verdict, explained, caveat))
     columns = ["value_here", "ci_low", "ci_high", "n", "verdict", "reason", "caveat"]
     return pd.concat([ledger.reset_index(drop=True), pd.DataFrame(rows, columns=columns)], axis=1)
+
+
+def scores_of_trainings(folder: Path, own_seed: int = OWN_SEED) -> pd.DataFrame:
+    """Scores of all trainings of a run: `scores.csv`, and of other seeds `scores_seed<k>.csv`, with the column seed.
+
+    Args:
+        folder: of the tables.
+        own_seed: of `scores.csv`, where it has no such column.
+    """
+    own = read_csv(folder / "scores.csv")
+    frames = [own if "seed" in own else own.assign(seed=own_seed)]
+    for path in sorted(folder.glob("scores_seed*.csv")):
+        frames.append(read_csv(path).assign(seed=int(path.stem.removeprefix("scores_seed"))))
+    return pd.concat(frames, ignore_index=True)
 
 
 def judge(kind: str, printed: float, direction: str, found: Obtained) -> str:
@@ -187,14 +201,10 @@ class _Run:
     @classmethod
     def read(cls, folder: Path, seed: int) -> _Run:
         """The tables in a folder; of the scores those of the test split, where there are any."""
-        scores, repeats = _read(folder / "scores.csv"), _read(folder / "repeatability_points.csv")
-        if scores is not None:
-            frames = [scores if "seed" in scores else scores.assign(seed=OWN_SEED)]
-            for path in sorted(folder.glob("scores_seed*.csv")):
-                frames.append(read_csv(path).assign(seed=path.stem.removeprefix("scores_seed")))
-            scores = pd.concat(frames, ignore_index=True)
-            if "split" in scores and (scores["split"] == "test").any():
-                scores = scores[scores["split"] == "test"]
+        repeats = _read(folder / "repeatability_points.csv")
+        scores = scores_of_trainings(folder) if (folder / "scores.csv").exists() else None
+        if scores is not None and "split" in scores and (scores["split"] == "test").any():
+            scores = scores[scores["split"] == "test"]
         return cls(scores, repeats, seed)
 
     def quantity(self, quantity: str, unit: str) -> Obtained:

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 
 from fhlib.figures.charts.scores import difference_forest
 from fhlib.figures.charts.training import validation_course
-from fhlib.files import DATA, SHIPPED, read_csv, safe_name, write_csv
+from fhlib.files import DATA, SHIPPED, safe_name, write_csv
 from fhlib.measures.comparison import compare_trainings
 from fhlib.models.parameters import HISTORY_FILE, PARAMETERS_FILE, SegmentorParameters
 from fhlib.networks.build import build_level, parameter_count
+from fhlib.paper.claims import OWN_SEED, scores_of_trainings
 from fhlib.paper.tables import printed_table
 from fhlib.presets import Training, load_preset
 from fhlib.study.accuracy import COMPARED_MEASURES, read_scores
@@ -88,13 +89,10 @@ def open_ablation(run: str, preset: str = "", more_runs: Sequence[str] = (), tri
 
 def _published(folder: Path, preset: str) -> Ablation:
     """What a published run has of its own seed and of others (`scores_seed1.csv`)."""
-    scores = read_csv(folder / "scores.csv")
-    dims = 2 if "area_mm2" in scores and scores["area_mm2"].notna().any() else 3
+    pooled = scores_of_trainings(folder)
+    dims = 2 if "area_mm2" in pooled and pooled["area_mm2"].notna().any() else 3
     training = load_preset(preset).training_for(dims)
-    frames = [scores.assign(seed=training.seed)]
-    for path in sorted(folder.glob("scores_seed*.csv")):
-        frames.append(read_csv(path).assign(seed=int(path.stem.removeprefix("scores_seed"))))
-    pooled = pd.concat(frames, ignore_index=True)
+    pooled["seed"] = pooled["seed"].replace(OWN_SEED, training.seed)
     tables = [folder / name for name in ("validation.csv", "tuning.csv")]
     curves, tried = (pd.read_csv(path) if path.exists() else pd.DataFrame() for path in tables)
     told = f"There is no run {folder.name!r} here: these are its published tables (data/results/{folder.name}). "
