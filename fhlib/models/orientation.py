@@ -1,7 +1,8 @@
 """One order and direction of axes for every scan: a network is no function of how a file stores them, but its numbers are.
 
 Trained on scans whose axes are exchanged and flipped at random, a network outlines a head in each of the 48 orders, each a little
-differently. So a cascade that locates heads reads every scan in one of them, which the scan itself says.
+differently. So a cascade that locates heads reads every scan in one of them, which the scan itself says, and learns from scans in this
+order: after as many steps its DSC is higher than in all 48.
 """
 
 from __future__ import annotations
@@ -31,11 +32,15 @@ class Turn:
         direction = (columns[:, list(self.axes)] * signs)[:, ::-1]
         return replace(
             volume,
-            array=np.ascontiguousarray(np.flip(np.transpose(volume.array, self.axes), self.flipped)),
+            array=self.of_array(volume.array),
             spacing_mm=tuple(volume.spacing_mm[axis] for axis in self.axes),
             origin=volume.position(first),
             direction=tuple(direction.ravel().tolist()),
         )
+
+    def of_array(self, array: Array) -> Array:
+        """An array of the volume's axes in the new order."""
+        return np.ascontiguousarray(np.flip(np.transpose(array, self.axes), self.flipped))
 
     def undo(self, array: Array) -> Array:
         """An array in the volume's own order again."""

@@ -26,6 +26,7 @@ from fhlib.images.volume import Volume
 from fhlib.models.boxes import REGION_ENLARGED, Edges, Faces, enlarged, faces_of, on_grid
 from fhlib.models.cascade import LOCATED, Cascade
 from fhlib.models.inputs import in_unit_range, label_to_spacing, min_max
+from fhlib.models.orientation import canonical
 from fhlib.presets import Preparation, Training
 from fhlib.training.prepared import PreparedCases, prepare_each, sources_of
 
@@ -110,7 +111,7 @@ def prepare_boxes(
     """Write each training and validation case around its head, with what the first level finds there, and index.csv at last.
 
     Stored are image, context (both in steps of 1/255) and label, cut about twice as large as the head, at a spacing that gives its box
-    `box_voxels`. A training case is cut around the true head, a validation case around what the first level finds, as in prediction.
+    `box_voxels`, in the order of axes of prediction (`fhlib.models.orientation`). A training case is cut around the true head, a validation case around what the first level finds, as in prediction.
 
     Args:
         cohort: where images and labels lie.
@@ -136,7 +137,9 @@ def prepare_boxes(
 def _prepare_box(
     cohort: Cohort, case: str, split: str, cascade: Cascade, preparation: Preparation, arrays: list[Path]
 ) -> dict[str, Any]:
-    volume, truth = cohort.read_image(case), cohort.read_label(case)
+    scan = cohort.read_image(case)
+    turn = canonical(scan)
+    volume, truth = turn.of(scan), turn.of(cohort.read_label(case))
     head = faces_of(truth.array > 0)
     if split == "train" and head is not None:
         region, _ = crop_to_box(volume, enlarged(head, REGION_ENLARGED, volume.shape))

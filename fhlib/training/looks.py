@@ -1,11 +1,13 @@
 """What a level learns from that locates: whole scans, and closer looks at the region around the head (`Cascade.locate`).
 
 A level that has seen whole scans alone is at a loss in the region, where the head is several times as large. What it misses there, the
-level after it misses too: it reads this level's probability.
+level after it misses too: it reads this level's probability. All are in the order of axes in which a scan is predicted
+(`fhlib.models.orientation`).
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from fhlib.images.grids import crop_to_box, resample
 from fhlib.images.volume import Volume
 from fhlib.models.boxes import Edges, Faces, enlarged, faces_of, on_grid
 from fhlib.models.inputs import in_unit_range, label_to_network_grid, label_to_spacing, to_network_grid
+from fhlib.models.orientation import Turn, canonical
 from fhlib.presets import Preparation, Training
 from fhlib.training.boxes import STEPS, USUAL_ERROR, faces_from, faces_text
 from fhlib.training.prepared import PreparedCases, prepare_each, sources_of
@@ -42,15 +45,25 @@ class LookCases(PreparedCases):
     preparation: Preparation | None = None
 
     @cached_property
+    def _regions(self) -> pd.DataFrame:
+        return read_csv(self.regions / "index.csv")
+
+    @cached_property
     def _faces(self) -> dict[str, Faces | None]:
-        table = read_csv(self.regions / "index.csv")
-        return {row.case: faces_from(row.faces) if isinstance(row.faces, str) else None for row in table.itertuples()}
+        rows = self._regions.itertuples()
+        return {row.case: faces_from(row.faces) if isinstance(row.faces, str) else None for row in rows}
+
+    @cached_property
+    def _turns(self) -> dict[str, Turn]:
+        return {row.case: Turn(*map(tuple, json.loads(row.turn))) for row in self._regions.itertuples()}
 
     @property
     def fingerprint(self) -> str:
         """Hash of everything that training reads from here."""
-        table = read_csv(self.regions / "index.csv")
-        return digest(super().fingerprint, table[["case", "fingerprint"]].to_dict("records"))
+        return digest(super().fingerprint, self._regions[["case", "fingerprint"]].to_dict("records"))
+
+    def _array(self, case: str, kind: str, original: bool) -> NDArray[Any]:
+        return self._turns[case].of_array(super()._array(case, kind, original))
 
     def drawn(
         self, case: str, rng: np.random.Generator, training: Training
@@ -88,7 +101,8 @@ def prepare_looks(
 ) -> LookCases:
     """Write the region around the head of each training and validation case, and index.csv at last.
 
-    Stored are image (in steps of 1/255) and label, `LOOKED_AT` at most as large as the head, as fine as the smallest region is read.
+    Stored are image (in steps of 1/255) and label, `LOOKED_AT` at most as large as the head, as fine as the smallest region is read, in
+    the order of axes of prediction.
 
     Args:
         cohort: where images and labels lie.
@@ -122,7 +136,9 @@ def _arrays(folder: Path, case: str) -> list[Path]:
 
 
 def _prepare_look(cohort: Cohort, case: str, preparation: Preparation, arrays: list[Path]) -> dict[str, Any]:
-    volume, truth = cohort.read_image(case), cohort.read_label(case)
+    scan = cohort.read_image(case)
+    turn = canonical(scan)
+    volume, truth = turn.of(scan), turn.of(cohort.read_label(case))
     head = faces_of(truth.array > 0)
     region, finest_mm = volume, HEADLESS[0] * max(volume.size_mm)
     if head is not None:
@@ -137,4 +153,4 @@ def _prepare_look(cohort: Cohort, case: str, preparation: Preparation, arrays: l
         with atomic_path(path) as temporary:
             np.save(temporary, array)
     faces = "" if head is None else faces_text(on_grid(head, volume, stored))
-    return {"shape": "x".join(map(str, stored.shape)), "faces": faces}
+    return {"shape": "x".join(map(str, stored.shape)), "faces": faces, "turn": json.dumps([turn.axes, turn.flipped])}

@@ -11,6 +11,7 @@ import pytest
 from fhlib.images.formats import write_volume
 from fhlib.models.cascade import Cascade
 from fhlib.models.device import Execution
+from fhlib.models.orientation import Turn, canonical
 from fhlib.models.weights import load_cascade, model_digest
 from fhlib.presets import Preparation, Training
 from fhlib.segmentation.segmentor import load_segmentor
@@ -99,12 +100,25 @@ def test_a_box_is_drawn_around_the_head_and_wholly_holds_it(boxes, cohort):
 
 def test_validation_boxes_are_those_of_prediction(boxes, cohort):
     cascade = Cascade([Bright(0.5), Bright(0.5)], replace(parameters("USegNet-DS-Zoom", 2), preparation=PREPARATION))
-    read = cascade.reading(cohort.read_image("c3"))
+    volume = cohort.read_image("c3")
+    read = cascade.reading(canonical(volume).of(volume))
     image, _, context = boxes.located("c3")
     # the scan's own voxels have 2 mm, and a box in them is up to one larger at each side
     assert np.abs(np.subtract(image.shape, read.image.shape)).max() <= 3
     assert context.mean() == pytest.approx(read.context.array.mean(), abs=0.03)
     assert image.mean() == pytest.approx(read.image.array.mean(), abs=0.03)
+
+
+def test_a_box_is_cut_in_one_order_of_axes_whatever_the_file_has(boxes, cohort, tmp_path):
+    turn, case = Turn((2, 0, 1), (0, 2)), cohort.table.iloc[[0]].assign(split="train")
+    for kind, volume in zip(("image", "label"), scan(0), strict=True):
+        path = tmp_path / case[kind].item()
+        path.parent.mkdir(exist_ok=True)
+        write_volume(turn.of(volume), path)
+    cascade = Cascade([Bright(0.5)], replace(parameters("USegNet-DS"), preparation=PREPARATION), Execution())
+    found = prepare_boxes(replace(cohort, folder=tmp_path), case, cascade, "m", PREPARATION, tmp_path / "boxes")
+    for here, there in zip(found.located("c0"), boxes.located("c0"), strict=True):
+        np.testing.assert_allclose(here, there, atol=0.02)
 
 
 def test_it_is_trained_kept_and_loaded_like_any_level(boxes, cases, cohort, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from fhlib.images.formats import write_volume
 from fhlib.models.boxes import faces_of
+from fhlib.models.orientation import Turn, canonical
 from fhlib.presets import Preparation, Training
 from fhlib.training.augment import augment
 from fhlib.training.looks import LOOKED_AT, prepare_looks
@@ -29,6 +30,7 @@ def looks(cohort, tmp_path_factory):
 
 def test_a_region_shows_the_head_larger_than_the_scan_does_and_in_its_shape(looks, cohort):
     whole = np.ptp(faces_of(looks.label("c0") > 0), axis=0)
+    axes_mm = np.array([30, 36, 32])[list(canonical(cohort.read_image("c0")).axes)]
     seen = []
     for seed in range(20):
         image, label, context = looks.drawn("c0", np.random.default_rng(seed), CLOSER)
@@ -38,8 +40,7 @@ def test_a_region_shows_the_head_larger_than_the_scan_does_and_in_its_shape(look
             continue  # regions are misplaced, and some of the narrow ones cut the head
         sides = np.ptp(faces_of(label > 0), axis=0)
         seen.append(sides.max() / whole.max())
-        # axes of 30, 36 and 32 mm
-        np.testing.assert_allclose(sides / sides.max(), [30 / 36, 1, 32 / 36], atol=0.13)
+        np.testing.assert_allclose(sides / sides.max(), axes_mm / 36, atol=0.13)
     # the scan's longest side is 60 mm: of 32 voxels the head has 19, and at most 32 / 1.3 in a region
     assert len(seen) >= 8 and 1.02 < max(seen) <= 1.05 * (32 / LOOKED_AT[0]) / (32 * 36 / 60)
 
@@ -65,6 +66,25 @@ def test_a_region_of_a_scan_without_a_head_is_some_part_of_it(cohort, tmp_path):
         assert max(part.shape) == 32 and not truth.any()
         shapes.add(part.shape)
     assert len(shapes) > 2
+
+
+@pytest.mark.parametrize("turn", [Turn((2, 0, 1), (0, 2)), Turn((1, 2, 0), (1,))])
+def test_a_scan_is_learnt_from_in_one_order_of_axes_whatever_its_file_has(looks, cohort, tmp_path, turn):
+    case = cohort.table.iloc[[0]].assign(split="train")
+    for kind, volume in zip(("image", "label"), scan(0), strict=True):
+        path = tmp_path / case[kind].item()
+        path.parent.mkdir(exist_ok=True)
+        write_volume(turn.of(volume), path)
+    turned = replace(cohort, folder=tmp_path)
+    found = prepare_looks(turned, case, GRID, prepare_cohort(turned, case, GRID, tmp_path / "p"), tmp_path / "r")
+    # the scan measures 52 x 60 x 52 mm: the longest side comes first
+    assert found.image("c0").shape[0] == 32 == looks.image("c0").shape[0]
+    np.testing.assert_allclose(found.image("c0"), looks.image("c0"), atol=1e-4)
+    assert np.array_equal(found.label("c0"), looks.label("c0"))
+    for seed in range(3):
+        drawn, expected = (each.drawn("c0", np.random.default_rng(seed), CLOSER) for each in (found, looks))
+        np.testing.assert_allclose(drawn[0], expected[0], atol=0.02)  # stored in steps of 1/255, of noise
+        assert (drawn[1] != expected[1]).mean() < 1e-3
 
 
 def test_a_level_is_trained_on_them_and_its_weights_depend_on_the_regions(looks, tmp_path):
