@@ -174,10 +174,16 @@ def _output(output: Any, pictures: Pictures, caption: str) -> str:
         return picture
     writers: dict[str, Callable[[str], str]] = {
         "text/html": lambda text: _html(text, pictures),
-        "text/markdown": lambda text: str(_markdown(UNKNOWN.sub("not known", text))),
+        "text/markdown": _said,
         "text/plain": lambda text: _plain(strip_ansi(text)),
     }
     return next((write(data[kind]) for kind, write in writers.items() if kind in data), "")
+
+
+def _said(text: str) -> str:
+    """Prose of an output; what a chapter found is marked, as it stands in the summary too."""
+    prose = str(_markdown(UNKNOWN.sub("not known", text)))
+    return f'<div class="repeated">{prose}</div>' if FOUND in text else prose
 
 
 def _plain(text: str) -> str:

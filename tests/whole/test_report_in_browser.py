@@ -67,7 +67,10 @@ def report_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = pd.read_csv(PUBLISHED / "agreement.csv").to_html()
     chapters["06_agreement"] = (
         "# Agreement?\n\n## A wide table",
-        [v4.new_output("display_data", {"text/html": table})],
+        [
+            v4.new_output("display_data", {"text/html": table}),
+            v4.new_output("display_data", {"text/markdown": "**What we found.** They agree."}),
+        ],
     )
     (run / "notebooks").mkdir()
     for name, (prose, outputs) in chapters.items():
@@ -141,4 +144,5 @@ def test_the_report_is_printed_in_black_on_white_without_folds(browser: Browser,
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("details.code").first.is_hidden() and page.locator("table.claims").first.is_visible()
+    assert page.locator("dl.found").is_visible() and page.locator(".repeated").first.is_hidden()
     page.close()
