@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ SPARED = 0.99
 FLOORS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 INTENSITY_MARGIN = 0.25
 """Beyond the range of the calibration scans, as a share of it."""
+VAULT_MM = 5.0
+"""What lies within so much of the skull is the vault, scalp and all; the rest of the head is face and neck."""
 
 
 def calibrate(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]], flips: int = 4) -> Calibration:
@@ -71,14 +74,23 @@ def calibrate(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]], flip
     )
 
 
-def coverage(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]]) -> pd.DataFrame:
+def coverage(
+    segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]], skulls: Iterable[Volume] | None = None
+) -> pd.DataFrame:
     """How a calibrated segmentor does on scans of neither training nor calibration, a row a scan.
 
-    Columns: has_head, view_share (of the volume that the head takes), dsc, true_ml, volume_ml, low_ml, high_ml, covered (NaN without an
-    interval), flags; of a skull also bpd_mm, ofd_mm, hc_mm and the true ones (true_hc_mm ...).
+    Args:
+        segmentor: that is measured.
+        scans: (image, label) pairs.
+        skulls: the outer skull of each, where the label is of the whole head.
+
+    Returns:
+        has_head, view_share (of the volume that the head takes), dsc, true_ml, volume_ml, low_ml, high_ml, covered (NaN without an
+        interval), flags; of a skull also bpd_mm, ofd_mm, hc_mm and the true ones (true_hc_mm ...); with `skulls` also found_vault and
+        found_face, which share of the true head within `VAULT_MM` of the skull is in the mask, and which of the rest, face and neck.
     """
     rows = []
-    for image, label in progress(scans, "measure coverage"):
+    for (image, label), skull in zip(progress(scans, "measure coverage"), skulls or repeat(None), strict=False):
         result = segmentor.segment(image)
         beside = _beside_truth(result, label)
         (low, high), true_ml = result.interval_ml, beside["true_ml"]
@@ -86,8 +98,18 @@ def coverage(segmentor: Segmentor, scans: Iterable[tuple[Volume, Volume]]) -> pd
         interval = {"low_ml": low, "high_ml": high, "covered": covered}
         sizes, flags = _skull_sizes(result, label), "; ".join(result.flags)
         known = {"has_head": true_ml > 0, "view_share": float((label.array > 0).mean())}
-        rows.append({**known, **beside, **interval, **sizes, "flags": flags})
+        parts = {} if skull is None else _found_in_parts(result, label, skull)
+        rows.append({**known, **beside, **interval, **sizes, **parts, "flags": flags})
     return pd.DataFrame(rows)
+
+
+def _found_in_parts(result: Segmentation, label: Volume, skull: Volume) -> dict[str, float]:
+    truth, found, bone = label.array > 0, result.mask.array > 0, skull.array > 0
+    if not (truth.any() and bone.any()):
+        return {"found_vault": math.nan, "found_face": math.nan}
+    near = ndimage.distance_transform_edt(~bone, skull.spacing_mm) <= VAULT_MM
+    parts = {"found_vault": truth & near, "found_face": truth & ~near}
+    return {name: float(found[part].mean()) if part.any() else math.nan for name, part in parts.items()}
 
 
 def _skull_sizes(result: Segmentation, label: Volume) -> dict[str, float]:

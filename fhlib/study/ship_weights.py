@@ -94,8 +94,10 @@ def export_weights(study: Study, variant: str, destination: Path) -> None:
         cohort = _held_out(study)
         table = cohort.table
     tests = test_cases(table)
-    write_csv(coverage(segmentor, _Scans(cohort, tests)), destination / COVERAGE_TABLE)
     whole = tests[tests["has_head"] != "false"]
+    two_outlines = cohort.outline == "skin" and (whole["label_skull"] != "").all()
+    skulls = (cohort.read_label(case, "label_skull") for case in tests["case"]) if two_outlines else None
+    write_csv(coverage(segmentor, _Scans(cohort, tests), skulls), destination / COVERAGE_TABLE)
     write_csv(flag_rates(segmentor, _Scans(cohort, whole.head(DAMAGED))), destination / FLAGS_TABLE)
     write_csv(robustness(segmentor, _Scans(cohort, whole.head(CHANGED))), destination / FORMS_TABLE)
 

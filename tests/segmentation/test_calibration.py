@@ -77,6 +77,15 @@ class Brightest(Guess):
         return Segmentation(image.with_array(mask), image, volume_ml, flags, (math.nan, math.nan), evidence, "skin")
 
 
+def test_what_is_found_of_vault_and_face_is_told_apart():
+    # along an axis of 2 mm: bone at 4, scalp and near parts at 2 to 6 (4 mm each way), face from 7 on
+    label, skull, image = (np.zeros((4, 12, 4), np.float32) for _ in range(3))
+    label[:, 2:11], skull[:, 4], image[:, 2:8] = 1, 1, 0.5
+    geometry = {"spacing_mm": (9.0, 2.0, 9.0)}
+    seen = coverage(Brightest(), [(Volume(image, **geometry), Volume(label, **geometry))], [Volume(skull, **geometry)])
+    assert seen["found_vault"].tolist() == [1.0] and seen["found_face"].tolist() == [0.25]  # 7 of 7 to 10
+
+
 def test_forms_of_a_scan_hold_the_same_head():
     label = np.zeros((30, 24, 40), np.uint8)
     label[10:18, 8:14, 10:26] = 1
