@@ -90,7 +90,8 @@ def coverage(
         found_face, which share of the true head within `VAULT_MM` of the skull is in the mask, and which of the rest, face and neck.
     """
     rows = []
-    for (image, label), skull in zip(progress(scans, "measure coverage"), skulls or repeat(None), strict=False):
+    beside_it: Iterable[Volume | None] = repeat(None) if skulls is None else skulls
+    for (image, label), skull in zip(progress(scans, "measure coverage"), beside_it, strict=False):
         result = segmentor.segment(image)
         beside = _beside_truth(result, label)
         (low, high), true_ml = result.interval_ml, beside["true_ml"]

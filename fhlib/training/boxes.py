@@ -111,7 +111,8 @@ def prepare_boxes(
     """Write each training and validation case around its head, with what the first level finds there, and index.csv at last.
 
     Stored are image, context (both in steps of 1/255) and label, cut about twice as large as the head, at a spacing that gives its box
-    `box_voxels`, in the order of axes of prediction (`fhlib.models.orientation`). A training case is cut around the true head, a validation case around what the first level finds, as in prediction.
+    `box_voxels`, in the order of axes of prediction (`fhlib.models.orientation`). A training case is cut around the true head, a
+    validation case around what the first level finds, as in prediction.
 
     Args:
         cohort: where images and labels lie.
