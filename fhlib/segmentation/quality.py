@@ -43,6 +43,9 @@ PLAUSIBLE_VIEW_MM = (15.0, 350.0)
 """Longest side of a volume."""
 LONGEST_SHAPE = 1.9
 """Longest over shortest principal axis of a head. Sixty simulated ones of 12 to 40 weeks have 1.2 to 1.5; a head moulded at term more."""
+BRIGHTEST_SHARE = 0.15
+"""Of the voxels at the brightest level: 317 simulated scans have at most 0.145, ten HC18 images 0.015; nine of ten scans with inverted
+greys more, by what lies outside of the sector."""
 OUTSIDE_SHARE = 0.05
 """Share of the mask's surface that touches the outside of the sector beyond which the head is called cut."""
 SIZE_FOR_AGE = (0.5, 1.8)
@@ -215,8 +218,16 @@ def _unfamiliar_intensities(look: Look) -> bool:
     normal = look.calibration
     if normal is None:
         return False
+    if _brightest_share(look.volume.array) > BRIGHTEST_SHARE:
+        return True
     bounds = zip(normal.intensity_low, look.evidence.intensities, normal.intensity_high, strict=True)
     return not all(least <= value <= most for least, value, most in bounds)
+
+
+def _brightest_share(image: NDArray[Any]) -> float:
+    """Of the voxels, how many lie within 1/255 of the range below its end."""
+    low, high = float(image.min()), float(image.max())
+    return float((image >= high - (high - low) / 255).mean())
 
 
 def _spacing_missing(look: Look) -> bool:

@@ -82,6 +82,16 @@ def test_a_calibration_tells_doubtful_results_and_strange_images():
     assert "spacing missing?" in missing
 
 
+@pytest.mark.parametrize("share, raised", [(0.14, ()), (0.16, ("unfamiliar intensities",))])
+def test_greys_are_inverted_where_much_lies_at_the_brightest_level(share, raised):
+    head = head_in_box()
+    random = np.random.default_rng(2)
+    image = random.integers(1, 240, head.shape)  # 239 is not within 1/255 of 255
+    image.ravel()[random.permutation(image.size)[: round(share * image.size)]] = 255
+    assert flags(head, image=image, calibration=KNOWN) == raised
+    assert flags(head, image=-image, calibration=KNOWN) == ()
+
+
 def test_intensity_features_by_hand():
     image = np.array([[[0.0, 0.2, 0.4, 0.2], [0.0, 0.4, 0.2, 0.4]]])
     outside, mean, sd, skewness, roughness = intensity_features(image)
