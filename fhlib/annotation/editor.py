@@ -161,6 +161,7 @@ class MaskEditor:
             self.say(str(error))
             return None
         self.learn.disabled = True
+        self.say(f"learning on as run {self.run}, in minutes; its steps stand below the view")
         follower = Thread(target=self._follow, args=(command,), daemon=True)
         follower.start()
         return follower

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -97,6 +98,21 @@ def test_what_cannot_be_done_is_said(scan, tmp_path):
     with pytest.raises(ValueError, match="'b' is no volume that was segmented here"):
         correct({}, tmp_path, case="b")
     assert correct({}, tmp_path) is None
+
+
+def test_learning_on_says_where_its_steps_stand(scan, tmp_path, monkeypatch):
+    script = "print('a verdict')"
+    monkeypatch.setattr(Corrected, "learning_on", lambda self, run: [sys.executable, "-c", script])
+    editor = editor_of(scan, tmp_path)
+    said = []
+    editor.message.observe(lambda change: said.append(change["new"]), "value")
+    follower = editor.learn_on()
+    follower.join(30)
+    assert said == [
+        "learning on as run mine, in minutes; its steps stand below the view",
+        "learnt on: the last lines say whether it helped",
+    ]
+    assert "a verdict" in editor.log.value and not editor.learn.disabled
 
 
 def test_a_batch_run_gets_a_sentence_and_no_viewer(scan, tmp_path, monkeypatch):
