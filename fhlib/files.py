@@ -281,6 +281,15 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def given_path(path: Path | str) -> Path:
+    """A file or folder that a notebook is given, seen from the notebook's folder, else from ROOT.
+
+    There JupyterLab's list of files begins, from which paths are copied.
+    """
+    path = Path(path)
+    return path if path.exists() or not (ROOT / path).exists() else ROOT / path
+
+
 def own_or_shipped(kind: str, name: str) -> Path:
     """Path of `name` among one's own `presets` or `weights` (in DATA) where it is there, else among those that come with fhlib.
 

@@ -23,7 +23,7 @@ INJECTED = "# Parameters\n"
 FIRST_PARAMETERS = {"run", "preset"}
 """Parameters of every notebook of fhlib. The cell that sets them is the one of parameters."""
 
-DESIGNED = (ValueError, OSError, RuntimeError)
+DESIGNED = (ValueError, OSError, RuntimeError, KeyError)
 """Kinds of errors that fhlib raises with a sentence for the reader."""
 
 
@@ -89,5 +89,6 @@ def _show(
     if not is_designed(error, trace):
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
         return []
-    shell._showtraceback(kind, error, [str(error)])
-    return [str(error)]
+    sentence = str(error.args[0] if isinstance(error, KeyError) else error)  # a KeyError puts itself in quotes
+    shell._showtraceback(kind, error, [sentence])
+    return [sentence]

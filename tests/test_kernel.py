@@ -37,7 +37,7 @@ def test_errors_of_the_package_are_told_from_others():
     with pytest.raises(ValueError) as foreign:
         int("x")
     assert not is_designed(foreign.value, foreign.value.__traceback__)
-    assert not is_designed(KeyError("x"), own.value.__traceback__)
+    assert not is_designed(TypeError("x"), own.value.__traceback__)
 
 
 @pytest.fixture
@@ -68,5 +68,9 @@ def test_papermill_alone_does_not_run_the_default_run(run_cells):
 def test_in_a_notebook_a_designed_error_is_its_sentence_and_a_fault_keeps_its_traceback(run_cells):
     error = run_cells({}, READY + "ready_notebook()", "from fhlib.presets import load_preset\nload_preset('quik')")
     assert error.traceback == [error.evalue] and "did you mean 'quick'?" in error.evalue
+    cohort = "from pathlib import Path\nimport pandas as pd\nfrom fhlib.cohorts.manifest import Cohort\n"
+    cohort += "Cohort('made', Path('made'), pd.DataFrame({'case': ['s1-front']})).row('s1-fron')"
+    error = run_cells({}, READY + "ready_notebook()", cohort)
+    assert error.traceback == ["made has no case 's1-fron': did you mean 's1-front'?"]
     error = run_cells({}, READY + "ready_notebook()", "int('x')")
     assert "invalid literal" in error.evalue and len(error.traceback) > 1

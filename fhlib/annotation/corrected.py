@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fhlib.images.formats import write_volume
+from fhlib.images.formats import read_volume, write_volume
 from fhlib.images.volume import Mask, Volume
 
 FEWEST_TO_LEARN_FROM = 2
@@ -30,6 +30,15 @@ class Corrected:
         """The scans that have a label."""
         labels = sorted(self.folder.glob("*_Label.nrrd"))
         return [path.name.removesuffix("_Label.nrrd") for path in labels]
+
+    def saved(self, name: str, image: Volume) -> Volume | None:
+        """The label saved of this very scan; None where there is none, or another scan has its name."""
+        path = self.folder / f"{name}.nrrd"
+        if not path.exists() or not self.label_path(name).exists():
+            return None
+        scan, label = read_volume(path), read_volume(self.label_path(name))
+        same = scan.same_geometry(image) and np.array_equal(scan.array, image.array)
+        return label if same and label.same_geometry(image) else None
 
     def save(self, name: str, image: Volume, mask: Mask) -> Path:
         """Write a scan and its corrected label, the label last; returns the label's path.
@@ -58,7 +67,7 @@ class Corrected:
         """
         if len(self.names) < FEWEST_TO_LEARN_FROM:
             raise ValueError(
-                f"{len(self.names)} scan(s) are corrected, and learning on takes {FEWEST_TO_LEARN_FROM} of two subjects: "
+                f"{len(self.names)} scan(s) are corrected, and learning on takes {FEWEST_TO_LEARN_FROM}, of two subjects: "
                 "one is held out to be scored"
             )
         return [

@@ -24,6 +24,7 @@ from scipy import ndimage
 from fhlib.annotation.between import fill_between
 from fhlib.annotation.corrected import Corrected, carried_over, coarse_steps
 from fhlib.figures.notebook import show
+from fhlib.files import shown_folder
 from fhlib.images.formats import write_volume
 from fhlib.images.volume import Mask, Volume
 from fhlib.presets import suggestion
@@ -33,11 +34,14 @@ SESSION = "JPY_SESSION_NAME"
 """Environment variable that a Jupyter server sets for its kernels."""
 LONGEST = 192
 """Voxels along an axis of what is shown: a drawing is sent after each stroke."""
-PENS = {"look": None, "draw": 1, "erase": 0}
+PENS = {"look": -1, "draw": 1, "erase": 0}
+LOOK = PENS["look"]
 PROBE_UP = np.s_[::-1]
 """The viewer draws the first plane at the bottom, and the probe belongs at the top."""
 AXES = ("depth", "elevation", "lateral")
 SHOWN_LINES = 12
+HOW_TO = "The wheel turns planes, the right button zooms; drawing shows in all planes and in 3D."
+"""The first message. An empty line would grow with the next one, and move the view under the pen."""
 
 
 class _Viewer(NiiVue):
@@ -96,21 +100,20 @@ class MaskEditor:
 
         self.pen = widgets.ToggleButtons(
             options=PENS,
-            value=None,
             style={"button_width": "70px"},
             tooltips=["move the crosshair", "add to the mask", "take from the mask"],
         )
         self.filled = widgets.Checkbox(True, description="fill what I circle", indent=False, layout={"width": "150px"})
         self.undo, self.between, self.save, self.learn = (
-            widgets.Button(description=text, icon=icon, tooltip=tip)
+            widgets.Button(description=text, icon=icon, tooltip=tip, layout={"width": "auto"})
             for text, icon, tip in (
                 ("undo", "undo", "take back the last stroke"),
                 ("fill between", "bars", "draw the planes between those that you corrected"),
-                ("save", "save", f"write the corrected label to {corrected.folder.name}/"),
+                ("save", "save", f"write scan and label to {shown_folder(corrected.folder)}/"),
                 ("learn on", "graduation-cap", "train the shipped weights on with the saved scans"),
             )
         )
-        self.message, self.log = widgets.HTML(), widgets.HTML()
+        self.message, self.log = widgets.HTML(HOW_TO), widgets.HTML()
         controls = widgets.HBox(
             [self.pen, self.filled, self.undo, self.between, self.save, self.learn], layout={"flex_flow": "row wrap"}
         )
@@ -145,7 +148,9 @@ class MaskEditor:
             self.say(str(error))
             return None
         changed = int((self.mask != self._mask).sum()) * self.image.voxel_volume_ml
-        self.say(f"saved {path.name}: {changed:.1f} mL changed; {len(self.corrected.names)} scan(s) are corrected")
+        self.say(
+            f"saved {shown_folder(path)}: {changed:.1f} mL changed; {len(self.corrected.names)} scan(s) are corrected"
+        )
         return path
 
     def learn_on(self) -> Thread | None:
@@ -156,6 +161,7 @@ class MaskEditor:
             self.say(str(error))
             return None
         self.learn.disabled = True
+        self.say(f"learning on as run {self.run}, in minutes; its steps stand below the view")
         follower = Thread(target=self._follow, args=(command,), daemon=True)
         follower.start()
         return follower
@@ -220,8 +226,8 @@ class MaskEditor:
         self.learn.on_click(lambda button: self.learn_on())
 
     def _take_pen(self) -> None:
-        self.viewer.set_drawing_enabled(self.pen.value is not None)
-        if self.pen.value is not None:
+        self.viewer.set_drawing_enabled(self.pen.value != LOOK)
+        if self.pen.value != LOOK:
             self.viewer.set_pen_value(self.pen.value, self.filled.value)
 
     def _follow(self, command: list[str]) -> None:
@@ -245,6 +251,8 @@ class MaskEditor:
 def correct(results: Mapping[str, Found], folder: Path, case: str = "", run: str = "mine") -> MaskEditor | None:
     """Show the editor of one segmented scan; None, and a sentence, in a batch run and where there is none to correct.
 
+    A scan that was corrected before goes on with the label that was saved.
+
     Args:
         results: of `fhlib.segmentation.own_volumes.segment_files`, by name.
         folder: for corrected scans.
@@ -267,7 +275,11 @@ def correct(results: Mapping[str, Found], folder: Path, case: str = "", run: str
         show("Open this notebook in JupyterLab and run this cell to correct the outline with a pen.")
         return None
     name = case or next(iter(volumes))
-    editor = MaskEditor(volumes[name].volume, volumes[name].head.mask, name, Corrected(folder), run)
+    corrected, scan = Corrected(folder), volumes[name].volume
+    saved = corrected.saved(name, scan)
+    editor = MaskEditor(scan, saved or volumes[name].head.mask, name, corrected, run)
+    if saved:
+        editor.say(f"{shown_folder(corrected.label_path(name))} goes on: this scan was corrected before")
     editor.show()
     return editor
 

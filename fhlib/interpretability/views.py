@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fhlib.files import given_path
 from fhlib.images.volume import Volume
 from fhlib.interpretability.cases import CaseReader, ExploredCase
 from fhlib.interpretability.choices import ALL_PARTS, ALONE, ROLES
@@ -76,10 +77,10 @@ def explorer_of(reader: CaseReader, explored: ExploredCase, volume: Path | str =
     Args:
         reader: of the run.
         explored: the case.
-        volume: a file that is shown in place of the case.
+        volume: a file that is shown in place of the case (`given_path`).
     """
     if volume:
-        return AttentionExplorer(reader.read_showing_progress(explored.name, volume))
+        return AttentionExplorer(reader.read_showing_progress(explored.name, given_path(volume)))
     return AttentionExplorer(explored, reader.test_cases, reader.read, reader.steps)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fhlib.files import DATA, blank_gaps, write_csv
+from fhlib.files import DATA, blank_gaps, given_path, write_csv
 from fhlib.images.dicom import Source
 from fhlib.images.formats import write_volume
 from fhlib.models.card import Card, card_of
@@ -35,13 +35,21 @@ def choose_segmentor(study: Study, variant: str = "", weights: str = "") -> Segm
         study: the run.
         variant: one that the run has trained; by default the last of its preset.
         weights: in place of a trained variant, by name, folder or run (`fhlib.models.chosen.choose`).
+
+    Raises FileNotFoundError for a variant that is not trained.
     """
     folder = choose(weights).folder if weights else _trained(study, variant)
     return load_segmentor(folder, study.preset.prediction)
 
 
 def _trained(study: Study, variant: str) -> Path:
-    return study.model_folder(variant or study.preset.variants[-1])
+    name = variant or study.preset.variants[-1]
+    folder = study.model_folder(name)
+    if not folder.exists():
+        raise FileNotFoundError(
+            f'run {study.name!r} has not trained {name!r}: take the weights that ship, `weights = "head"`, or train it first (03_train)'
+        )
+    return folder
 
 
 def shipped_segmentor(weights: str) -> Segmentor | None:
@@ -62,7 +70,7 @@ def cards_of(study: Study, variant: str = "", weights: str = "", skull_weights: 
 
 def results_folder(study: Study, volumes: Path | str) -> Path:
     """Where results go: of one's own volumes to a folder of their own, which has their name; else to the run's."""
-    return DATA / "segmented" / plain_name(Path(volumes).absolute()) if volumes else study.folder / "segmented"
+    return DATA / "segmented" / plain_name(given_path(volumes).absolute()) if volumes else study.folder / "segmented"
 
 
 def figures_folder(study: Study, volumes: Path | str) -> Path:
@@ -82,8 +90,8 @@ def keep_table(study: Study, rows: pd.DataFrame, volumes: Path | str) -> None:
 
 
 def sources_of(study: Study, volumes: Path | str) -> Sequence[Source]:
-    """The volumes in a file or folder; where none is given a scan outside the study."""
-    return volumes_in(volumes) if volumes else unseen_example(study)
+    """The volumes in a file or folder (`given_path`); where none is given a scan outside the study."""
+    return volumes_in(given_path(volumes)) if volumes else unseen_example(study)
 
 
 def unseen_example(study: Study) -> list[Path]:
@@ -111,8 +119,14 @@ def unseen_example(study: Study) -> list[Path]:
 
 
 def shown_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `segment_files` to read: rounded, without what no volume has."""
-    return blank_gaps(rounded(rows).dropna(axis=1, how="all")).set_index("case")
+    """Rows of `segment_files` to read: rounded, without what no volume has, and without notes (`notes_in_words`)."""
+    return blank_gaps(rounded(rows).drop(columns="note").dropna(axis=1, how="all")).set_index("case")
+
+
+def notes_in_words(rows: pd.DataFrame) -> str:
+    """The note of each volume that has one, as a list in Markdown: a table would cut it short."""
+    noted = rows[blank_gaps(rows["note"]).ne("")]
+    return "\n".join(f"- `{case}`: {note}" for case, note in zip(noted["case"], noted["note"], strict=True))
 
 
 def in_words(segmentor: Segmentor) -> str:
@@ -141,7 +155,7 @@ def segmentation_findings(rows: pd.DataFrame) -> list[str]:
     ]
     if uncertain := count.get("uncertain", 0):
         said.append(f"In {uncertain} what is outlined may be no head: no sizes are given there.")
-    volumes = rows["volume_ml"].dropna()
+    volumes = rows["volume_ml"][rows["status"] == "found"].dropna()
     if len(volumes):
         said.append("Volumes " + ", ".join(f"{volume:.0f} mL" for volume in volumes) + ".")
     return said

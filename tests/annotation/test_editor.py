@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from fhlib import files
 from fhlib.annotation import editor as module
 from fhlib.annotation.corrected import Corrected
 from fhlib.annotation.editor import MaskEditor, correct
@@ -48,6 +50,24 @@ def test_a_voxel_lies_where_it_was_drawn(scan, tmp_path):
     assert "saved a_Label.nrrd: 0.0 mL changed; 1 scan(s) are corrected" in editor.message.value
 
 
+def test_the_pen_that_is_held_is_shown(scan, tmp_path):
+    editor = editor_of(scan, tmp_path)
+    assert editor.pen.label == "look" and not editor.viewer.opts.drawing_enabled
+    for name, value in (("draw", 1), ("erase", 0)):
+        editor.pen.label = name
+        assert editor.viewer.opts.drawing_enabled and editor.viewer.opts.pen_value == value
+    editor.pen.label = "look"
+    assert editor.pen.index == 0 and not editor.viewer.opts.drawing_enabled
+
+
+def test_a_message_says_in_which_folder_a_label_lies(scan, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    editor = editor_of(scan, tmp_path / "data" / "corrected")
+    assert editor.message.value  # an empty line grows, and moves the view under the pen
+    editor.write()
+    assert editor.message.value.startswith("saved data/corrected/a_Label.nrrd: ")
+
+
 def test_a_large_scan_is_shown_coarsely_and_saved_finely(scan, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LONGEST", 5)
     editor = editor_of(scan, tmp_path)
@@ -80,9 +100,36 @@ def test_what_cannot_be_done_is_said(scan, tmp_path):
     assert correct({}, tmp_path) is None
 
 
+def test_learning_on_says_where_its_steps_stand(scan, tmp_path, monkeypatch):
+    script = "print('a verdict')"
+    monkeypatch.setattr(Corrected, "learning_on", lambda self, run: [sys.executable, "-c", script])
+    editor = editor_of(scan, tmp_path)
+    said = []
+    editor.message.observe(lambda change: said.append(change["new"]), "value")
+    follower = editor.learn_on()
+    follower.join(30)
+    assert said == [
+        "learning on as run mine, in minutes; its steps stand below the view",
+        "learnt on: the last lines say whether it helped",
+    ]
+    assert "a verdict" in editor.log.value and not editor.learn.disabled
+
+
 def test_a_batch_run_gets_a_sentence_and_no_viewer(scan, tmp_path, monkeypatch):
     found = SimpleNamespace(volume=scan, head=SimpleNamespace(mask=scan.with_array(np.ones(scan.shape, np.uint8))))
     monkeypatch.delenv(module.SESSION, raising=False)
     assert correct({"a": found}, tmp_path) is None
     monkeypatch.setenv(module.SESSION, "10_segment.ipynb")
     assert correct({"a": found}, tmp_path).name == "a"
+
+
+def test_a_correction_goes_on_where_it_was_saved(scan, tmp_path, monkeypatch):
+    monkeypatch.setenv(module.SESSION, "10_segment.ipynb")
+    found = SimpleNamespace(volume=scan, head=SimpleNamespace(mask=scan.with_array(np.ones(scan.shape, np.uint8))))
+    editor = correct({"a": found}, tmp_path)
+    editor.viewer.draw_bitmap = np.arange(scan.array.size).reshape(scan.shape)[::-1].ravel() < 3
+    editor.write()
+    again = correct({"a": found}, tmp_path)
+    assert again.mask.sum() == 3 and "was corrected before" in again.message.value
+    found.volume = scan.with_array(255 - scan.array)  # another scan of this name
+    assert correct({"a": found}, tmp_path).mask.all()

@@ -5,12 +5,22 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from fhlib import files
 from fhlib.files import SHIPPED
 from fhlib.presets import load_preset
 from fhlib.segmentation.rows import table_of
 from fhlib.study import segment
 from fhlib.study.run import Study
-from fhlib.study.segment import figures_folder, keep_table, results_folder, shown_rows
+from fhlib.study.segment import (
+    choose_segmentor,
+    figures_folder,
+    keep_table,
+    notes_in_words,
+    results_folder,
+    segmentation_findings,
+    shown_rows,
+    sources_of,
+)
 
 
 @pytest.fixture
@@ -36,9 +46,40 @@ def test_ones_own_volumes_leave_the_run_alone(study, tmp_path):
 
 
 def test_rows_to_read_hold_no_nan():
-    rows = table_of([{"case": "a", "volume_ml": 314.1612, "note": ""}, {"case": "b", "note": "failed"}])
+    rows = table_of(
+        [{"case": "a", "volume_ml": 314.1612, "note": ""}, {"case": "b", "note": "give *one* volume: " + 60 * "long "}]
+    )
     shown = shown_rows(rows)
-    assert shown.to_dict("index") == {"a": {"volume_ml": 314.2, "note": ""}, "b": {"volume_ml": "", "note": "failed"}}
+    assert shown.to_dict("index") == {"a": {"volume_ml": 314.2}, "b": {"volume_ml": ""}}
+    assert notes_in_words(rows) == "- `b`: give *one* volume: " + 60 * "long "
+
+
+def test_volumes_that_may_be_no_head_are_not_among_the_findings():
+    rows = [
+        {"case": "a", "status": "found", "volume_ml": 314.1},
+        {"case": "b", "status": "uncertain", "volume_ml": 73.0},
+    ]
+    said = segmentation_findings(table_of(rows))
+    assert "may be no head" in said[1] and said[2] == "Volumes 314 mL."
+
+
+def test_a_path_counts_from_the_clone_too(study, tmp_path, monkeypatch):
+    """JupyterLab copies paths from the top of its list of files, and notebooks run in a folder below it."""
+    scan = tmp_path / "scans" / "a.nrrd"
+    scan.parent.mkdir()
+    scan.touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    assert [list(sources_of(study, path)) for path in ("scans/a.nrrd", "scans")] == [[scan], [scan]]
+    assert [path.resolve() for path in sources_of(study, "../scans/a.nrrd")] == [scan]
+    with pytest.raises(FileNotFoundError, match=r"there is no 'b\.nrrd'"):
+        sources_of(study, "scans/b.nrrd")
+
+
+def test_an_untrained_run_names_the_weights_that_ship(study):
+    with pytest.raises(FileNotFoundError, match=r"'quick' has not trained 'USegNet-DS-HAS-Ctx'.* `weights = \"head\"`"):
+        choose_segmentor(study)
 
 
 def test_a_simulated_subject_is_the_runs(study):

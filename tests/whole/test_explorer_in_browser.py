@@ -273,10 +273,19 @@ def test_ruler_saved_picture_and_two_models(page: Page) -> None:
     page.mouse.up()
     length = page.evaluate("document.querySelector('.fhx').explorer?.lengthMm?.()")
     assert length == pytest.approx(np.hypot(30, 20), abs=0.5)
+    page.evaluate("""() => {
+        const [ink, plain] = [CanvasRenderingContext2D.prototype, CanvasRenderingContext2D.prototype.fillText];
+        window.squeezed = [];
+        ink.fillText = function (text, x, y, width) {
+            if (this.measureText(text).width > 1.2 * (width ?? Infinity)) window.squeezed.push(text);
+            plain.apply(this, arguments);
+        };
+    }""")
     with page.expect_download() as saved:
         page.get_by_role("button", name="save").click()
     saved.value.save_as(ARTIFACTS / "explorer_saved.png")
     assert saved.value.suggested_filename == "made.png" and (ARTIFACTS / "explorer_saved.png").stat().st_size > 20_000
+    assert page.evaluate("window.squeezed") == []
     page.locator("select[name=beside]").select_option("plain")
     expect(page.locator(".fhx-pane")).to_have_count(8)
     expect(page.locator(".fhx-title").nth(1)).to_have_text("plain: has no SAM-3")

@@ -90,6 +90,18 @@ function write(context, text, x, y, {align = "left", size = 12, colour = "#fff"}
   context.fillText(text, x, y);
 }
 
+/** Text in lines of at most this width, from the baseline of the first; returns how many there are. */
+function writeLines(context, text, x, y, width, {step = 16, draw = true} = {}) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
+    if (lines.at(-1) && context.measureText(longer).width > width) lines.push(word);
+    else lines[lines.length - 1] = longer;
+  }
+  if (draw) lines.forEach((line, row) => context.fillText(line, x, y + row * step, width));
+  return lines.length;
+}
+
 /** A bar of a round length in the lower left. */
 function drawScaleBar(context, pixelsPerMm, height, width) {
   const lengths = [100, 50, 20, 10, 5, 2, 1, 0.5];

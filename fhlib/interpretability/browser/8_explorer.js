@@ -198,11 +198,16 @@ class Explorer extends Scene {
     const outer = this.frame.getBoundingClientRect();
     const canvas = element("canvas");
     const ratio = window.devicePixelRatio || 1;
-    [canvas.width, canvas.height] = [outer.width * ratio, (outer.height + 40) * ratio];
     const context = canvas.getContext("2d");
+    const small = '12px system-ui, "DejaVu Sans", sans-serif';
+    this.read(null, null);
+    const position = `${this.view.case}  ·  ${this.status.textContent}`;
+    context.font = small;
+    const foot = 24 + 16 * writeLines(context, position, 0, 0, outer.width - 12, {draw: false});
+    [canvas.width, canvas.height] = [outer.width * ratio, (outer.height + foot) * ratio];
     context.scale(ratio, ratio);
     context.fillStyle = "#fff";
-    context.fillRect(0, 0, outer.width, outer.height + 40);
+    context.fillRect(0, 0, outer.width, outer.height + foot);
     for (const each of this.frame.querySelectorAll("canvas")) {
       const box = each.getBoundingClientRect();
       if (box.width && each.getAttribute("role") && each.closest(".fhx-pane")) context.drawImage(each, box.x - outer.x, box.y - outer.y, box.width, box.height);
@@ -212,15 +217,14 @@ class Explorer extends Scene {
       if (!box.width) return;
       context.fillStyle = "#111";
       context.font = '13px system-ui, "DejaVu Sans", sans-serif';
-      context.fillText(this.rows[row].title, box.x - outer.x, box.y - outer.y + 14, (bar.getBoundingClientRect().width ? bar.getBoundingClientRect().x : outer.right) - box.x - 10);
+      writeLines(context, this.rows[row].title, box.x - outer.x + 6, box.y - outer.y + 14, box.width - 6);
       const place = bar.getBoundingClientRect();
       if (map && place.width) drawColourBar(context, map, this.coloursOf(map), this.view, {x: place.x - outer.x + 4, y: place.y - outer.y + 18, width: place.width - 8}, "#111");
     });
     context.fillStyle = "#111";
-    context.font = '12px system-ui, "DejaVu Sans", sans-serif';
-    this.read(null, null);
-    context.fillText(`${this.view.case}  ·  ${this.status.textContent}`, 6, outer.height + 16, outer.width - 12);
-    context.fillText("For research only, not a medical device.", 6, outer.height + 33);
+    context.font = small;
+    writeLines(context, position, 6, outer.height + 16, outer.width - 12);
+    context.fillText("For research only, not a medical device.", 6, outer.height + foot - 7);
     const link = element("a", {download: `${this.view.case || "scan"}.png`, href: canvas.toDataURL("image/png")});
     link.click();
   }
