@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,17 +32,29 @@ class Corrected:
         labels = sorted(self.folder.glob("*_Label.nrrd"))
         return [path.name.removesuffix("_Label.nrrd") for path in labels]
 
-    def saved(self, name: str, image: Volume) -> Volume | None:
-        """The label saved of this very scan; None where there is none, or another scan has its name."""
+    def name_of(self, name: str, image: Volume) -> str:
+        """Under which name this very scan is saved: its own, or `X~2` where another scan is `X` already."""
+        names = (name if number == 1 else f"{name}~{number}" for number in itertools.count(1))
+        return next(one for one in names if self._is_of(one, image))
+
+    def _is_of(self, name: str, image: Volume) -> bool:
+        """Whether nothing else is saved under a name."""
         path = self.folder / f"{name}.nrrd"
-        if not path.exists() or not self.label_path(name).exists():
-            return None
-        scan, label = read_volume(path), read_volume(self.label_path(name))
-        same = scan.same_geometry(image) and np.array_equal(scan.array, image.array)
-        return label if same and label.same_geometry(image) else None
+        if not path.exists():
+            return True
+        scan = read_volume(path)
+        return scan.same_geometry(image) and np.array_equal(scan.array, image.array)
+
+    def saved(self, name: str, image: Volume) -> Volume | None:
+        """The label saved of this very scan, None where there is none."""
+        path = self.label_path(self.name_of(name, image))
+        label = read_volume(path) if path.exists() else None
+        return label if label is not None and label.same_geometry(image) else None
 
     def save(self, name: str, image: Volume, mask: Mask) -> Path:
         """Write a scan and its corrected label, the label last; returns the label's path.
+
+        Another scan of the same name stays: this one is then `X~2`.
 
         Args:
             name: of the scan, without folder or suffix.
@@ -56,6 +69,7 @@ class Corrected:
             )
         if not mask.any():
             raise ValueError(f"nothing is drawn in {name}: draw the head before you save it")
+        name = self.name_of(name, image)
         write_volume(image, self.folder / f"{name}.nrrd")
         write_volume(image.with_array(mask.astype(np.uint8)), self.label_path(name))
         return self.label_path(name)

@@ -279,7 +279,9 @@ def correct(results: Mapping[str, Found], folder: Path, case: str = "", run: str
     saved = corrected.saved(name, scan)
     editor = MaskEditor(scan, saved or volumes[name].head.mask, name, corrected, run)
     if saved:
-        editor.say(f"{shown_folder(corrected.label_path(name))} goes on: this scan was corrected before")
+        editor.say(
+            f"{shown_folder(corrected.label_path(corrected.name_of(name, scan)))} goes on: this scan was corrected before"
+        )
     editor.show()
     return editor
 

@@ -40,6 +40,19 @@ def test_the_folder_is_a_cohort_of_two_subjects(tmp_path):
     assert cohort.read_label("a").same_geometry(scan())
 
 
+def test_another_scan_of_the_same_name_is_kept(tmp_path):
+    corrected = Corrected(tmp_path)
+    first, second = corrected.save("a", scan(), head()), corrected.save("a", scan(40), ~head())
+    assert (first.name, second.name) == ("a_Label.nrrd", "a~2_Label.nrrd")
+    assert corrected.save("a", scan(40), head()) == second  # corrected once more
+    for image, path in ((scan(), first), (scan(40), second)):
+        saved = corrected.saved("a", image)
+        assert saved is not None and np.array_equal(saved.array > 0, head())
+        assert np.array_equal(read_volume(tmp_path / path.name.replace("_Label", "")).array, image.array)
+    assert corrected.saved("a", scan(80)) is None and corrected.names == ["a", "a~2"]
+    assert len(set(import_cohort(tmp_path, tmp_path / "cohort").table["subject"])) == 2
+
+
 def test_learning_on_takes_two_scans(tmp_path):
     corrected = Corrected(tmp_path)
     corrected.save("a", scan(), head())
