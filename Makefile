@@ -57,7 +57,7 @@ test: $(TESTED) browser
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(FAST_TESTS)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
 docs: $(DOCUMENTED)
 	$(BIN)/python fhlib/docs/build.py
