@@ -57,12 +57,13 @@ def canonical(volume: Volume) -> Turn:
     Sides of one length are ordered by how far the brightness spreads along them. What is alike in all of this, an empty scan for
     instance, stays as it is.
     """
-    array = volume.array
-    weight = array.astype(np.float32) - np.float32(array.min())
-    profiles = [
-        weight.sum(tuple(other for other in range(array.ndim) if other != axis), dtype=np.float64)
-        for axis in range(array.ndim)
-    ]
+    array, least = volume.array, float(volume.array.min())
+    if float(array.max()) == least:
+        return AS_IT_IS[array.ndim]
+    profiles = []
+    for axis, count in enumerate(array.shape):
+        others = tuple(other for other in range(array.ndim) if other != axis)
+        profiles.append(array.sum(others, dtype=np.float64) - least * (array.size / count))
     spreads, centres = zip(*map(_spread_and_centre, profiles), strict=True)
     axes = tuple(
         sorted(range(array.ndim), key=lambda axis: (-round(volume.size_mm[axis], 3), -round(spreads[axis], 6)))

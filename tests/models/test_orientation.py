@@ -61,9 +61,9 @@ def test_sides_of_one_length_go_by_how_far_the_brightness_spreads():
     assert canonical(Volume(array, (1.0, 1.0, 1.0))).axes == (0, 2, 1)
 
 
-@pytest.mark.parametrize("fill", [0.0, 7.0])
+@pytest.mark.parametrize("fill", [0.0, 7.0, 0.1])
 def test_a_constant_scan_stays_as_it_is(fill):
-    volume = Volume(np.full((4, 4, 4), fill), (1.0, 1.0, 1.0))
+    volume = Volume(np.full((4, 9, 5), fill, np.float32), (1.0, 1.0, 1.0))
     assert canonical(volume) == AS_IT_IS[3]
 
 
